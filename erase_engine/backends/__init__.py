@@ -1,0 +1,1 @@
+"""Model backends: what the engine needs of a model, and who offers it."""
