@@ -1,0 +1,29 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+# What `make demo` erases, and its kind: object, style, person, relation or nudity.
+CONCEPT ?= star
+KIND ?= object
+
+# pyright would otherwise ask a registry whether it is the newest.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: demo test setup clean
+
+demo: setup
+	$(BIN)/python scripts/demo.py --concept "$(CONCEPT)" --kind "$(KIND)"
+
+test: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/pytest
+
+# .venv and .comfyui, given or taken from COMFYUI_PATH. A second run takes a second.
+setup:
+	@$(PYTHON) scripts/setup.py
+
+# What demo and test left behind; the set-up stays.
+clean:
+	rm -rf output/demo .pytest_cache .ruff_cache build *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -not -path './.comfyui/*' -prune -exec rm -rf {} +

