@@ -1,0 +1,178 @@
+"""The numbers of one erasure: frozen, checked once, and the table of recipes they come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from .checks import check_choice, check_fields, check_number, check_ranges, read_json, within
+
+Targets = Literal["text_qk", "dual_qk", "text_all", "all_attention"]
+AdapterInit = Literal["kaiming", "gaussian"]
+Solver = Literal["alternate", "budget"]
+AttentionForm = Literal["ratio", "sum"]
+KeepLoss = Literal["distillation", "reconstruction"]
+Blocks = Literal["all"] | tuple[int, ...]
+
+PIXELS_PER_TOKEN = 16  # one image token covers 2 x 2 latent pixels of 8 x 8 image pixels
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The adapter: its output counts alpha / rank; `alpha` is `rank` where not given."""
+
+    rank: int = within(8, 1, 256)
+    alpha: float | None = None
+    targets: Targets = "text_qk"
+    init: AdapterInit = "kaiming"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.alpha is None:
+            object.__setattr__(self, "alpha", float(self.rank))
+        check_number("alpha", self.alpha, low=1e-6, high=1e6)
+        check_choice("targets", self.targets, get_args(Targets))
+        check_choice("init", self.init, get_args(AdapterInit))
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each loss counts for; 0 leaves it out, and what only it needs is not computed."""
+
+    esd: float = within(1.0, 0)
+    attention: float = within(0.0, 0)
+    keep: float = within(1.0, 0)
+    rsc: float = within(0.0, 0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.esd == 0 and self.attention == 0:
+            raise ValueError(
+                "Got weights 0 for both esd and attention, expected one above 0: nothing would "
+                "be erased. Give one of them a weight, for example esd=1."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EraseConfig:
+    """Everything a training run depends on besides the model and the concept plan.
+
+    Raises ValueError, naming the field, where a value is out of its range.
+    """
+
+    recipe: str = "fast"
+    solver: Solver = "alternate"
+    negative_guidance: float = within(1.0, 0, 100)  # eta; 0 stops at the anchor's picture
+    steps: int = within(200, 1, 100_000)  # each erases once and preserves once
+    batch: int = within(4, 1, 1024)
+    learning_rate: float = within(2e-3, 1e-9, 1)
+    keep_learning_rate_ratio: float = within(0.5, 0, 10)  # preserve step's rate / erase step's
+    weight_decay: float = within(0.0, 0, 1)
+    gradient_clip: float = within(1.0, 0)  # norm of all LoRA gradients together; 0 is no limit
+    weights: LossWeights = field(default_factory=LossWeights)
+    attention_form: AttentionForm = "ratio"  # mass over the teacher's mass, or the bare sum
+    attention_blocks: Blocks = "all"  # double blocks whose attention is read; -1 is the last
+    keep_loss: KeepLoss = "distillation"
+    keep_per_step: int = within(4, 1, 1024)  # keep prompts in one preserve step
+    drift_budget: float = within(0.01, 0)  # the L_keep that the budget solver allows
+    budget_rate: float = within(1.0, 0)  # beta: how fast the multiplier follows the drift
+    budget_every: int = within(10, 1, 100_000)  # steps between two measurements of the drift
+    attack_every: int = within(0, 0, 100_000)  # steps between two attacks; 0 is never
+    attack_steps: int = within(3, 1, 100)  # gradient steps on the concept's text tokens
+    rsc_temperature: float = within(0.07, 1e-3, 100)
+    trajectories: int = within(8, 1, 4096)  # teacher samplings in the bank of x_t
+    trajectory_steps: int = within(20, 1, 1000)
+    guidance: float | None = 3.0  # input of guidance-distilled models; None: the model has none
+    width: int = within(512, PIXELS_PER_TOKEN, 8192)  # pixels
+    height: int = within(512, PIXELS_PER_TOKEN, 8192)  # pixels
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    seed: int = within(0, 0, 2**64 - 1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_choice("recipe", self.recipe, tuple(RECIPES))
+        check_choice("solver", self.solver, get_args(Solver))
+        check_choice("attention_form", self.attention_form, get_args(AttentionForm))
+        check_choice("keep_loss", self.keep_loss, get_args(KeepLoss))
+        if self.guidance is not None:
+            check_number("guidance", self.guidance, low=0, high=100)
+        _check_side("width", self.width)
+        _check_side("height", self.height)
+        _check_blocks(self.attention_blocks)
+
+    @classmethod
+    def from_recipe(cls, name: str = "fast", **overrides: Any) -> EraseConfig:
+        """The recipe's numbers with some replaced.
+
+        Raises ValueError for a recipe that is not in the table and for a field that is not one.
+        """
+        check_choice("recipe", name, tuple(RECIPES))
+        return cls(**check_fields({**RECIPES[name], **overrides, "recipe": name}, cls))
+
+    def to_json(self) -> str:
+        """One line of JSON that `from_json` turns into an equal config."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> EraseConfig:
+        """The config that `to_json` wrote; raises ValueError where the text is not one."""
+        values = read_json(text, cls)
+        for name, kind in (("weights", LossWeights), ("lora", LoraConfig)):
+            if name in values:
+                values[name] = kind(**check_fields(values[name], kind))
+        if isinstance(values.get("attention_blocks"), list):
+            values["attention_blocks"] = tuple(values["attention_blocks"])
+        return cls(**values)
+
+
+# A recipe lists what differs from the defaults above. `paper` is the paper with its release's
+# weights; its learning rate suits the hotter gaussian adapters only.
+RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "fast": {
+            "weights": LossWeights(esd=1.0, attention=0.1, keep=1.0, rsc=0.01),
+        },
+        "paper": {
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-5,
+            "gradient_clip": 0.0,
+            "batch": 1,
+            "keep_per_step": 1,
+            "trajectory_steps": 28,
+            "keep_loss": "reconstruction",
+            "attention_form": "sum",
+            "attention_blocks": (-1,),
+            "weights": LossWeights(esd=1.0, attention=1e-3, keep=0.1, rsc=0.1),
+            "lora": LoraConfig(init="gaussian"),
+        },
+        "esd": {
+            "weights": LossWeights(esd=1.0, keep=0.0),
+        },
+        "ablate": {
+            "negative_guidance": 0.0,
+            "weights": LossWeights(esd=1.0, keep=0.0),
+        },
+    }
+)
+
+
+def _check_side(name: str, pixels: int) -> None:
+    if pixels % PIXELS_PER_TOKEN:
+        raise ValueError(
+            f"Got {name} {pixels} pixels, expected a multiple of {PIXELS_PER_TOKEN}. "
+            f"Use {pixels - pixels % PIXELS_PER_TOKEN}."
+        )
+
+
+def _check_blocks(blocks: Blocks) -> None:
+    if blocks == "all":
+        return
+    whole = isinstance(blocks, tuple) and all(type(index) is int for index in blocks)
+    if not whole or not blocks or len(set(blocks)) < len(blocks):
+        raise ValueError(
+            f'Got attention_blocks {blocks!r}, expected "all" or a tuple of different block '
+            "numbers. Write for example (0, 1), or (-1,) for the last block."
+        )

@@ -1,0 +1,132 @@
+"""The configuration: recipes are complete, errors name the field, JSON is exact."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from erase_engine.config import RECIPES, EraseConfig, LoraConfig, LossWeights
+
+RANGED = [one for one in dataclasses.fields(EraseConfig) if one.metadata]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_json(name: str) -> None:
+    config = EraseConfig.from_recipe(name, seed=2**64 - 1, learning_rate=1 / 3)
+    again = EraseConfig.from_json(config.to_json())
+    assert again == config
+    assert type(again.attention_blocks) is type(config.attention_blocks)
+    assert again.to_json() == config.to_json()
+
+
+def test_json_is_one_line_of_plain_numbers() -> None:
+    text = EraseConfig.from_recipe("paper").to_json()
+    assert "\n" not in text
+    assert json.loads(text)["lora"]["alpha"] == 8.0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_overrides_win_over_the_recipe(name: str) -> None:
+    lora = LoraConfig(rank=2, init="kaiming")
+    config = EraseConfig.from_recipe(name, batch=7, lora=lora, negative_guidance=0.5)
+    assert (config.recipe, config.batch, config.lora) == (name, 7, lora)
+    assert config.negative_guidance == 0.5
+
+
+def test_a_recipe_is_only_data() -> None:
+    for name, values in RECIPES.items():
+        assert EraseConfig(**{**values, "recipe": name}) == EraseConfig.from_recipe(name)
+
+
+def test_what_the_recipes_promise() -> None:
+    paper, esd, ablate = (EraseConfig.from_recipe(name) for name in ("paper", "esd", "ablate"))
+    assert paper.attention_form == "sum" and paper.attention_blocks == (-1,)
+    assert paper.weights.attention == 1e-3 and paper.lora.init == "gaussian"
+    assert esd.weights == ablate.weights == LossWeights(esd=1, keep=0)
+    assert (esd.negative_guidance, ablate.negative_guidance) == (1.0, 0.0)
+
+
+def test_alpha_is_the_rank_unless_given() -> None:
+    assert LoraConfig(rank=4).alpha == 4.0
+    assert LoraConfig(rank=4, alpha=1).alpha == 1
+
+
+def test_configs_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        EraseConfig().steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("one", RANGED, ids=lambda one: one.name)
+def test_a_value_outside_its_range_is_an_error_that_names_it(one: dataclasses.Field) -> None:
+    for wrong in (one.metadata["low"] - 1, float("nan"), float("inf"), "1", True, None):
+        with pytest.raises(ValueError, match=rf"Got {one.name} .*expected.*Set {one.name}"):
+            EraseConfig.from_recipe("fast", **{one.name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"recipe": "quick"}, "Got recipe 'quick', expected one of fast, paper, esd, ablate"),
+        ({"solver": "adam"}, "Got solver 'adam', expected one of alternate, budget"),
+        ({"attention_form": "mean"}, "expected one of ratio, sum"),
+        ({"keep_loss": "none"}, "expected one of distillation, reconstruction"),
+        ({"width": 520}, "Got width 520 pixels, expected a multiple of 16. Use 512."),
+        ({"height": 8200}, "Got height 8200, expected a whole number from 16 to 8192"),
+        ({"guidance": -1}, "Got guidance -1, expected a number from 0 to 100"),
+        ({"attention_blocks": ()}, "Got attention_blocks (), expected"),
+        ({"attention_blocks": (0, 0)}, "Got attention_blocks (0, 0), expected"),
+        ({"attention_blocks": "last"}, "Got attention_blocks 'last', expected"),
+        ({"attention_blocks": (True,)}, "Got attention_blocks (True,), expected"),
+        ({"steps": 1.5}, "Got steps 1.5, expected a whole number from 1 to 100000"),
+    ],
+)
+def test_wrong_choices(values: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        EraseConfig(**values)  # type: ignore
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"rank": 0}, "Got rank 0, expected a whole number from 1 to 256"),
+        ({"alpha": 0}, "Got alpha 0, expected"),
+        ({"targets": "all"}, "Got targets 'all', expected one of text_qk, dual_qk"),
+        ({"init": "zeros"}, "Got init 'zeros', expected one of kaiming, gaussian"),
+    ],
+)
+def test_wrong_adapters(values: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        LoraConfig(**values)  # type: ignore
+
+
+def test_weights_must_erase_something() -> None:
+    with pytest.raises(ValueError, match="nothing would be erased"):
+        LossWeights(esd=0, attention=0)
+    with pytest.raises(ValueError, match="Got keep -1"):
+        LossWeights(keep=-1)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "Got text that is not JSON"),
+        ("[]", "Got list for EraseConfig, expected an object"),
+        ('{"stesp": 3}', "Got stesp for EraseConfig, expected fields out of recipe, "),
+        ('{"lora": 3}', "Got int for LoraConfig, expected an object"),
+        ('{"weights": {"esp": 3}}', "Got esp for LossWeights, expected fields out of esd, "),
+        ('{"steps": NaN}', "Got steps nan, expected"),
+    ],
+)
+def test_json_that_is_not_a_config(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        EraseConfig.from_json(text)
+
+
+def test_unknown_recipe_and_field() -> None:
+    with pytest.raises(ValueError, match="Got recipe 'best', expected one of"):
+        EraseConfig.from_recipe("best")
+    with pytest.raises(ValueError, match="Got ranc for EraseConfig"):
+        EraseConfig.from_recipe("fast", ranc=8)
