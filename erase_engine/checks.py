@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import field, fields
-from math import inf, isfinite
 from typing import Any
 
+HUGE = 1e9  # the limit of what has no other, so that infinity and NaN never pass
 
-def within(default: float, low: float, high: float = inf) -> Any:
+
+def within(default: float, low: float, high: float = HUGE) -> Any:
     """A dataclass field that `check_ranges` holds to [low, high]; an int default asks for ints.
 
     A page that shows the field reads the same limits from `field.metadata`.
@@ -25,15 +26,14 @@ def check_ranges(record: Any) -> None:
 
 
 def check_number(
-    name: str, got: object, *, low: float, high: float = inf, whole: bool = False
+    name: str, got: object, *, low: float, high: float = HUGE, whole: bool = False
 ) -> None:
-    """Raises ValueError unless `got` is a finite number (int where `whole`) in [low, high]."""
+    """Raises ValueError unless `got` is a number (int where `whole`) in [low, high]."""
     kinds = (int,) if whole else (int, float)
-    number = isinstance(got, kinds) and not isinstance(got, bool)
-    if number and isfinite(got) and low <= got <= high:
+    if isinstance(got, kinds) and not isinstance(got, bool) and low <= got <= high:
         return
     kind = "a whole number" if whole else "a number"
-    span = f"of at least {low:g}" if high == inf else f"from {low:g} to {high:g}"
+    span = f"of at least {low:g}" if high == HUGE else f"from {low:g} to {high:g}"
     raise ValueError(f"Got {name} {got!r}, expected {kind} {span}. Set {name} within it.")
 
 
