@@ -1,0 +1,63 @@
+"""How much attention the image gives to single text tokens, without a tokens x tokens tensor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+
+def attention_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
+    """The attention that each query gives to the keys at `tokens`.
+
+        A[b, h, l, j] = softmax_n(q[b, h, l] . k[b, h, n] / sqrt(D))[n = tokens[b, j]]
+
+    Attention is run once more with indicator values, `V[n, j] = 1 where n = tokens[b, j]`: column j
+    of its output is that mass. Any fused kernel does, memory is O(L), and it has a gradient.
+
+    Args:
+        q: (B, H, L, D) queries, after norm and RoPE.
+        k: (B, H, N, D) all keys, text and image.
+        tokens: (B, J) key positions; -1 marks an absent token, whose mass is 0.
+
+    Returns:
+        (B, H, L, J), float32 (float64 for float64 queries).
+
+    Raises:
+        ValueError: a position is not below N, or shapes do not fit.
+    """
+    _check(q, k, tokens)
+    width = q.shape[-1]
+    chunks = [_chunk_mass(q, k, part) for part in tokens.to(q.device).split(width, dim=1)]
+    return torch.cat(chunks, dim=-1)
+
+
+def _chunk_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
+    """`attention_mass` for at most head_dim tokens."""
+    values = _indicators(tokens, k)
+    mass = scaled_dot_product_attention(q, k, values)[..., : tokens.shape[1]]
+    return mass.to(torch.promote_types(mass.dtype, torch.float32))
+
+
+def _indicators(tokens: Tensor, k: Tensor) -> Tensor:
+    """One-hot values: V[b, h, n, j] = 1 where n = tokens[b, j]; (B, H, N, D).
+
+    Padded with zero columns to the width of a head: flash kernels want values as wide as keys.
+    """
+    values = k.new_zeros(len(tokens), 1, k.shape[2], k.shape[3])
+    present = (tokens >= 0).to(k.dtype)
+    values[:, 0, :, : tokens.shape[1]].scatter_(1, tokens.clamp(min=0)[:, None], present[:, None])
+    return values.expand(-1, k.shape[1], -1, -1)
+
+
+def _check(q: Tensor, k: Tensor, tokens: Tensor) -> None:
+    if q.ndim != 4 or k.ndim != 4 or tokens.ndim != 2 or not len(q) == len(k) == len(tokens):
+        raise ValueError(
+            f"Got q {tuple(q.shape)}, k {tuple(k.shape)}, tokens {tuple(tokens.shape)}, expected "
+            "(B, H, L, D), (B, H, N, D), (B, J) with one B. Give one row of tokens per sample."
+        )
+    if tokens.numel() and int(tokens.max()) >= k.shape[2]:
+        raise ValueError(
+            f"Got token position {int(tokens.max())}, expected less than {k.shape[2]} keys. "
+            "Count positions in the prompt that was encoded, -1 for none."
+        )
