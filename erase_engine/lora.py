@@ -1,0 +1,214 @@
+"""Low-rank adapters on rows of frozen Linears."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from .backends.base import LinearSlice
+
+# Layers of one double block, by the name of a target set (docs: what is trained).
+TARGETS: dict[str, tuple[str, ...]] = {
+    "text_qk": ("add_q_proj", "add_k_proj"),
+    "dual_qk": ("add_q_proj", "add_k_proj", "to_q", "to_k"),
+    "text_all": ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+    "all_attention": (
+        *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        *("to_q", "to_k", "to_v", "to_out.0"),
+    ),
+}
+# Layers outside the blocks that may be added to a target set.
+EXTRA_TARGETS: dict[str, tuple[str, ...]] = {
+    "txt_in": ("context_embedder",),
+    "vector_in": (
+        "time_text_embed.text_embedder.linear_1",
+        "time_text_embed.text_embedder.linear_2",
+    ),
+}
+
+
+def target_names(target: str, double_blocks: int, *, extra: tuple[str, ...] = ()) -> list[str]:
+    """Canonical names of a target set: `transformer_blocks.{i}.attn.add_q_proj` and so on.
+
+    Raises:
+        ValueError: an unknown target set or extra.
+    """
+    unknown = [name for name in (target, *extra) if name not in {**TARGETS, **EXTRA_TARGETS}]
+    if unknown or target not in TARGETS:
+        raise ValueError(
+            f"Got target {target!r} with extra {extra}, expected one of {sorted(TARGETS)} with "
+            f"some of {sorted(EXTRA_TARGETS)}. Choose from these."
+        )
+    layers = [
+        f"transformer_blocks.{i}.attn.{layer}"
+        for i in range(double_blocks)
+        for layer in TARGETS[target]
+    ]
+    return layers + [layer for name in extra for layer in EXTRA_TARGETS[name]]
+
+
+class LoraSet:
+    """y[rows] += (alpha / rank) * B A x for each named slice; B = 0 at the start.
+
+    The update is computed in the adapters' dtype (float32) and rounded once, to the dtype of y.
+    Base weights are neither read nor written.
+
+    Args:
+        slices: canonical name -> rows of a Linear.
+        rank: r; A is (r, in_features) and B is (length, r).
+        alpha: strength times r; r where it is None.
+        generator: CPU generator that A is drawn from, in the order of `slices`.
+        init: "kaiming" (uniform within 1 / sqrt(in_features), as peft) or "gaussian" (std 1 / r).
+    """
+
+    def __init__(
+        self,
+        slices: Mapping[str, LinearSlice],
+        *,
+        rank: int,
+        alpha: float | None = None,
+        generator: torch.Generator,
+        init: str = "kaiming",
+    ) -> None:
+        if rank < 1 or init not in _INITS:
+            raise ValueError(
+                f"Got rank {rank} and init {init!r}, expected a rank of at least 1 and one of "
+                f"{sorted(_INITS)}. Choose such values."
+            )
+        self.rank = rank
+        self.alpha = float(rank if alpha is None else alpha)
+        self._enabled = True
+        self._down: dict[str, nn.Parameter] = {}  # A, (r, in)
+        self._up: dict[str, nn.Parameter] = {}  # B, (length, r)
+        for name, part in slices.items():
+            device = _device(part.module)
+            a = _INITS[init](torch.empty(rank, part.in_features), generator)
+            self._down[name] = nn.Parameter(a.to(device))
+            self._up[name] = nn.Parameter(torch.zeros(part.length, rank, device=device))
+
+    def parameters(self) -> list[nn.Parameter]:
+        """A and B of every adapter, in the order of construction."""
+        return [each for name in self._down for each in (self._down[name], self._up[name])]
+
+    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> LoraSet:
+        """Moves the parameters in place; do this before an optimizer sees them."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(device=device, dtype=dtype)
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """CPU copies: `<name>.lora_A.weight`, `<name>.lora_B.weight`, `<name>.alpha`."""
+        state: dict[str, Tensor] = {}
+        for name in self._down:
+            state[f"{name}.lora_A.weight"] = self._down[name].detach().cpu().clone()
+            state[f"{name}.lora_B.weight"] = self._up[name].detach().cpu().clone()
+            state[f"{name}.alpha"] = torch.tensor(self.alpha)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copies values in; raises ValueError where names, shapes or alpha differ."""
+        mine = self.state_dict()
+        wrong = sorted(set(mine) ^ set(state))
+        wrong += [key for key in mine if key in state and mine[key].shape != state[key].shape]
+        wrong += [f"{name}.alpha" for name in self._down if _other_alpha(state, name, self.alpha)]
+        if wrong:
+            raise ValueError(
+                f"Got a state that differs in {wrong[:3]} ({len(wrong)} entries), expected this "
+                f"set's {len(mine)}. Build the set with the file's targets, rank and alpha."
+            )
+        with torch.no_grad():
+            for name in self._down:
+                self._down[name].copy_(state[f"{name}.lora_A.weight"])
+                self._up[name].copy_(state[f"{name}.lora_B.weight"])
+
+    @contextmanager
+    def attach(self, slices: Mapping[str, LinearSlice]) -> Iterator[LoraSet]:
+        """The adapters act on these Linears for the time of the `with`.
+
+        Raises:
+            ValueError: a name is missing, or two slices of one Linear overlap.
+        """
+        missing = sorted(set(self._down) - set(slices))
+        if missing:
+            raise ValueError(
+                f"Got no slice for {missing[:3]}, expected all {len(self._down)} adapters'. "
+                "Ask the backend for the slices of this very set."
+            )
+        groups: dict[nn.Module, list[tuple[int, int, str]]] = defaultdict(list)
+        for name in self._down:
+            part = slices[name]
+            groups[part.module].append((part.start, part.start + part.length, name))
+        hooks = {module: self._hook(sorted(rows)) for module, rows in groups.items()}
+        handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
+        try:
+            yield self
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """The teacher: attached modules give their own output, bit for bit."""
+        before, self._enabled = self._enabled, False
+        try:
+            yield
+        finally:
+            self._enabled = before
+
+    def _hook(self, rows: list[tuple[int, int, str]]) -> Any:
+        """A forward hook that adds the updates of one Linear's adapters to its output."""
+        if any(left[1] > right[0] for left, right in pairwise(rows)):
+            raise ValueError(
+                f"Got overlapping rows {rows}, expected separate ones. Name each layer once."
+            )
+
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            if not self._enabled:
+                return None
+            pieces, end = [], 0
+            for start, stop, name in rows:
+                pieces += [(start - end, None), (stop - start, name)]
+                end = stop
+            pieces.append((output.shape[-1] - end, None))
+            parts = output.split([length for length, _ in pieces], dim=-1)
+            changed = [
+                part if name is None else (part + self._update(name, inputs[0])).to(part.dtype)
+                for part, (_, name) in zip(parts, pieces, strict=True)
+            ]
+            return torch.cat(changed, dim=-1)
+
+        return hook
+
+    def _update(self, name: str, x: Tensor) -> Tensor:
+        """(alpha / r) * B A x, in the adapters' dtype."""
+        down, up = self._down[name], self._up[name]
+        return linear(linear(x.to(down.dtype), down), up) * (self.alpha / self.rank)
+
+
+def _kaiming(a: Tensor, generator: torch.Generator) -> Tensor:
+    bound = 1 / math.sqrt(a.shape[1])
+    return a.uniform_(-bound, bound, generator=generator)
+
+
+def _gaussian(a: Tensor, generator: torch.Generator) -> Tensor:
+    return a.normal_(std=1 / a.shape[0], generator=generator)
+
+
+_INITS = {"kaiming": _kaiming, "gaussian": _gaussian}
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _other_alpha(state: Mapping[str, Tensor], name: str, alpha: float) -> bool:
+    given = state.get(f"{name}.alpha")
+    return given is not None and float(given) != alpha
