@@ -1,0 +1,230 @@
+"""A Flux that ComfyUI has loaded, and its text encoders, as the engine wants to see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import comfy.ldm.flux.model
+import comfy.model_base
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from .base import Capture, Conditioning, LinearSlice
+from .comfy_guards import (
+    OVERRIDE,
+    REQUEST,
+    Request,
+    Stopped,
+    guarded,
+    ordinary,
+    training_attention,
+)
+
+# Canonical (diffusers) name -> ComfyUI's module, first row, number of rows; rows are counted in
+# hidden sizes, and None means "to the end".
+_Rows = tuple[str, int, int | None]
+_DOUBLE: dict[str, _Rows] = {
+    "attn.to_q": ("img_attn.qkv", 0, 1),
+    "attn.to_k": ("img_attn.qkv", 1, 1),
+    "attn.to_v": ("img_attn.qkv", 2, 1),
+    "attn.to_out.0": ("img_attn.proj", 0, None),
+    "attn.add_q_proj": ("txt_attn.qkv", 0, 1),
+    "attn.add_k_proj": ("txt_attn.qkv", 1, 1),
+    "attn.add_v_proj": ("txt_attn.qkv", 2, 1),
+    "attn.to_add_out": ("txt_attn.proj", 0, None),
+    "ff.net.0.proj": ("img_mlp.0", 0, None),
+    "ff.net.2": ("img_mlp.2", 0, None),
+    "ff_context.net.0.proj": ("txt_mlp.0", 0, None),
+    "ff_context.net.2": ("txt_mlp.2", 0, None),
+    "norm1.linear": ("img_mod.lin", 0, None),
+    "norm1_context.linear": ("txt_mod.lin", 0, None),
+}
+_SINGLE: dict[str, _Rows] = {
+    "attn.to_q": ("linear1", 0, 1),
+    "attn.to_k": ("linear1", 1, 1),
+    "attn.to_v": ("linear1", 2, 1),
+    "proj_mlp": ("linear1", 3, None),
+    "proj_out": ("linear2", 0, None),
+    "norm.linear": ("modulation.lin", 0, None),
+}
+_TOP: dict[str, _Rows] = {
+    "context_embedder": ("txt_in", 0, None),
+    "time_text_embed.text_embedder.linear_1": ("vector_in.in_layer", 0, None),
+    "time_text_embed.text_embedder.linear_2": ("vector_in.out_layer", 0, None),
+}
+
+
+def require_flux(model: Any) -> None:
+    """Raises ValueError, before any work, where a MODEL is not a text-to-image Flux.1."""
+    base: Any = getattr(model, "model", None)
+    net: Any = getattr(base, "diffusion_model", None)
+    if not isinstance(base, comfy.model_base.Flux) or not isinstance(
+        net, comfy.ldm.flux.model.Flux
+    ):
+        found = type(base if net is None else net).__name__
+        raise ValueError(f"Got a {found} model, expected Flux. Load FLUX.1 [dev] or [schnell].")
+    plain = net.params.in_channels == net.params.out_channels and net.vector_in is not None
+    if not plain or net.params.global_modulation:
+        raise ValueError(
+            f"Got a Flux variant ({type(base).__name__}, {net.params.in_channels} channels in), "
+            "expected text-to-image FLUX.1. Load FLUX.1 [dev] or [schnell]."
+        )
+
+
+class ComfyFluxBackend:
+    """`FlowBackend` on a loaded ComfyUI Flux; gradients are right only inside `session`.
+
+    Args:
+        model: the ModelPatcher that is loaded; its patches and options are used as they are.
+        guidance: FLUX.1 [dev]'s guidance input; ignored by models without one.
+        checkpointing: recompute each block in backward instead of keeping its activations.
+    """
+
+    def __init__(
+        self, model: Any, *, guidance: float | None = 3.5, checkpointing: bool = True
+    ) -> None:
+        require_flux(model)
+        base = model.model
+        self._net: Any = base.diffusion_model
+        self._sampling: Any = model.get_model_object("model_sampling")
+        self._options: dict[str, Any] = model.model_options.get("transformer_options", {})
+        self.guidance = guidance
+        self.checkpointing = checkpointing
+        self.device: torch.device = model.load_device
+        self.dtype: torch.dtype = base.manual_cast_dtype or base.get_dtype()
+        self.double_blocks = len(self._net.double_blocks)
+
+    @contextmanager
+    def session(self) -> Iterator[ComfyFluxBackend]:
+        """Guards the model for training and gives it back; see `comfy_guards`."""
+        with guarded(self._net):
+            yield self
+
+    def velocity(
+        self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: Capture | None = None
+    ) -> Tensor:
+        """v(x_t, t, cond), (B, C, h, w) float32; t is (B,) in [0, 1] and 1 is pure noise."""
+        if capture is not None:
+            self._check(capture)
+        out = self._forward(x_t, t, cond, Request(capture, self.checkpointing))
+        return out.to(torch.promote_types(out.dtype, torch.float32))
+
+    def probe(self, x_t: Tensor, t: Tensor, cond: Conditioning, capture: Capture) -> None:
+        """Fills `capture.mass` and stops after the last captured block: no velocity."""
+        self._check(capture)
+        with suppress(Stopped):
+            request = Request(capture, self.checkpointing, stop_after=max(capture.blocks))
+            self._forward(x_t, t, cond, request)
+
+    def timesteps(self, steps: int, height: int, width: int) -> Tensor:
+        """The loaded model's own times, `simple` schedule: (steps + 1,), from 1 to 0.
+
+        The host shifts time by what the sampling object holds (a ModelSamplingFlux node may set
+        it for a resolution), not by the latent's size.
+        """
+        return comfy.samplers.calculate_sigmas(self._sampling, "simple", steps).float()
+
+    def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
+        """Canonical layer names to rows of this model's Linears; ValueError for unknown ones."""
+        return {name: _linear_slice(self._net, name) for name in names}
+
+    def _check(self, capture: Capture) -> None:
+        """Raises ValueError where a block to capture does not exist."""
+        if not capture.blocks or not set(capture.blocks) <= set(range(self.double_blocks)):
+            raise ValueError(
+                f"Got capture blocks {capture.blocks}, expected some of 0 to "
+                f"{self.double_blocks - 1}. Name double blocks that this model has."
+            )
+
+    def _forward(self, x_t: Tensor, t: Tensor, cond: Conditioning, request: Request) -> Tensor:
+        guidance = None
+        if self._net.params.guidance_embed and self.guidance is not None:
+            guidance = self._cast(torch.full((len(x_t),), self.guidance))
+        return self._net(
+            self._cast(x_t),
+            self._sampling.timestep(ordinary(t)).float().to(self.device),
+            context=self._cast(cond.text),
+            y=self._cast(cond.pooled),
+            guidance=guidance,
+            transformer_options=self._transformer_options(t, request),
+        )
+
+    def _transformer_options(self, t: Tensor, request: Request) -> dict[str, Any]:
+        """The user's options (patches, wrappers) with this pass's attention and request."""
+        override = training_attention(self._options.get(OVERRIDE))
+        mine = {OVERRIDE: override, REQUEST: request, "sigmas": t, "cond_or_uncond": [0]}
+        return {**self._options, **mine}
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        return ordinary(tensor).to(self.device, self.dtype)
+
+
+def _linear_slice(net: Any, name: str) -> LinearSlice:
+    """What one canonical name means in ComfyUI's Flux."""
+    try:
+        path, start, length = _rows(name)
+        module = net.get_submodule(path)
+    except (KeyError, AttributeError):
+        raise ValueError(
+            f"Got layer {name!r}, expected a diffusers name that this Flux has, such as "
+            "'transformer_blocks.0.attn.add_q_proj'. Check the name and the block's number."
+        ) from None
+    first = start * net.hidden_size
+    count = module.out_features - first if length is None else length * net.hidden_size
+    return LinearSlice(module, first, count, module.in_features)
+
+
+def _rows(name: str) -> _Rows:
+    """Path and rows of a canonical name; KeyError where there is none."""
+    if name in _TOP:
+        return _TOP[name]
+    kind, _, rest = name.partition(".")
+    index, _, layer = rest.partition(".")
+    stream, table = {
+        "transformer_blocks": ("double_blocks", _DOUBLE),
+        "single_transformer_blocks": ("single_blocks", _SINGLE),
+    }[kind]
+    path, start, length = table[layer]
+    return f"{stream}.{index}.{path}", start, length
+
+
+class ComfyTextEncoder:
+    """`TextEncoder` on a ComfyUI CLIP for Flux (CLIP-L and T5).
+
+    Prompts are taken literally: parentheses and numbers are words, not weights.
+    """
+
+    def __init__(self, clip: Any, *, max_tokens: int = 512) -> None:
+        found = sorted(clip.tokenize(""))
+        if found != ["l", "t5xxl"]:
+            raise ValueError(
+                f"Got text encoders {found}, expected ['l', 't5xxl'] of Flux. "
+                "Load them with DualCLIPLoader, type flux."
+            )
+        self._clip = clip
+        self.max_tokens = max_tokens
+
+    def token_ids(self, text: str) -> list[int]:
+        """T5 ids of the text's own tokens, in order: no padding, no end mark."""
+        ids = [int(token) for token, _ in self._tokens(text)["t5xxl"][0]]
+        return ids[: ids.index(self._clip.tokenizer.t5xxl.end_token)]
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Text (B, T, D) and pooled (B, P) as CLIP Text Encode gives them, padded to one T."""
+        tokens = [self._tokens(prompt) for prompt in prompts]
+        length = max(len(each["t5xxl"][0]) for each in tokens)
+        with torch.no_grad():
+            pairs = [self._encode_one(each, length) for each in tokens]
+        text, pooled = (torch.cat(part) for part in zip(*pairs, strict=True))
+        return Conditioning(ordinary(text), ordinary(pooled))
+
+    def _tokens(self, text: str) -> dict[str, Any]:
+        return self._clip.tokenize(text, disable_weights=True)
+
+    def _encode_one(self, tokens: dict[str, Any], length: int) -> tuple[Tensor, Tensor]:
+        row = tokens["t5xxl"][0]
+        row.extend([(self._clip.tokenizer.t5xxl.pad_token, 1.0)] * (length - len(row)))
+        return self._clip.encode_from_tokens(tokens, return_pooled=True)

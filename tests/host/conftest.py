@@ -1,0 +1,60 @@
+"""A real ComfyUI in this process, on the CPU, and a tiny Flux with random weights in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+COMFY = Path(os.environ.get("COMFYUI_PATH", ROOT / ".comfyui"))
+PACK = "eraseanything_pack"
+
+if not (COMFY / "comfy").is_dir():
+    pytest.skip(f"no ComfyUI in {COMFY}: set COMFYUI_PATH", allow_module_level=True)
+
+sys.path.insert(0, str(COMFY))
+sys.path.insert(1, str(Path(__file__).parent))
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing(False)
+from comfy.cli_args import args  # noqa: E402
+
+args.cpu = True
+
+
+def import_pack() -> None:
+    """Makes the repository a package, as ComfyUI does, without its nodes being registered."""
+    pack = types.ModuleType(PACK)
+    pack.__path__ = [str(ROOT)]
+    sys.modules.setdefault(PACK, pack)
+
+
+import_pack()
+
+from tiny_flux import build  # noqa: E402
+
+
+@pytest.fixture
+def flux() -> Callable[..., object]:
+    """Builds tiny models: `flux(dtype=..., inference=True, guidance_embed=False)`."""
+    return build
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,150 @@
+"""Gradients through ComfyUI's Flux equal those of a Flux written out of place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from eraseanything_pack.nodes.host import training_session
+from reference_flux import velocity_and_mass, with_lora
+from tiny_flux import (
+    CONFIG,
+    TOKENS,
+    adapter_names,
+    capture,
+    gradients,
+    inputs,
+    loss_of,
+    parameter_names,
+    slices_of,
+    trained_lora,
+)
+
+
+def reference_gradients(
+    model: Any, backend: Any, lora: Any, dtype: torch.dtype = torch.float32
+) -> dict[str, torch.Tensor]:
+    """What the LoRA's gradients ought to be."""
+    state = {key: value.clone().requires_grad_() for key, value in lora.state_dict().items()}
+    velocity, mass = reference_forward(model, backend, state, dtype=dtype)
+    names = parameter_names(lora)
+    grads = torch.autograd.grad(loss_of(velocity, mass), [state[name] for name in names])
+    return dict(zip(names, grads, strict=True))
+
+
+def reference_forward(
+    model: Any, backend: Any, lora_state: dict[str, Any], dtype: torch.dtype = torch.float32
+) -> Any:
+    net = model.model.diffusion_model
+    weights = {k: v.detach().clone().to(dtype) for k, v in net.state_dict().items()}
+    x_t, t, cond = inputs(dtype=dtype)
+    given = {"x_t": x_t, "t": t, "text": cond.text, "pooled": cond.pooled}
+    guidance = backend.guidance if net.params.guidance_embed else None
+    merged = with_lora(weights, _rows(net, backend, lora_state), lora_state)
+    return velocity_and_mass(merged, CONFIG, {**given, "guidance": guidance}, torch.tensor(TOKENS))
+
+
+def _rows(net: Any, backend: Any, lora_state: dict[str, Any]) -> dict[str, Any]:
+    keys = {module: f"{name}.weight" for name, module in net.named_modules()}
+    names = [key.removesuffix(".alpha") for key in lora_state if key.endswith(".alpha")]
+    slices = backend.linear_slices(names)
+    return {n: (keys[part.module], part.start, part.length) for n, part in slices.items()}
+
+
+def relative_error(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    """The largest error of a tensor, over that tensor's own size."""
+    return max(
+        float((found[name] - expected[name]).norm() / expected[name].norm()) for name in expected
+    )
+
+
+@pytest.mark.parametrize("guidance_embed", [True, False], ids=["dev", "schnell"])
+@pytest.mark.parametrize("inference", [True, False], ids=["inference_weights", "plain_weights"])
+@pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])
+def test_lora_gradient_equals_reference(
+    flux: Any, checkpointing: bool, inference: bool, guidance_embed: bool
+) -> None:
+    model = flux(inference=inference, guidance_embed=guidance_embed)
+    with torch.inference_mode(), training_session(model, checkpointing=checkpointing) as backend:
+        lora = trained_lora(backend, "all_attention")
+        found = gradients(backend, lora)
+        expected = reference_gradients(model, backend, lora)
+    assert relative_error(found, expected) < 1e-5
+
+
+def test_forward_equals_reference(flux: Any) -> None:
+    model = flux()
+    with training_session(model) as backend:
+        lora, request = trained_lora(backend), capture()
+        with lora.attach(slices_of(backend, lora)):
+            velocity = backend.velocity(*inputs(), capture=request)
+        expected, mass = reference_forward(model, backend, lora.state_dict())
+    torch.testing.assert_close(velocity, expected, rtol=1e-5, atol=1e-5)
+    for block in mass:
+        torch.testing.assert_close(request.mass[block], mass[block], rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_equals_finite_differences(flux: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _exact_rope(monkeypatch)
+    with training_session(flux(torch.float64)) as backend:
+        lora = trained_lora(backend, dtype=torch.float64)
+        grads = gradients(backend, lora, dtype=torch.float64)
+        generator = torch.Generator().manual_seed(3)
+        for name, parameter in zip(parameter_names(lora), lora.parameters(), strict=True):
+            way = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            slope = _slope(backend, lora, parameter, 1e-5 * way) / 1e-5
+            assert slope == pytest.approx(float((grads[name] * way).sum()), rel=1e-5, abs=1e-9)
+
+
+def _exact_rope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host rotates in float32; finite differences need float64."""
+    import comfy.ldm.flux.layers as layers
+
+    rope = layers.rope
+    monkeypatch.setattr(layers, "rope", lambda *args: rope(*args).double())
+
+
+def _slope(backend: Any, lora: Any, parameter: torch.Tensor, step: torch.Tensor) -> float:
+    """(loss(p + step) - loss(p - step)) / 2."""
+    values = []
+    for sign in (1, -1):
+        parameter.data += sign * step
+        values.append(float(_loss(backend, lora)))
+        parameter.data -= sign * step
+    return (values[0] - values[1]) / 2
+
+
+@torch.no_grad()
+def _loss(backend: Any, lora: Any) -> torch.Tensor:
+    request = capture()
+    with lora.attach(slices_of(backend, lora)):
+        velocity = backend.velocity(*inputs(dtype=torch.float64), capture=request)
+    return loss_of(velocity, request.mass)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_text_has_a_gradient_too(flux: Any, checkpointing: bool) -> None:
+    model = flux()
+    x_t, t, cond = inputs()
+    cond.text.requires_grad_()
+    with training_session(model, checkpointing=checkpointing) as backend:
+        (found,) = torch.autograd.grad(backend.velocity(x_t, t, cond).pow(2).sum(), cond.text)
+        weights = {k: v.clone() for k, v in model.model.diffusion_model.state_dict().items()}
+        given = {"x_t": x_t, "t": t, "text": cond.text, "pooled": cond.pooled}
+        velocity, _ = velocity_and_mass(
+            weights, CONFIG, {**given, "guidance": 3.5}, torch.tensor(TOKENS)
+        )
+        (expected,) = torch.autograd.grad(velocity.pow(2).sum(), cond.text)
+    assert relative_error({"text": found}, {"text": expected}) < 1e-5
+
+
+def test_base_weights_get_no_gradient(flux: Any) -> None:
+    model = flux(inference=False)
+    with training_session(model) as backend:
+        lora = trained_lora(backend)
+        with lora.attach(slices_of(backend, lora)):
+            backend.velocity(*inputs()).pow(2).sum().backward()
+    assert all(weight.grad is None for weight in model.model.parameters())
+    assert all(parameter.grad is not None for parameter in lora.parameters())
+    assert len(adapter_names(lora)) == 8
