@@ -1,0 +1,151 @@
+"""LoRA files: what is saved is loaded, the same input gives the same bytes, damage is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from erase_engine.lora_file import load_lora, read_metadata, save_lora
+
+LAYERS = [f"transformer_blocks.{i}.attn.{p}" for i in (0, 1) for p in ("add_q_proj", "add_k_proj")]
+
+
+@pytest.fixture
+def state():
+    torch.manual_seed(0)
+    pairs = {}
+    for layer in LAYERS:
+        pairs[f"{layer}.lora_A.weight"] = torch.randn(2, 6)
+        pairs[f"{layer}.lora_B.weight"] = torch.randn(4, 2)
+        pairs[f"{layer}.alpha"] = torch.tensor(2.0)
+    return pairs
+
+
+METADATA = {"format": "1", "plan": {"prompts": ["a «cat»"], "count": 3}, "rate": 0.5, "a": None}
+
+
+def test_save_then_load_equals(tmp_path, state):
+    path = save_lora(tmp_path / "deep" / "cat.safetensors", state, METADATA)
+    found, metadata = load_lora(path)
+    assert sorted(found) == sorted(state)
+    assert all(torch.equal(found[key], state[key]) for key in state)
+    assert metadata["format"] == "1" and json.loads(metadata["plan"]) == METADATA["plan"]
+    assert read_metadata(path) == metadata
+
+
+def test_keys_on_disk_are_those_of_diffusers(tmp_path, state):
+    from safetensors import safe_open
+
+    with safe_open(save_lora(tmp_path / "a.safetensors", state, {}), "pt") as file:
+        assert f"transformer.{LAYERS[0]}.lora_A.weight" in file.keys()  # noqa: SIM118
+        assert f"transformer.{LAYERS[0]}.alpha" in file.keys()  # noqa: SIM118
+
+
+def test_same_input_same_bytes(tmp_path, state):
+    one = save_lora(tmp_path / "one.safetensors", state, METADATA)
+    turned = dict(reversed(state.items()))
+    other = save_lora(tmp_path / "two.safetensors", turned, dict(reversed(METADATA.items())))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_bfloat16_halves_the_weights_and_keeps_alpha(tmp_path, state):
+    path = save_lora(tmp_path / "a.safetensors", state, {}, dtype=torch.bfloat16)
+    found, _ = load_lora(path)
+    key = f"{LAYERS[0]}.lora_A.weight"
+    assert torch.equal(found[key], state[key].bfloat16())
+    assert found[f"{LAYERS[0]}.alpha"].dtype == torch.float32
+
+
+def test_an_existing_file_is_kept_unless_told(tmp_path, state):
+    path = save_lora(tmp_path / "a.safetensors", state, {"n": "1"})
+    with pytest.raises(FileExistsError, match="which exists"):
+        save_lora(path, state, {"n": "2"})
+    assert read_metadata(path) == {"n": "1"}
+    save_lora(path, state, {"n": "2"}, overwrite=True)
+    assert read_metadata(path) == {"n": "2"}
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, state, monkeypatch):
+    path = save_lora(tmp_path / "a.safetensors", state, {"n": "1"})
+    before = path.read_bytes()
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_lora(path, state, {"n": "2"}, overwrite=True)
+    assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
+    assert path.read_bytes() == before
+
+
+def test_metadata_that_json_cannot_hold_is_refused_before_writing(tmp_path, state):
+    with pytest.raises(ValueError, match="JSON"):
+        save_lora(tmp_path / "a.safetensors", state, {"loss": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def damaged(kind, whole):
+    size = int.from_bytes(whole[:8], "little")
+    return {
+        "empty": b"",
+        "cut_in_size": whole[:5],
+        "cut_in_header": whole[:40],
+        "cut_in_data": whole[:-5],
+        "header_larger_than_file": (len(whole) * 2).to_bytes(8, "little") + whole[8:],
+        "header_of_exabytes": (2**62).to_bytes(8, "little") + whole[8:],
+        "header_not_json": whole[:8] + b"\xff" * size + whole[8 + size :],
+        "header_a_list": (2).to_bytes(8, "little") + b"[]",
+        "deep_header": (200_000).to_bytes(8, "little") + b"[" * 200_000,
+        "offsets_lie": whole.replace(b'"data_offsets":[0,', b'"data_offsets":[9,', 1),
+        "pickle": b"PK\x03\x04" + b"\0" * 200,
+        "html": b"<!DOCTYPE html><html><body>Not found</body></html>",
+    }[kind]
+
+
+KINDS = [
+    *("empty", "cut_in_size", "cut_in_header", "cut_in_data", "header_larger_than_file"),
+    *("header_of_exabytes", "header_not_json", "header_a_list", "deep_header", "offsets_lie"),
+    *("pickle", "html"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_is_named(tmp_path, state, kind):
+    whole = save_lora(tmp_path / "whole.safetensors", state, METADATA).read_bytes()
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(damaged(kind, whole))
+    with pytest.raises(ValueError, match=r"Got broken.safetensors, which is cut off or not"):
+        load_lora(broken)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"double_blocks.0.img_attn.qkv.weight": torch.zeros(2, 2)},
+        {"lora_unet_double_blocks_0_txt_attn_qkv.lora_down.weight": torch.zeros(2, 2)},
+        {f"{LAYERS[0]}.lora_A.weight": torch.zeros(2, 2)},
+        {},
+    ],
+    ids=["checkpoint", "kohya", "no_prefix", "nothing"],
+)
+def test_foreign_files_are_named(tmp_path, tensors):
+    save_file(tensors, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"Got other.safetensors with \d tensors") as error:
+        load_lora(tmp_path / "other.safetensors")
+    assert all(key in str(error.value) for key in tensors)
+
+
+def test_half_a_pair_is_named(tmp_path, state):
+    state.pop(f"{LAYERS[1]}.lora_B.weight")
+    with pytest.raises(ValueError, match=rf"shapes \[\(2, 6\), None\] for transformer.{LAYERS[1]}"):
+        save_lora(tmp_path / "a.safetensors", state, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_file_is_an_ordinary_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_lora(tmp_path / "none.safetensors")
