@@ -114,11 +114,14 @@ class LoraSet:
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copies values in; raises ValueError where names, shapes or alpha differ."""
+        """Copies values in; raises ValueError where names, shapes or alpha differ.
+
+        A state without alphas, as other trainers write it, means alpha = rank.
+        """
         mine = self.state_dict()
-        wrong = sorted(set(mine) ^ set(state))
-        wrong += [key for key in mine if key in state and mine[key].shape != state[key].shape]
-        wrong += [f"{name}.alpha" for name in self._down if _other_alpha(state, name, self.alpha)]
+        given = {f"{name}.alpha": torch.tensor(float(self.rank)) for name in self._down} | {**state}
+        wrong = sorted(set(mine) ^ set(given))
+        wrong += [key for key in mine if key in given and _differs(mine[key], given[key])]
         if wrong:
             raise ValueError(
                 f"Got a state that differs in {wrong[:3]} ({len(wrong)} entries), expected this "
@@ -209,6 +212,6 @@ def _device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
 
-def _other_alpha(state: Mapping[str, Tensor], name: str, alpha: float) -> bool:
-    given = state.get(f"{name}.alpha")
-    return given is not None and float(given) != alpha
+def _differs(mine: Tensor, given: Tensor) -> bool:
+    """Another shape, or, for the scalar alphas, another value."""
+    return mine.shape != given.shape or (mine.ndim == 0 and bool(mine != given))
