@@ -1,0 +1,197 @@
+"""Sentences around one word: find it, take it out or swap it, and find its tokens.
+
+A *frame* is a sentence with a slot in the word's place: `{c}` takes the word as it is, `{a_c}`
+takes it with the article it needs ("a photo of {a_c}").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .backends.base import TextEncoder
+
+SLOT, NOUN_SLOT = "{c}", "{a_c}"
+GAP = "\0"  # where a word was taken out, until the sentence around it is mended
+
+UNCOUNTED = re.compile(
+    "water|snow|rain|fog|smoke|fire|ice|blood|sand|grass|hair|rice|bread|butter|cheese|honey|milk|"
+    "coffee|tea|gold|silver|wood|metal|glass|nudity|clothing|furniture|jewelry|graffiti|violence|"
+    "gore|money|text"
+)
+OPENS_WITH_ARTICLE = re.compile(r"(?:an?|the|some|my|his|her|two|three|many)\s", re.IGNORECASE)
+SOUNDS_LIKE_VOWEL = re.compile(
+    r"(?!uni|use|usu|eu|ewe|one\b|once\b|u[ks]\b)[aeiou]|hour|honest|heir", re.IGNORECASE
+)
+FIRST_UNSPACED = 0x2E80  # from here on scripts do not put spaces between words
+
+
+def contains(text: str, wordings: Sequence[str]) -> bool:
+    """Whether one of the wordings stands in the text as whole words, in any case or number."""
+    return bool(spans(text, wordings))
+
+
+def spans(text: str, wordings: Sequence[str]) -> list[tuple[int, int]]:
+    """Start and end of each place where a wording stands in the text, in order."""
+    if not wordings:
+        return []
+    return [found.span() for found in re.finditer(_pattern(wordings), text, re.IGNORECASE)]
+
+
+def frame_of(text: str, wordings: Sequence[str], *, noun: bool) -> str:
+    """The frame of a sentence that contains one of the wordings, in every place it stands.
+
+    With `noun` the article before a wording becomes part of the slot, so that a plural or a name
+    can take its place.
+    """
+    pattern = _pattern(wordings)
+    if noun:
+        text = re.sub(rf"\ban?\s+(?:{pattern})", NOUN_SLOT, text, flags=re.IGNORECASE)
+    return re.sub(pattern, SLOT, text, flags=re.IGNORECASE)
+
+
+def fill(frame: str, word: str) -> str:
+    """The frame's sentence with `word` in the slot; with "" the words around it are mended.
+
+    "a photo of {a_c}" gives "a photo of an apple", "a photo of apples" and "a photo".
+    """
+    if not word:
+        return _without_word(frame)
+    text = frame.replace(NOUN_SLOT, with_article(word))
+    text = re.sub(r"(?:(\w+) )?\{c\}", lambda found: _after(found[1], word), text)
+    return text.replace("style style", "style")
+
+
+def with_article(noun: str) -> str:
+    """The noun with "a" or "an", unless it is plural, a name, uncounted, or has its own article."""
+    head = noun.split()[-1].lower()
+    plural = head.endswith("s") and not head.endswith(("ss", "us", "is"))
+    if plural or UNCOUNTED.fullmatch(head) or noun[0].isupper() or OPENS_WITH_ARTICLE.match(noun):
+        return noun
+    return f"{_article(noun)} {noun}"
+
+
+def concept_tokens(encoder: TextEncoder, prompt: str, wordings: Sequence[str]) -> tuple[int, ...]:
+    """Indices of every token of the wordings in this very prompt, every occurrence.
+
+    Occurrences past the model's token limit are not seen by the model and left out. Raises
+    ValueError, naming concept and prompt, where no occurrence is there or all are cut off.
+    """
+    places = spans(prompt, wordings)
+    if not places:
+        raise ValueError(
+            f"Concept '{wordings[0]}' is not in the prompt '{shortened(prompt)}'. "
+            "Write it word for word, or leave the prompt empty."
+        )
+    ids = encoder.token_ids(prompt)
+    ranges = [_tokens_of(encoder, prompt, ids, place) for place in places]
+    limit = min(encoder.max_tokens, len(ids))
+    tokens = {index for one in ranges if one.stop <= limit for index in one}
+    if not tokens:
+        raise ValueError(
+            f"Concept '{wordings[0]}' is cut off in the prompt '{shortened(prompt)}': got its "
+            f"tokens at {ranges[0].start} to {ranges[0].stop - 1}, expected them within the "
+            f"first {limit}, which is all the model reads. Move the concept forward or shorten "
+            "the prompt."
+        )
+    return tuple(sorted(tokens))
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """The text, or its start and "..." where it is too long for a message."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _tokens_of(encoder: TextEncoder, prompt: str, ids: list[int], place: tuple[int, int]) -> range:
+    """Tokens of one place, from how the prompt up to its start and up to its end is cut.
+
+    Searching the prompt's ids for the word's own ids would find "car" in "carpet", and miss words
+    that are cut differently after a bracket or in capitals.
+    """
+    start, end = place
+    before = encoder.token_ids(prompt[:start].rstrip())
+    through = encoder.token_ids(prompt[:end])
+    first, last = _common(ids, before), _common(ids, through)
+    if last == len(through):
+        return range(first, max(last, first + 1))
+    own = encoder.token_ids(prompt[start:end])
+    for at in range(first, len(ids) - len(own) + 1):
+        if ids[at : at + len(own)] == own:
+            return range(at, at + len(own))
+    return range(first, max(last, first) + 1)  # the last token goes on past the word
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many leading elements two sequences share."""
+    pairs = zip(left, right, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
+
+
+def _pattern(wordings: Sequence[str]) -> str:
+    longest_first = sorted(wordings, key=len, reverse=True)
+    return "|".join(_word_pattern(wording) for wording in longest_first)
+
+
+def _word_pattern(wording: str) -> str:
+    """A wording as whole words; an English word also in the other number."""
+    last = wording.split()[-1]
+    plural = last.islower() and last.endswith("s") and not last.endswith(("ss", "us", "is"))
+    stem = wording[:-1] if plural and len(last) > 3 else wording
+    words = r"\s+".join(re.escape(word) for word in stem.split())
+    number = "(?:e?s)?" if last.isascii() and last[-1].isalpha() else ""
+    opening = r"(?<!\w)" if _needs_edge(wording[0]) else ""
+    return f"{opening}{words}{number}" + (r"(?!\w)" if _needs_edge(wording[-1]) else "")
+
+
+def _needs_edge(letter: str) -> bool:
+    return letter.isalnum() and ord(letter) < FIRST_UNSPACED
+
+
+def _after(lead: str | None, word: str) -> str:
+    """`word` behind the word that leads to it, so that there is one article and the right one."""
+    if lead is None:
+        return word
+    bare = re.sub(r"^(?:an?|the) ", "", word)
+    if lead.lower() in ("a", "an"):
+        return f"{_article(bare, lead)} {bare}"
+    keeps_article = re.fullmatch(f"(?:{_HANGING})", lead, re.IGNORECASE) and lead.lower() != "the"
+    return f"{lead} {word if keeps_article else bare}"
+
+
+def _article(word: str, like: str = "a") -> str:
+    article = "an" if SOUNDS_LIKE_VOWEL.match(word) else "a"
+    return article.capitalize() if like[0].isupper() else article
+
+
+def _agree(found: re.Match[str]) -> str:
+    return f"{_article(found[2], found[1])} "
+
+
+_FOLLOWS = "of|in|on|at|with|by|near|under|over|above|below|behind|beside|inside|next|left|right"
+_END = rf"(?=\s*(?:[,.;:!?)]|$)|\s+(?:{_FOLLOWS})\b)"
+_HANGING = "an?|the|of|in|on|at|to|with|by|and|or|like|near|next|from|style|is|are|there|featuring"
+_MENDINGS = tuple(
+    (re.compile(pattern, re.IGNORECASE), mended)
+    for pattern, mended in (
+        (rf"{GAP}['’]s\b", GAP),
+        (rf"{GAP}\s+style\b", GAP),
+        (rf"{GAP}(?:[\s,]+(?:and\s+)?(?:an?\s+)?{GAP})+", GAP),
+        (rf"\b(an?)\s+{GAP}\s*(?=(?!(?:{_FOLLOWS}|and|or)\b)(\w+))", _agree),
+        (rf"(?:\b(?:an?|the)\s+)?{GAP}\s+(?:and|or)\s+", ""),
+        (rf"(?:\b(?:{_HANGING})\s+)+{GAP}{_END}", GAP),
+        (rf"(^|[,.;:!?]\s*){GAP}\s*(?:with|of|by)\s+", r"\1"),
+        (rf"\s*{GAP}\s*", " "),
+        (r"\s+(?=[,.;:!?])", ""),
+        (r",(?:\s*,)+", ","),
+        (r"^[\s,;:]+|[\s,;:]+$", ""),
+        (r"\s+", " "),
+    )
+)
+
+
+def _without_word(frame: str) -> str:
+    """The frame's sentence with nothing in the slot, mended from the gap outward."""
+    text = frame.replace(NOUN_SLOT, f"a {GAP}").replace(SLOT, GAP)
+    for pattern, mended in _MENDINGS:
+        text = pattern.sub(mended, text)
+    return text.strip()
