@@ -1,0 +1,151 @@
+"""The judge: a small CNN that says what is in a picture. Trained on drawn pictures only.
+
+It names the layout (one thing, side by side, one over the other, one inside the other), the
+background, and for each of two slots the shape, the colour and the style. Slot 0 is the only
+thing, the left one, the upper one or the inner one; slot 1 is the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .models import load_weights
+from .vocabulary import (
+    BACKGROUNDS,
+    COLOUR_NAMES,
+    RELATION_NAMES,
+    SHAPE_NAMES,
+    STYLE_NAMES,
+    Scene,
+    Thing,
+    family,
+)
+
+LAYOUTS = ("single", "beside", "over", "nested")
+# relation -> (layout, slot of the first named thing)
+RELATION_LAYOUT = {
+    "above": ("over", 0),
+    "below": ("over", 1),
+    "left of": ("beside", 0),
+    "right of": ("beside", 1),
+    "inside": ("nested", 0),
+}
+HEADS = {
+    "layout": len(LAYOUTS),
+    "background": len(BACKGROUNDS),
+    **{f"shape{slot}": len(SHAPE_NAMES) for slot in (0, 1)},
+    **{f"colour{slot}": len(COLOUR_NAMES) for slot in (0, 1)},
+    **{f"style{slot}": len(STYLE_NAMES) for slot in (0, 1)},
+}
+NAMES = {"shape": SHAPE_NAMES, "colour": COLOUR_NAMES, "style": STYLE_NAMES}
+
+
+class JudgeNetwork(nn.Module):
+    """Pictures (B, 3, 128, 128) in 0..1 to a dict of logits, one entry for each of HEADS."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 24, 48, 96, 128, 128)
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+            layers += [nn.Conv2d(before, after, 5 if i == 0 else 3, stride=2, padding=2 if i == 0 else 1)]
+            layers += [nn.GroupNorm(8, after), nn.ReLU()]
+        self.features = nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 16, 256), nn.ReLU())
+        self.heads = nn.ModuleDict({name: nn.Linear(256, count) for name, count in HEADS.items()})
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        features = self.features(pictures)
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Class probabilities for a batch of pictures: `chances[head]` is (N, classes)."""
+
+    chances: dict[str, Tensor]
+
+    def finds(self, concept: str) -> Tensor:
+        """(N,) bool: the concept is in the picture, in any slot that holds a thing.
+
+        For relations: the pair stands in that relation's layout. "above" and "below" (and left and
+        right) share a layout; which thing is which takes the scene: see `obeys`.
+        """
+        kind = family(concept)
+        if kind == "relation":
+            return self._layout(RELATION_LAYOUT[concept][0])
+        index = NAMES[kind].index(concept)
+        first = self.chances[f"{kind}0"].argmax(-1) == index
+        second = self.chances[f"{kind}1"].argmax(-1) == index
+        return first | (second & ~self._layout("single"))
+
+    def holds(self, relation: str, things: list[tuple[Thing, Thing]]) -> Tensor:
+        """(N,) bool: the first of each pair of things stands in `relation` to the second.
+
+        Which drawn thing is the first is settled by how well shape and colour fit either way.
+        """
+        layout, slot = RELATION_LAYOUT[relation]
+        in_place = self._pair_score(things, slot)
+        swapped = self._pair_score(things, 1 - slot)
+        return self._layout(layout) & (in_place > swapped)
+
+    def right(self, field: str, values: list[int], slots: list[int]) -> Tensor:
+        """(N,) bool: in picture i, slot `slots[i]` holds class `values[i]` of `field`."""
+        guess = torch.stack([self.chances[f"{field}{slot}"].argmax(-1) for slot in (0, 1)], 1)
+        rows = torch.arange(len(guess))
+        return guess[rows, torch.tensor(slots)] == torch.tensor(values)
+
+    def _layout(self, name: str) -> Tensor:
+        return self.chances["layout"].argmax(-1) == LAYOUTS.index(name)
+
+    def _pair_score(self, things: list[tuple[Thing, Thing]], slot: int) -> Tensor:
+        score = torch.zeros(len(things))
+        for place, where in ((0, slot), (1, 1 - slot)):
+            for field in ("shape", "colour"):
+                index = torch.tensor([getattr(pair[place], field) for pair in things])
+                chance = self.chances[f"{field}{where}"]
+                score += chance[torch.arange(len(things)), index].clamp_min(1e-6).log()
+        return score
+
+
+class Judge:
+    """Looks at pictures in batches."""
+
+    def __init__(self, network: JudgeNetwork) -> None:
+        self.network = network.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls) -> Judge:
+        """The committed judge."""
+        network = JudgeNetwork()
+        network.load_state_dict(load_weights("judge"))
+        return cls(network)
+
+    @torch.inference_mode()
+    def look(self, pictures: Tensor, batch: int = 100) -> Verdict:
+        """`pictures`: (N, 3, 128, 128) in 0..1."""
+        if pictures.ndim != 4 or pictures.shape[1:] != (3, 128, 128):
+            raise ValueError(
+                f"Got pictures {tuple(pictures.shape)}, expected (N, 3, 128, 128) in 0..1."
+            )
+        parts = [self.network(pictures[i : i + batch]) for i in range(0, len(pictures), batch)]
+        return Verdict(
+            {name: torch.cat([part[name] for part in parts]).softmax(-1) for name in HEADS}
+        )
+
+
+def slots_of(scene: Scene) -> tuple[int, ...]:
+    """The judge's slot of each thing of the scene, in the order they are named."""
+    if scene.relation is None:
+        return (0,)
+    first = RELATION_LAYOUT[RELATION_NAMES[scene.relation]][1]
+    return (first, 1 - first)
+
+
+def layout_of(scene: Scene) -> int:
+    """The index in LAYOUTS of the scene's layout."""
+    if scene.relation is None:
+        return 0
+    return LAYOUTS.index(RELATION_LAYOUT[RELATION_NAMES[scene.relation]][0])

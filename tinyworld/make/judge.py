@@ -1,0 +1,101 @@
+"""Trains the judge on drawn pictures, and says how good it is: `python -m tinyworld.make.judge`.
+
+Half of each batch goes through the autoencoder first, some of it with noise on the code, since the
+pictures it has to judge come out of that decoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+from torch import Tensor, nn
+
+from ..judge import HEADS, JudgeNetwork, layout_of, slots_of
+from ..models import LATENT_SCALE, TinyAutoencoder, load_weights, save_weights
+from ..vocabulary import Scene
+from .data import random_scenes, render_all
+
+
+def truth_of(scenes: list[Scene]) -> dict[str, Tensor]:
+    """Class of each head for each scene; -1 for a slot that holds nothing."""
+    rows = []
+    for scene in scenes:
+        row = dict.fromkeys(HEADS, -1) | {
+            "layout": layout_of(scene),
+            "background": scene.background,
+        }
+        for thing, slot in zip(scene.things, slots_of(scene), strict=True):
+            for field in ("shape", "colour", "style"):
+                row[f"{field}{slot}"] = getattr(thing, field)
+        rows.append(row)
+    return {name: torch.tensor([row[name] for row in rows]) for name in HEADS}
+
+
+@torch.no_grad()
+def round_trip(model: TinyAutoencoder, pictures: Tensor, noise: float) -> Tensor:
+    """Pictures in 0..1 through the code and back, with `noise` (model space) on the code."""
+    code = model.encode(pictures * 2 - 1)
+    code = code + noise / LATENT_SCALE * torch.randn_like(code)
+    return ((model.decode(code) + 1) / 2).clamp(0, 1)
+
+
+def accuracy(network: nn.Module, pictures: Tensor, truth: dict[str, Tensor]) -> dict[str, float]:
+    """Per cent right for each head, where there is something to see."""
+    with torch.no_grad():
+        parts = [network(pictures[i : i + 100]) for i in range(0, len(pictures), 100)]
+    out = {}
+    for name in HEADS:
+        seen = truth[name] >= 0
+        guess = torch.cat([part[name] for part in parts]).argmax(-1)
+        out[name] = round(100 * (guess == truth[name])[seen].float().mean().item(), 2)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--pictures", type=int, default=8000)
+    parser.add_argument("--seed", type=int, default=4)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    autoencoder = TinyAutoencoder()
+    autoencoder.load_state_dict(load_weights("vae"))
+    scenes = random_scenes(options.pictures, 40)
+    pictures, truth = render_all(scenes, 41), truth_of(scenes)
+    network = JudgeNetwork()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, options.steps, pct_start=0.1)
+    start = time.time()
+    for step in range(options.steps):
+        rows = torch.randint(0, options.pictures, (64,))
+        batch = pictures[rows].float() / 255
+        batch[:32] = round_trip(autoencoder, batch[:32], 0.15 * torch.rand(()).item())
+        shift = torch.randint(-3, 4, (2,)).tolist()
+        answers = network(torch.roll(batch, shift, (2, 3)))
+        losses = [
+            nn.functional.cross_entropy(answers[name], truth[name][rows], ignore_index=-1)
+            for name in HEADS
+        ]
+        loss = torch.stack(losses).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0:
+            print(f"{step} {time.time() - start:.0f}s {loss.item():.3f}", flush=True)
+
+    unseen = random_scenes(2000, 42)
+    drawn, unseen_truth = render_all(unseen, 43).float() / 255, truth_of(unseen)
+    figures = {
+        "drawn": accuracy(network.eval(), drawn, unseen_truth),
+        "round_trip": accuracy(network, round_trip(autoencoder, drawn, 0.0), unseen_truth),
+    }
+    print(figures)
+    metadata = {"made_by": "python -m tinyworld.make.judge", **vars(options), **figures}
+    print(save_weights("judge", network.state_dict(), metadata | {"torch": torch.__version__}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The tiny models as ComfyUI objects: MODEL, CLIP and VAE that every stock node takes.
+
+The architectures are ComfyUI's own (Flux, T5 encoder, CLIP-L text model) with small sizes. Only the
+autoencoder is ours: its encoder is one fixed linear map of 8 x 8 patches to 16 channels, its
+decoder a small convolutional network.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+WEIGHTS = Path(__file__).parent / "weights"
+TEXT_TOKENS = 24  # T5 padding; FLUX pads to 256, four times the 64 image tokens of a tiny picture
+
+FLUX_CONFIG: dict[str, Any] = {
+    "image_model": "flux",
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "vec_in_dim": 32,
+    "context_in_dim": 64,
+    "hidden_size": 160,
+    "mlp_ratio": 4.0,
+    "num_heads": 5,
+    "depth": 3,
+    "depth_single_blocks": 3,
+    "axes_dim": [4, 14, 14],
+    "theta": 50,
+    "qkv_bias": True,
+    "guidance_embed": True,
+}
+T5_CONFIG: dict[str, Any] = {
+    "d_model": 64,
+    "d_kv": 32,
+    "d_ff": 256,
+    "num_heads": 4,
+    "num_layers": 2,
+    "vocab_size": 32128,
+}
+CLIP_CONFIG: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 128,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "projection_dim": 32,
+    "vocab_size": 49408,
+}
+# FLUX's latent format: model space = (latent - SHIFT) * SCALE.
+LATENT_SHIFT, LATENT_SCALE = 0.1159, 0.3611
+
+
+class TinyAutoencoder(nn.Module):
+    """8x down, 16 channels: a linear patch code in, a small convolutional decoder out.
+
+    `encode`: pixels (B, 3, H, W) in -1..1 to latents (B, 16, H/8, W/8); `decode` goes back.
+    """
+
+    def __init__(self, width: int = 128, blocks: int = 3) -> None:
+        super().__init__()
+        self.code = nn.Conv2d(3, 16, 8, stride=8)
+        self.enter = nn.Conv2d(16, width, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
+        self.leave = nn.Conv2d(width, 3 * 64, 1)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        return self.code(pixels)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        x = self.enter((latents - LATENT_SHIFT) * LATENT_SCALE)
+        for block in self.blocks:
+            x = block(x)
+        return nn.functional.pixel_shuffle(self.leave(x), 8)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(conv(silu(x)))), 3 x 3 at one width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(nn.functional.silu(x))
+        return x + self.second(nn.functional.silu(hidden))
+
+
+def save_weights(name: str, state: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
+    """Writes `weights/<name>.safetensors` in fp16, with what made it as metadata."""
+    WEIGHTS.mkdir(exist_ok=True)
+    path = WEIGHTS / f"{name}.safetensors"
+    half = {key: value.detach().half().contiguous() for key, value in state.items()}
+    save_file(half, path, {key: json.dumps(value) for key, value in metadata.items()})
+    return path
+
+
+def load_weights(name: str) -> dict[str, Tensor]:
+    """The tensors of `weights/<name>.safetensors`, as float32."""
+    return {key: value.float() for key, value in load_file(WEIGHTS / f"{name}.safetensors").items()}
+
+
+def weights_metadata(name: str) -> dict[str, Any]:
+    """What made `weights/<name>.safetensors`."""
+    with safe_open(WEIGHTS / f"{name}.safetensors", framework="pt") as file:
+        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+
+
+def build_model(state: dict[str, Tensor] | None = None) -> Any:
+    """A ModelPatcher around ComfyUI's Flux at tiny size; random weights where `state` is None."""
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    config = comfy.supported_models.Flux(dict(FLUX_CONFIG))
+    config.set_inference_dtype(torch.float32, None)
+    offload = comfy.model_management.unet_offload_device()
+    base = config.get_model({}, "", device=offload)
+    if state is not None:
+        base.diffusion_model.load_state_dict(state)
+    base.eval().requires_grad_(False)
+    device = comfy.model_management.get_torch_device()
+    return comfy.model_patcher.ModelPatcher(base, load_device=device, offload_device=offload)
+
+
+def build_clip(state: dict[str, Tensor] | None = None) -> Any:
+    """ComfyUI's Flux CLIP object: its real tokenizers before a tiny T5 encoder and a tiny CLIP-L."""
+    import comfy.sd
+    import comfy.text_encoders.flux
+
+    class Target:
+        params: dict[str, Any] = {}
+        clip = comfy.text_encoders.flux.flux_clip(dtype_t5=torch.float32)
+        tokenizer = comfy.text_encoders.flux.FluxTokenizer
+
+    clip = comfy.sd.CLIP(
+        Target,
+        tokenizer_data={"t5xxl_min_length": TEXT_TOKENS},
+        model_options={
+            "clip_l_model_config": dict(CLIP_CONFIG),
+            "t5xxl_model_config": dict(T5_CONFIG),
+            "dtype": torch.float32,
+        },
+    )
+    if state is not None:
+        for part in ("clip_l", "t5xxl"):
+            prefix = f"{part}."
+            tensors = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+            getattr(clip.cond_stage_model, part).transformer.load_state_dict(tensors, strict=False)
+    return clip
+
+
+def build_vae(state: dict[str, Tensor]) -> Any:
+    """ComfyUI's VAE object around TinyAutoencoder.
+
+    The host picks an autoencoder class by key names and has none this small, so it is asked for
+    its pass-through one, whose network is then replaced.
+    """
+    import comfy.model_patcher
+    import comfy.sd
+
+    vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.zeros(1)})
+    network = TinyAutoencoder()
+    network.load_state_dict(state)
+    vae.first_stage_model = network.eval().requires_grad_(False).to(vae.vae_dtype)
+    vae.downscale_ratio = vae.upscale_ratio = 8
+    vae.latent_channels = 16
+    vae.patcher = comfy.model_patcher.ModelPatcher(
+        network, load_device=vae.device, offload_device=vae.patcher.offload_device
+    )
+    return vae
+
+
+def load_tiny_flux() -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE with the committed weights."""
+    return (
+        build_model(load_weights("flux")),
+        build_clip(load_weights("text")),
+        build_vae(load_weights("vae")),
+    )
