@@ -17,16 +17,8 @@ from torch.nn.functional import cosine_similarity
 
 from .backends.base import TextEncoder
 from .plan import ConceptPlan, ConceptRequest, PromptPair
-from .sentence import (
-    NOUN_SLOT,
-    OPENS_WITH_ARTICLE,
-    SLOT,
-    concept_tokens,
-    contains,
-    fill,
-    frame_of,
-    with_article,
-)
+from .sentence import OPENS_WITH_ARTICLE, concept_tokens, contains, fill, frame_of
+from .templates import SentenceWriter, chance, shuffle, varied
 from .words import KINDS, PICTURES, Kind, Vocabulary
 
 __all__ = [
@@ -45,6 +37,7 @@ __all__ = [
 CANDIDATES = 64  # words of the bank compared with the concept: each costs a text encoding
 ENCODED_AT_ONCE = 16
 KEEP_FROM_BANK, KEEP_FROM_ANCHORS, KEEP_PER_WORD = 16, 8, 2
+MOST_TRIES = 20  # sentences drawn for each one wanted: small vocabularies repeat themselves
 MOST_SYNONYMS = 3  # taken from WordNet, whose later ones stray
 WORDNET_PART = {"object": "n", "person": "n", "style": "a", "nudity": "a"}
 
@@ -58,7 +51,7 @@ def plan_concept(
     """
     request, notes = _with_synonyms(request)
     _check_token_limit(request, encoder)
-    draft = _Draft(request, vocabulary, Generator().manual_seed(request.seed))
+    draft = _draft(request, vocabulary)
     ranked = rank_by_similarity(request.concept, draft.candidates(), encoder)
     anchor, reason = draft.anchor(ranked)
     irrelevant = _spread([word for word in ranked if word != anchor])
@@ -90,17 +83,21 @@ def rank_by_similarity(concept: str, words: Sequence[str], encoder: TextEncoder)
     return tuple(words[int(index)] for index in order)
 
 
+def _draft(request: ConceptRequest, vocabulary: Vocabulary) -> _Draft:
+    rng = Generator().manual_seed(request.seed)
+    category = vocabulary.category_of(request.wordings, request.kind)
+    writer = SentenceWriter(vocabulary, request.wordings, request.shuffled, rng)
+    return _Draft(request, vocabulary, category, writer)
+
+
 @dataclass(frozen=True)
 class _Draft:
-    """A plan in the making: one request, one vocabulary, one stream of random numbers."""
+    """A plan in the making."""
 
     request: ConceptRequest
     vocabulary: Vocabulary
-    rng: Generator
-
-    @property
-    def category(self) -> str:
-        return self.vocabulary.category_of(self.request.wordings, self.request.kind)
+    category: str  # the bank's category of the concept, or ""
+    writer: SentenceWriter
 
     def candidates(self) -> tuple[str, ...]:
         """Words of the bank that are not the concept: its own category, then others at random."""
@@ -111,7 +108,7 @@ class _Draft:
         if len(near) + len(others) < CANDIDATES // 8:
             others += [word for word in self.vocabulary.words_of("object") if word not in others]
         erased = (*self.request.wordings, *filter(None, [self.request.replacement]))
-        words = near + _shuffle(others, self.rng)
+        words = near + shuffle(others, self.writer.rng)
         return tuple(word for word in words if not _clash(word, erased))[:CANDIDATES]
 
     def anchor(self, ranked: Sequence[str]) -> tuple[str, str]:
@@ -153,76 +150,41 @@ class _Draft:
 
     def template_pairs(self, anchor: str, encoder: TextEncoder) -> tuple[PromptPair, ...]:
         """Sentences from templates, every other one about a synonym where there are any."""
-        templates = self.vocabulary.templates_for(self.category, self.request.kind)
-        concept, synonyms = self.request.concept, self.request.synonyms
-        wanted = self.request.pairs
+        request, rng = self.request, self.writer.rng
         pairs: dict[str, PromptPair] = {}
-        for turn in range(20 * wanted):
-            word = synonyms[turn // 2 % len(synonyms)] if synonyms and turn % 2 else concept
-            frame, word = self._varied(self.frame(templates), word)
-            text = fill(frame, word)
-            if text in pairs or len(encoder.token_ids(text)) > encoder.max_tokens:
+        for turn in range(MOST_TRIES * request.pairs):
+            synonym = (
+                request.synonyms[turn // 2 % len(request.synonyms)] if request.synonyms else ""
+            )
+            word = synonym if synonym and turn % 2 else request.concept
+            frame = self.writer.frame(self.category, request.kind)
+            if chance(request.varied, rng):
+                frame, word = varied(frame, word, rng)
+            text, anchor_text = fill(frame, word), fill(frame, anchor)
+            fits = len(encoder.token_ids(text)) <= encoder.max_tokens
+            if text in pairs or not fits or not self.writer.is_clean(anchor_text):
                 continue
             tokens = concept_tokens(encoder, text, [word])
-            pairs[text] = PromptPair(text, fill(frame, anchor), word, tokens, frame)
-            if len(pairs) == wanted:
+            pairs[text] = PromptPair(text, anchor_text, word, tokens, frame)
+            if len(pairs) == request.pairs:
                 break
         return tuple(pairs.values())
-
-    def frame(self, templates: Sequence[str]) -> str:
-        """One template with its other slots filled, and its phrases perhaps in another order."""
-        usable = [one for one in templates if self._is_clean(one)] or [SLOT]
-        phrases = _pick(usable, self.rng).split(", ")
-        if _chance(self.request.shuffled, self.rng):
-            details = _shuffle(
-                [one for one in self.vocabulary.details if self._is_clean(one)], self.rng
-            )
-            fewest = 1 if len(phrases) == 1 else 0
-            phrases = _shuffle(phrases + details[: fewest + _below(2, self.rng)], self.rng)
-        return self._filled(", ".join(phrases))
 
     def keep_prompts(
         self, irrelevant: Sequence[str], pairs: Sequence[PromptPair]
     ) -> tuple[str, ...]:
         """The person's prompts, irrelevant concepts in sentences, anchors, the bank's, and ""."""
-        prompts = [one for line in self.request.keep for one in self._sentences_about(line)]
-        prompts += [one for word in irrelevant for one in self._sentences_about(word)]
-        anchors = _shuffle([pair.anchor_prompt for pair in pairs], self.rng)
-        prompts += list(dict.fromkeys(anchors))[:KEEP_FROM_ANCHORS]
-        prompts += _shuffle(list(self.vocabulary.keep), self.rng)[:KEEP_FROM_BANK]
-        clean = [one for one in prompts if not contains(one, self.request.wordings)]
-        return tuple(dict.fromkeys([*clean, ""]))
-
-    def _sentences_about(self, line: str) -> list[str]:
-        """The line itself where it is a prompt; sentences from templates where it is bare words."""
-        has_article = OPENS_WITH_ARTICLE.match(line)
-        if has_article or len(line.split()) > 3 or re.search(r"[,.;:]", line):
-            return [line]
-        kind = self.request.kind
-        category = self.vocabulary.category_of([line], kind)
-        templates = self.vocabulary.templates_for(category, kind)
-        return [fill(self.frame(templates), line) for _ in range(KEEP_PER_WORD)]
-
-    def _is_clean(self, text: str) -> bool:
-        blank = re.sub(r"\{\w+\}", " , ", text)
-        return not contains(blank, self.request.wordings)
-
-    def _filled(self, frame: str) -> str:
-        """The frame with a word in every slot but the concept's, none of them twice."""
-        while slot := re.search(r"\{(a_)?((?!c\})\w+)\}", frame.replace(NOUN_SLOT, SLOT)):
-            words = [one for one in self.vocabulary.fillers[slot[2]] if self._is_clean(one)]
-            unused = [one for one in words if not contains(frame, [one])] or words or ["thing"]
-            word = _pick(unused, self.rng)
-            frame = frame.replace(slot[0], with_article(word) if slot[1] else word, 1)
-        return frame
-
-    def _varied(self, frame: str, word: str) -> tuple[str, str]:
-        """Now and then the word misspelled, or said three times."""
-        if not _chance(self.request.varied, self.rng):
-            return frame, word
-        if _chance(0.5, self.rng):
-            return f"{frame}, {SLOT}, {SLOT}", word
-        return frame, _misspelled(word, self.rng)
+        rng, kind = self.writer.rng, self.request.kind
+        prompts: list[str] = []
+        for line in (*self.request.keep, *irrelevant):
+            bare = _is_bare(line)
+            prompts += [
+                self.writer.about(line, kind) if bare else line for _ in range(KEEP_PER_WORD)
+            ]
+        anchors = dict.fromkeys(shuffle([pair.anchor_prompt for pair in pairs], rng))
+        prompts += list(anchors)[:KEEP_FROM_ANCHORS]
+        prompts += shuffle(self.vocabulary.keep, rng)[:KEEP_FROM_BANK]
+        return tuple(dict.fromkeys([*filter(self.writer.is_clean, prompts), ""]))
 
 
 def _with_synonyms(request: ConceptRequest) -> tuple[ConceptRequest, tuple[str, ...]]:
@@ -270,36 +232,14 @@ def _clash(word: str, others: Sequence[str]) -> bool:
     return contains(word, others) or any(contains(other, [word]) for other in others)
 
 
+def _is_bare(line: str) -> bool:
+    """Whether a keep line is a concept, to be put into sentences, and not a prompt already."""
+    a_few_words = len(line.split()) <= 3 and not re.search(r"[,.;:]", line)
+    return a_few_words and not OPENS_WITH_ARTICLE.match(line)
+
+
 def _spread(ranked: Sequence[str]) -> tuple[str, ...]:
     """The last, the middle and the first of words ranked nearest first, without repetition."""
     if not ranked:
         return ()
     return tuple(dict.fromkeys((ranked[-1], ranked[len(ranked) // 2], ranked[0])))
-
-
-def _misspelled(word: str, rng: Generator) -> str:
-    """The word with two inner letters of its longest part exchanged, or one of them doubled."""
-    longest = max(re.findall(r"\w+", word), key=len)
-    if len(longest) < 4:
-        return word
-    at = 1 + _below(len(longest) - 3, rng)
-    left, right = longest[at], longest[at + 1]
-    swapped = longest[:at] + right + left + longest[at + 2 :]
-    doubled = longest[:at] + left + longest[at:]
-    return word.replace(longest, swapped if left != right else doubled, 1)
-
-
-def _below(limit: int, rng: Generator) -> int:
-    return int(torch.randint(limit, (1,), generator=rng))
-
-
-def _chance(share: float, rng: Generator) -> bool:
-    return float(torch.rand(1, generator=rng)) < share
-
-
-def _pick(options: Sequence[str], rng: Generator) -> str:
-    return options[_below(len(options), rng)]
-
-
-def _shuffle(items: Sequence[str], rng: Generator) -> list[str]:
-    return [items[int(index)] for index in torch.randperm(len(items), generator=rng)]
