@@ -9,7 +9,6 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from comfy_server import PACK, comfy_server
 from setup import comfyui_path
@@ -17,18 +16,24 @@ from workflow_canvas import Canvas, Column, Node, Output
 
 FOLDER = PACK / "example_workflows"
 
+GROUP_GAP = 60
+SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "seed": 1}
+CONCEPT_PROMPT = "a red star on a white background"
+KEEP_PROMPT = "a blue circle on a white background"
+
 OBJECT_HELP = """\
 # Erase an object
 
-Press **Queue**. A miniature Flux that comes with this pack unlearns *star* in about a minute, on any
-machine, and draws the same seeds before and after.
+Press **Queue**. A miniature Flux that comes with this pack unlearns *star* in about a minute, on
+any machine, and draws the same seeds before and after.
 
 1. **Erase Concept** trains a small LoRA. Change *concept* and *kind* to erase something else.
 2. **Apply Erasure LoRA** puts it on the model; *strength* 0 is the model as it was.
-3. Below: pictures of a prompt that names the concept, and of one that doesn't and should stay.
+3. To the right: where the model looks, then pictures of a prompt that names the concept, and of
+   one that doesn't and should stay.
 
-For your own Flux, put *Load Diffusion Model*, *DualCLIPLoader* and *Load VAE* in place of the loader,
-and 512 or more pixels in place of 128.
+For your own Flux, put *Load Diffusion Model*, *DualCLIPLoader* and *Load VAE* in place of the
+loader, and 512 or more pixels in place of 128.
 """
 
 
@@ -47,50 +52,72 @@ def main() -> None:
 
 
 def erase_object(canvas: Canvas) -> None:
-    """Erase a star; the same seeds with and without it, for two prompts."""
+    """Erase a star; the same seeds with and without it, for two prompts, and where it looks."""
     start = canvas.column(340)
-    start.note(OBJECT_HELP, height=420)
+    start.note(OBJECT_HELP, tall=440)
     tiny = start.add("EraseAnythingTinyFlux")
-    model, clip, vae = (tiny[name] for name in ("MODEL", "CLIP", "VAE"))
+    model, clip = tiny["MODEL"], tiny["CLIP"]
 
-    training = canvas.column(400)
+    training = canvas.column(380)
     train = training.add(
         "EraseAnythingTrain", model=model, clip=clip, concept="star", kind="object", resolution=128
     )
 
-    using = canvas.column(400)
-    apply = using.add("EraseAnythingApply", model=model, lora=train["LORA_MODEL"])
-    using.add("LossGraphNode", loss=train["LOSS_MAP"], height=300)
-    using.add("PreviewAny", title="Report", source=train["report"], height=240)
-    erased = apply["MODEL"]
+    result = canvas.column(380)
+    erased = result.add("EraseAnythingApply", model=model, lora=train["LORA_MODEL"])["MODEL"]
+    result.add("LossGraphNode", loss=train["LOSS_MAP"], tall=300)
+    result.add("PreviewAny", title="Report", source=train["STRING"], tall=240)
+    canvas.group("1. Erase", start, training, result)
 
-    texts = canvas.column(340)
-    concept = text(texts, clip, "Prompt with the concept", "a red star on a white background")
-    other = text(texts, clip, "Prompt to keep", "a blue circle on a white background")
-    nothing = text(texts, clip, "Nothing", "")
+    canvas.right += GROUP_GAP
+    inside = canvas.column(380)
+    maps = inside.add(
+        "EraseAnythingAttention", model=model, clip=clip, erased=erased, prompt=CONCEPT_PROMPT
+    )
+    save(inside, maps["IMAGE"], "attention", tall=320)
+    canvas.group("2. Where the model looks", inside)
+
+    for heading, name, prompt in (
+        ("3. A prompt that names the concept", "concept", CONCEPT_PROMPT),
+        ("4. A prompt that should stay as it was", "keep", KEEP_PROMPT),
+    ):
+        canvas.right += GROUP_GAP
+        canvas.group(heading, *before_and_after(canvas, tiny, erased, name, prompt))
+
+
+def before_and_after(
+    canvas: Canvas, tiny: Node, erased: Output, name: str, prompt: str
+) -> list[Column]:
+    """One prompt drawn by the model as it was and by the erased one, from the same seed."""
+    texts, samplers, pictures = (canvas.column(width) for width in (320, 300, 380))
+    clip = tiny["CLIP"]
+    positive = texts.add("CLIPTextEncode", title=f"Prompt: {name}", clip=clip, text=prompt)
+    negative = texts.add("CLIPTextEncode", title="Nothing", clip=clip, text="")
     latent = texts.add("EmptySD3LatentImage", width=128, height=128, batch_size=4)
+    for when, model in (("before", tiny["MODEL"]), ("after", erased)):
+        sampled = samplers.add(
+            "KSampler",
+            title=f"Draw {name}, {when}",
+            model=model,
+            positive=positive["CONDITIONING"],
+            negative=negative["CONDITIONING"],
+            latent_image=latent["LATENT"],
+            **SAMPLING,
+        )
+        decoded = samplers.add("VAEDecode", samples=sampled["LATENT"], vae=tiny["VAE"])
+        save(pictures, decoded["IMAGE"], f"{name} {when}", tall=380)
+    return [texts, samplers, pictures]
 
-    samplers, pictures = canvas.column(300), canvas.column(300)
-    for name, positive in (("concept", concept), ("keep", other)):
-        for when, sampled in (("before", model), ("after", erased)):
-            drawn = samplers.add(
-                "KSampler",
-                title=f"{name.capitalize()}, {when}",
-                model=sampled,
-                positive=positive,
-                negative=nothing,
-                latent_image=latent["LATENT"],
-                cfg=1.0,
-                sampler_name="euler",
-                scheduler="simple",
-                steps=20,
-                seed=1,
-            )
-            decoded = samplers.add("VAEDecode", samples=drawn["LATENT"], vae=vae)
-            pictures.add(
-                "SaveImage",
-                title=f"{name.capitalize()}, {when}",
-                images=decoded["IMAGE"],
-                filename_prefix=f"EraseAnything/{name}_{when}",
-                height=320,
-            )
+
+def save(column: Column, images: Output, name: str, *, tall: int) -> None:
+    """Saves pictures under the pack's own folder of the output folder."""
+    prefix = f"EraseAnything/{name.replace(' ', '_')}"
+    column.add(
+        "SaveImage", title=name.capitalize(), images=images, filename_prefix=prefix, tall=tall
+    )
+
+
+WORKFLOWS: dict[str, Callable[[Canvas], None]] = {"erase_object": erase_object}
+
+if __name__ == "__main__":
+    main()

@@ -24,18 +24,19 @@ class Output:
 
 @dataclass
 class Node:
-    """A placed node in the page's own words, and the names of its outputs."""
+    """A placed node, in the page's own words."""
 
     data: dict[str, Any]
-    output_names: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Output:
-        """The output of that name."""
-        if name not in self.output_names:
-            raise KeyError(
-                f"{self.data['type']} has no output {name!r}, expected one of {self.output_names}."
-            )
-        return Output(self, self.output_names.index(name))
+        """The output of that name, or else the first one of that type."""
+        outputs = self.data["outputs"]
+        for word in ("name", "type"):
+            for slot, output in enumerate(outputs):
+                if output[word] == name:
+                    return Output(self, slot)
+        names = [output["name"] for output in outputs]
+        raise KeyError(f"{self.data['type']} has no output {name!r}, expected one of {names}.")
 
 
 @dataclass
@@ -47,14 +48,15 @@ class Column:
     width: int
     bottom: int = 0
 
-    def add(self, kind: str, *, title: str = "", height: int = 0, **inputs: Any) -> Node:
+    def add(self, kind: str, /, *, title: str = "", tall: int = 0, **inputs: Any) -> Node:
         """Places a node below the last one.
 
         An Output makes a link, any other value sets a widget; widgets not named hold their
-        default. Raises KeyError for an input the node doesn't have.
+        default. `tall` is a height in pixels, if the usual one won't do. Raises KeyError for an
+        input the node doesn't have.
         """
         info = self.canvas.object_info[kind]
-        node = Node(self._place(kind, height or height_of(info)), list(info["output_name"]))
+        node = Node(self._place(kind, tall or height_of(info)))
         if title:
             node.data["title"] = title
         for name in inputs.keys() - inputs_of(info).keys():
@@ -67,9 +69,9 @@ class Column:
         node.data["widgets_values"] = list(widgets(info, inputs))
         return node
 
-    def note(self, text: str, *, height: int) -> None:
+    def note(self, text: str, *, tall: int) -> None:
         """Places a note in Markdown."""
-        data = self._place("MarkdownNote", height)
+        data = self._place("MarkdownNote", tall)
         data |= {"inputs": [], "outputs": [], "widgets_values": [text]}
 
     def _place(self, kind: str, height: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def workflow():
     canvas = Canvas(OBJECT_INFO)
     left, right = canvas.column(200), canvas.column(200)
     loader = left.add("Loader", file="b")
-    left.note("help", height=100)
+    left.note("help", tall=100)
     sampler = right.add("Sampler", title="Before", model=loader["model"], seed=7, text="star")
     right.add("Sampler", model=loader["model"], text=sampler["text"], wired=sampler["text"])
     return canvas.workflow("test")

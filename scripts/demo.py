@@ -1,0 +1,142 @@
+"""Erases one concept from the tiny Flux inside a real ComfyUI, and shows how well it went.
+
+Starts the server, queues the example workflow as it lies in the repository, draws further pictures
+for the judge, and leaves what is worth looking at in output/demo/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from comfy_server import PACK, ComfyError, Server, comfy_server
+from demo_figures import Drawn, Figures, draw, evaluation_prompts, forwards_of, judge_pictures
+from picture_sheet import Row, save_sheet
+from progress_line import ProgressLine
+from setup import comfyui_path
+from workflow_api import to_api
+
+OUTPUT = PACK / "output" / "demo"
+WORKFLOW = PACK / "example_workflows" / "erase_object.json"
+PICTURES_IN_ROW = 10
+
+
+def main() -> None:
+    wanted = arguments()
+    # Without this a terminated demo would leave the server running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        run(wanted.concept, wanted.kind)
+    except (ComfyError, ValueError) as error:
+        sys.exit(f"\nThe demo stopped: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nThe demo was interrupted.")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Erase a concept from the tiny Flux in ComfyUI.")
+    parser.add_argument("--concept", default="star", help="a word that the tiny world draws")
+    parser.add_argument("--kind", default="object", help="object, style, person or relation")
+    return parser.parse_args()
+
+
+def run(concept: str, kind: str) -> None:
+    named, others = evaluation_prompts(concept)
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    with comfy_server(comfyui_path(), OUTPUT / "comfyui") as server:
+        say(f"ComfyUI is up. Erasing {concept}:")
+        prompt = demo_prompt(server, concept, kind, named=named[0], other=others[0])
+        shown, seconds = follow(server, prompt)
+        lora = keep_files(server, prompt, shown)
+        say("Drawing pictures for the judge:")
+        erase = draw(server, named, lora.name, "erase")
+        keep = draw(server, others, lora.name, "keep")
+    save_sheet(OUTPUT / "before_after.png", sheet_rows(concept, erase, keep))
+    say("To look at:")
+    for path in sorted(OUTPUT.glob("*.*")):
+        say(f"  {path.relative_to(PACK)}")
+    say(summary(concept, judge_pictures(concept, erase, keep), seconds, forwards_of(lora)))
+
+
+def demo_prompt(
+    server: Server, concept: str, kind: str, *, named: str, other: str
+) -> dict[str, Any]:
+    """The example workflow as the server takes it, about this concept."""
+    workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
+    prompt = to_api(workflow, server.object_info())
+    set_widgets(prompt, find(prompt, "EraseAnythingTrain"), concept=concept, kind=kind)
+    set_widgets(prompt, find(prompt, "EraseAnythingAttention"), prompt=named, words=concept)
+    set_widgets(prompt, find(prompt, "CLIPTextEncode", "Prompt: concept"), text=named)
+    set_widgets(prompt, find(prompt, "CLIPTextEncode", "Prompt: keep"), text=other)
+    return prompt
+
+
+def find(prompt: dict[str, Any], class_type: str, title: str = "") -> str:
+    """The id of the one node of this class, and of this title where one is given."""
+    found = [
+        node_id
+        for node_id, node in prompt.items()
+        if node["class_type"] == class_type and title in ("", node["_meta"]["title"])
+    ]
+    if len(found) != 1:
+        what = f"{class_type} '{title}'" if title else class_type
+        raise ValueError(f"{WORKFLOW.name} has {len(found)} nodes {what}, expected one.")
+    return found[0]
+
+
+def set_widgets(prompt: dict[str, Any], node_id: str, /, **values: str) -> None:
+    inputs = prompt[node_id]["inputs"]
+    for name in values.keys() - inputs.keys():
+        raise ValueError(
+            f"{prompt[node_id]['class_type']} has no input '{name}', expected {list(inputs)}."
+        )
+    inputs |= values
+
+
+def follow(server: Server, prompt: dict[str, Any]) -> tuple[dict[str, Any], float]:
+    """Runs the workflow; what its nodes showed, and the seconds that training took."""
+    progress = ProgressLine(prompt)
+    shown = server.run(prompt, progress)
+    progress.close()
+    return shown, progress.seconds[find(prompt, "EraseAnythingTrain")]
+
+
+def keep_files(server: Server, prompt: dict[str, Any], shown: dict[str, Any]) -> Path:
+    """Copies attention sheet, loss curve and LoRA out of the server's folders; returns the LoRA."""
+    for node_id, name in (
+        (find(prompt, "SaveImage", "Attention"), "attention.png"),
+        (find(prompt, "LossGraphNode"), "loss_curve.png"),
+    ):
+        shutil.copy(server.files(shown[node_id])[0], OUTPUT / name)
+    [lora] = (server.base / "models" / "loras").rglob("*.safetensors")
+    return Path(shutil.copy(lora, OUTPUT))
+
+
+def sheet_rows(concept: str, erase: Drawn, keep: Drawn) -> list[Row]:
+    """Four rows: prompts that name the concept and prompts that don't, each before and after."""
+    return [
+        Row(f"{heading}, {when}", drawn.one_of_each(model)[:PICTURES_IN_ROW])
+        for heading, drawn in ((f"prompts with {concept}", erase), ("other prompts", keep))
+        for when, model in (("before", "base"), ("after", "erased"))
+    ]
+
+
+def summary(concept: str, figures: Figures, seconds: float, forwards: int) -> str:
+    return (
+        f"erased {concept}: found in {figures.found:.1%} of pictures "
+        f"(base {figures.base_found:.1%}); everything else {figures.kept:.1%} "
+        f"(base {figures.base_kept:.1%}); {seconds:.0f} s training, {forwards} forwards"
+    )
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

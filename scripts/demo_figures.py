@@ -1,0 +1,132 @@
+"""Draws pictures for the judge, with and without the erasure, and counts what it finds in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy_server import Progress, Server
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from erase_engine.lora_file import read_metadata
+
+MODELS = ("base", "erased")
+PICTURES_PER_PROMPT = 4
+SEED = 1_000_000  # the first of the judge's seeds; training never gets so far
+SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "denoise": 1.0}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How often the judge finds what it looks for, as fractions."""
+
+    found: float  # the concept, where the prompt names it
+    base_found: float
+    kept: float  # all that was asked for, where the prompt doesn't name the concept
+    base_kept: float
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures of each prompt in turn, PICTURES_PER_PROMPT of each, by the model that drew them."""
+
+    prompts: Sequence[str]
+    pictures: dict[str, list[Path]]
+
+    def one_of_each(self, model: str) -> list[Path]:
+        """The first picture of each prompt."""
+        return self.pictures[model][::PICTURES_PER_PROMPT]
+
+    def tensor(self, model: str) -> Tensor:
+        """(N, 3, height, width) in 0..1."""
+        return torch.stack([read_picture(path) for path in self.pictures[model]])
+
+
+def read_picture(path: Path) -> Tensor:
+    """(3, height, width) in 0..1."""
+    with Image.open(path) as picture:
+        return pil_to_tensor(picture.convert("RGB")).float() / 255
+
+
+def draw(server: Server, prompts: Sequence[str], lora: str, name: str) -> Drawn:
+    """Draws every prompt with the base model and with the erased one, from the same seeds."""
+    total = 2 * len(prompts)
+    seen: set[str] = set()
+
+    def count(progress: Progress) -> None:
+        if progress.node_id.startswith("draw") and progress.node_id not in seen:
+            seen.add(progress.node_id)
+            print(f"\r  {name}: {len(seen)}/{total} batches", end="", flush=True)
+
+    shown = server.run(sampling_prompt(prompts, lora, name), count)
+    print()
+    pictures = {
+        model: [
+            path
+            for number in range(len(prompts))
+            for path in server.files(shown[f"save {model} {number}"])
+        ]
+        for model in MODELS
+    }
+    return Drawn(prompts, pictures)
+
+
+def sampling_prompt(prompts: Sequence[str], lora: str, name: str) -> dict[str, Any]:
+    """A prompt (API form) that samples each text with stock nodes, base and erased."""
+    graph: dict[str, Any] = {
+        "base": node("EraseAnythingTinyFlux"),
+        "erased": node("EraseAnythingApply", model=["base", 0], file=lora, strength=1.0),
+        "nothing": node("CLIPTextEncode", clip=["base", 1], text=""),
+        "latent": node(
+            "EmptySD3LatentImage", width=128, height=128, batch_size=PICTURES_PER_PROMPT
+        ),
+    }
+    for number, text in enumerate(prompts):
+        graph[f"text {number}"] = node("CLIPTextEncode", clip=["base", 1], text=text)
+        for model in MODELS:
+            graph |= drawing_nodes(model, number, f"EraseAnything/judge/{name}_{model}_{number}")
+    return graph
+
+
+def drawing_nodes(model: str, number: int, prefix: str) -> dict[str, Any]:
+    """Sampler, decoder and file of one prompt."""
+    key = f"{model} {number}"
+    sampler = node(
+        "KSampler",
+        model=[model, 0],
+        positive=[f"text {number}", 0],
+        negative=["nothing", 0],
+        latent_image=["latent", 0],
+        seed=SEED + number,
+        **SAMPLING,
+    )
+    return {
+        f"draw {key}": sampler,
+        f"decode {key}": node("VAEDecode", samples=[f"draw {key}", 0], vae=["base", 2]),
+        f"save {key}": node("SaveImage", images=[f"decode {key}", 0], filename_prefix=prefix),
+    }
+
+
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def evaluation_prompts(concept: str) -> tuple[list[str], list[str]]:
+    """Prompts that name the concept, and prompts that don't; training sees neither."""
+    raise NotImplementedError  # wired with tinyworld.evaluate
+
+
+def judge_pictures(concept: str, erase: Drawn, keep: Drawn) -> Figures:
+    """What the judge finds in the pictures of the two kinds of prompts."""
+    raise NotImplementedError  # wired with tinyworld.evaluate
+
+
+def forwards_of(lora: Path) -> int:
+    """How many forward passes the training took, from the record in its file."""
+    return int(json.loads(read_metadata(lora)["figures"])["forwards"])
