@@ -74,6 +74,7 @@ class FlowBackend(Protocol):
     device: torch.device
     dtype: torch.dtype  # compute dtype of the forward pass
     double_blocks: int  # how many joint (double stream) blocks there are
+    latent_channels: int
 
     def velocity(
         self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: Capture | None = None

@@ -64,8 +64,8 @@ def require_flux(model: Any) -> None:
     if not isinstance(base, comfy.model_base.Flux) or not isinstance(
         net, comfy.ldm.flux.model.Flux
     ):
-        found = type(base if net is None else net).__name__
-        raise ValueError(f"Got a {found} model, expected Flux. Load FLUX.1 [dev] or [schnell].")
+        found = next(type(each).__name__ for each in (net, base, model) if each is not None)
+        raise ValueError(f"Got {found}, expected a Flux model. Load FLUX.1 [dev] or [schnell].")
     plain = net.params.in_channels == net.params.out_channels and net.vector_in is not None
     if not plain or net.params.global_modulation:
         raise ValueError(
@@ -96,6 +96,7 @@ class ComfyFluxBackend:
         self.device: torch.device = model.load_device
         self.dtype: torch.dtype = base.manual_cast_dtype or base.get_dtype()
         self.double_blocks = len(self._net.double_blocks)
+        self.latent_channels: int = self._net.params.out_channels
 
     @contextmanager
     def session(self) -> Iterator[ComfyFluxBackend]:

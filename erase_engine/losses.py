@@ -1,0 +1,100 @@
+"""The four losses of an erasure: functions of tensors, free of models, devices and settings.
+
+v_S and v_T are the velocities of the student (adapter on) and of the teacher (adapter off), c is a
+prompt with the concept, c0 the same with the anchor in its place.
+Source: EraseAnything (ICML 2025, arXiv 2412.20413); erase target from ESD (arXiv 2303.07345).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+SMALLEST_MASS = 1e-8  # below this a teacher's attention counts as this, so that ratios stay finite
+
+
+def esd_target(v_concept: Tensor, v_anchor: Tensor, negative_guidance: float) -> Tensor:
+    """v_T(c0) - eta (v_T(c) - v_T(c0)): the anchor, and eta times as far again from the concept.
+
+    All (B, C, h, w). eta = 0 is the anchor's velocity itself (concept ablation).
+    """
+    return v_anchor - negative_guidance * (v_concept - v_anchor)
+
+
+def esd_loss(v_student: Tensor, target: Tensor) -> Tensor:
+    """L_esd = mean (v_S(x_t, c) - target)^2; pulls the concept's picture to the anchor's."""
+    return _mean_square(v_student, target)
+
+
+def keep_loss(v_student: Tensor, v_teacher: Tensor) -> Tensor:
+    """L_keep = mean (v_S(x_t, c_k) - v_T(x_t, c_k))^2; holds unrelated prompts where they are."""
+    return _mean_square(v_student, v_teacher)
+
+
+def attention_ratio(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """L_attn = mean_B [ mass_S / mass_T ]: 1 is untouched, 0 is blind to the concept.
+
+    `student` and `teacher` hold one (B, H, L, J) for each captured block: attention of image
+    queries on the concept's tokens. A mass is summed over J and averaged over blocks, H and L.
+    """
+    mass = _sample_mass(student)
+    return (mass / _sample_mass(teacher).clamp_min(SMALLEST_MASS)).mean()
+
+
+def attention_sum(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """L_attn of the authors' published code: the mass summed over heads, queries and tokens.
+
+    `teacher` is not used; the signature is that of `attention_ratio`.
+    """
+    return torch.stack([block.sum(dim=(1, 2, 3)) for block in student]).sum(dim=0).mean()
+
+
+def attention_feature(blocks: Sequence[Tensor], tokens: Tensor) -> Tensor:
+    """F: where in the picture a word is looked for, (B, G, L), G = heads of all blocks.
+
+    The mass on the word's tokens (B, J; -1 is absent), averaged over them, minus its mean over L.
+    """
+    count = (tokens >= 0).sum(dim=1).clamp_min(1)
+    maps = torch.cat([block.sum(dim=-1) for block in blocks], dim=1)  # (B, G, L)
+    maps = maps / count.to(maps)[:, None, None]
+    return maps - maps.mean(dim=-1, keepdim=True)
+
+
+def rsc_loss(concept: Tensor, synonym: Tensor, irrelevant: Tensor, temperature: float) -> Tensor:
+    """Reverse self-contrast: the concept should look like unrelated words, not like its synonym.
+
+        s(a, b) = cos(a, b) / tau
+        L_rsc = -log( sum_k exp s(F_c, F_k) / (exp s(F_c, F_syn) + sum_k exp s(F_c, F_k)) )
+
+    averaged over samples and heads. The paper prints the opposite sign; this is its stated aim.
+
+    Args:
+        concept: (B, G, L), the student's, with gradient.
+        synonym: (B, G, L), the teacher's.
+        irrelevant: (B, K, G, L), the teacher's.
+        temperature: tau.
+    """
+    to_synonym = cosine_similarity(concept, synonym, dim=-1) / temperature  # (B, G)
+    to_others = cosine_similarity(concept[:, None], irrelevant, dim=-1) / temperature  # (B, K, G)
+    others = to_others.logsumexp(dim=1)
+    return (torch.logaddexp(to_synonym, others) - others).mean()
+
+
+ATTENTION_LOSSES = {"ratio": attention_ratio, "sum": attention_sum}
+
+
+def _sample_mass(blocks: Sequence[Tensor]) -> Tensor:
+    """(B,): attention on all of a sample's tokens, averaged over blocks, heads and queries."""
+    return torch.stack([block.sum(dim=-1).mean(dim=(1, 2)) for block in blocks]).mean(dim=0)
+
+
+def _mean_square(a: Tensor, b: Tensor) -> Tensor:
+    if a.shape != b.shape:
+        raise ValueError(
+            f"Got velocities {tuple(a.shape)} and {tuple(b.shape)}, expected one shape. "
+            "Compare the same x_t."
+        )
+    return (a.float() - b.float()).square().mean()
