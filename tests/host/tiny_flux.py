@@ -18,7 +18,7 @@ CONFIG: dict[str, Any] = {
     "vec_in_dim": 12,
     "context_in_dim": 20,
     "hidden_size": 32,
-    "mlp_ratio": 2.0,
+    "mlp_ratio": 4.0,  # the host's LoRA loader knows no other
     "num_heads": 2,
     "depth": 2,
     "depth_single_blocks": 2,

@@ -1,0 +1,121 @@
+"""Captured attention mass is the dense softmax's column, without a tokens x tokens tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from eraseanything_pack.erase_engine.attention import attention_mass
+from eraseanything_pack.erase_engine.backends.base import Capture, Conditioning
+from eraseanything_pack.nodes.host import training_session
+from tiny_flux import build, capture, inputs
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+HEAD_DIM = 16
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def dense_mass(q: torch.Tensor, k: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    attention = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+    index = tokens.clamp(min=0)[:, None, None].expand(-1, *attention.shape[1:3], -1)
+    return attention.gather(-1, index) * (tokens >= 0)[:, None, None]
+
+
+@pytest.mark.parametrize("count", [1, 3, HEAD_DIM, HEAD_DIM + 5], ids=lambda j: f"{j}_tokens")
+def test_mass_and_its_gradient_equal_the_dense_softmax(count: int) -> None:
+    q = draw(2, 3, 9, HEAD_DIM).requires_grad_()
+    k = draw(2, 3, 30, HEAD_DIM, seed=1).requires_grad_()
+    tokens = torch.stack([torch.randperm(30)[:count], torch.randperm(30)[:count]])
+    tokens[1, -1] = -1
+    weights = draw(2, 3, 9, count, seed=2)
+    found, expected = attention_mass(q, k, tokens), dense_mass(q, k, tokens)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert not found[1, ..., -1].any()
+    grads = [torch.autograd.grad((each * weights).sum(), (q, k)) for each in (found, expected)]
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_mass_over_all_tokens_is_one() -> None:
+    mass = attention_mass(draw(1, 2, 4, 8), draw(1, 2, 20, 8), torch.arange(20)[None])
+    torch.testing.assert_close(mass.sum(-1), torch.ones(1, 2, 4))
+
+
+def test_absent_and_no_tokens() -> None:
+    q, k = draw(2, 1, 4, 8), draw(2, 1, 6, 8)
+    assert not attention_mass(q, k, torch.full((2, 2), -1)).any()
+    assert attention_mass(q, k, torch.zeros(2, 0, dtype=torch.long)).shape == (2, 1, 4, 0)
+
+
+def test_wrong_tokens_are_named() -> None:
+    q, k = draw(1, 1, 4, 8), draw(1, 1, 6, 8)
+    with pytest.raises(ValueError, match="Got token position 6, expected less than 6"):
+        attention_mass(q, k, torch.tensor([[6]]))
+    with pytest.raises(ValueError, match="Give one row of tokens per sample"):
+        attention_mass(q, k, torch.tensor([[1], [2]]))
+
+
+def test_bfloat16_mass_is_float32() -> None:
+    q, k, tokens = draw(1, 2, 4, 8), draw(1, 2, 6, 8), torch.tensor([[2]])
+    found = attention_mass(q.bfloat16(), k.bfloat16(), tokens)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, attention_mass(q, k, tokens), rtol=0.05, atol=0.01)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])
+def test_capture_has_one_graph_and_only_chosen_blocks(checkpointing: bool) -> None:
+    request = capture(1)
+    x_t, t, cond = inputs()
+    cond.text.requires_grad_()
+    with training_session(build(), checkpointing=checkpointing) as backend:
+        backend.velocity(x_t, t, cond, capture=request)
+        (grad,) = torch.autograd.grad(request.mass[1].sum(), cond.text)
+    assert list(request.mass) == [1]
+    assert request.mass[1].shape == (2, 2, 6, 2)
+    assert grad.abs().sum() > 0
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the most elements that any operation returned, forward or backward."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_flatten(out)[0]:
+            if isinstance(leaf, torch.Tensor):
+                self.largest = max(self.largest, leaf.numel())
+        return out
+
+
+@pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])
+def test_no_tensor_grows_with_the_square_of_tokens(checkpointing: bool) -> None:
+    """The largest tensor of a step grows with the number of tokens, not with its square."""
+    sizes = {}
+    with training_session(build(), checkpointing=checkpointing) as backend:
+        for side in (16, 32):  # 256 and 1024 image tokens
+            sizes[side] = _largest(backend, side)
+    assert sizes[32] < 4.2 * sizes[16]
+    assert sizes[32] < 1024 * 1024 / 4  # one head's tokens x tokens, were it ever made
+
+
+def _largest(backend: Any, side: int) -> int:
+    _, _, cond = inputs()
+    text = cond.text[:1].clone().requires_grad_()
+    request = Capture(torch.tensor([[1, 3]]), (0, 1))
+    with LargestTensor() as seen:
+        x_t, t = draw(1, 16, 2 * side, 2 * side), torch.tensor([0.5])
+        v = backend.velocity(x_t, t, Conditioning(text, cond.pooled[:1]), capture=request)
+        (v.sum() + sum(mass.sum() for mass in request.mass.values())).backward()
+    return seen.largest
+
+
+def test_the_measure_sees_a_dense_softmax() -> None:
+    with LargestTensor() as seen:
+        dense_mass(draw(1, 1, 300, 8), draw(1, 1, 300, 8), torch.tensor([[1]]))
+    assert seen.largest >= 300 * 300

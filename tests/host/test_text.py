@@ -1,0 +1,90 @@
+"""The text encoder gives what CLIP Text Encode gives, with literal words and one length."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.sd
+import comfy.text_encoders.flux
+import pytest
+import torch
+from eraseanything_pack.erase_engine.backends.comfy import ComfyTextEncoder
+
+SMALL = {"num_hidden_layers": 2, "num_layers": 2, "hidden_size": 64, "intermediate_size": 64}
+CLIP_L = {
+    **SMALL,
+    "num_attention_heads": 2,
+    "hidden_act": "quick_gelu",
+    "max_position_embeddings": 77,
+    "eos_token_id": 49407,
+    "projection_dim": 64,
+    "vocab_size": 49408,
+}
+T5 = {"d_model": 64, "d_ff": 64, "d_kv": 32, "num_heads": 2, "num_layers": 2, "vocab_size": 32128}
+
+
+@pytest.fixture(scope="module")
+def clip() -> Any:
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    target = SimpleNamespace(
+        params={},
+        clip=comfy.text_encoders.flux.flux_clip(),
+        tokenizer=comfy.text_encoders.flux.FluxTokenizer,
+    )
+    options = {"clip_l_model_config": CLIP_L, "t5xxl_model_config": T5, "dtype": torch.float32}
+    clip = comfy.sd.CLIP(target, model_options=options)
+    generator = torch.Generator().manual_seed(0)
+    for weight in clip.cond_stage_model.parameters():
+        values = torch.empty(weight.shape).normal_(std=0.1, generator=generator)
+        weight.data.copy_(values)
+    return clip
+
+
+@pytest.fixture
+def encoder(clip: Any) -> ComfyTextEncoder:
+    return ComfyTextEncoder(clip)
+
+
+def test_equals_clip_text_encode(clip: Any, encoder: ComfyTextEncoder) -> None:
+    expected, pooled = clip.encode_from_tokens(clip.tokenize("a red cat"), return_pooled=True)
+    found = encoder.encode(["a red cat"])
+    assert torch.equal(found.text, expected) and torch.equal(found.pooled, pooled)
+
+
+def test_ids_are_the_texts_own(encoder: ComfyTextEncoder) -> None:
+    assert encoder.token_ids("") == []
+    cat = encoder.token_ids("cat")
+    ids = encoder.token_ids("a red cat on a mat")
+    assert len(ids) >= 6 and ids[-len(encoder.token_ids("mat")) :] == encoder.token_ids("mat")
+    assert any(ids[i : i + len(cat)] == cat for i in range(len(ids)))
+    assert 1 not in ids and 0 not in ids
+
+
+def test_weights_are_plain_words(encoder: ComfyTextEncoder) -> None:
+    literal = encoder.token_ids("a (cat:1.2)")
+    assert len(literal) > len(encoder.token_ids("a cat"))
+    text = encoder.encode(["a (cat:1.2)", "a cat"]).text
+    assert not torch.equal(text[0], text[1])
+
+
+def test_a_batch_has_one_length(encoder: ComfyTextEncoder) -> None:
+    long = " ".join(["cat and dog"] * 120)
+    cond = encoder.encode(["cat", long])
+    assert cond.text.shape[:2] == (2, len(encoder.token_ids(long)) + 1)
+    assert encoder.encode(["cat"]).text.shape[1] == 256
+
+
+def test_features_are_ordinary_tensors(encoder: ComfyTextEncoder) -> None:
+    with torch.inference_mode(), torch.inference_mode(False):
+        cond = encoder.encode(["cat"])
+    assert not cond.text.is_inference() and not cond.text.requires_grad
+
+
+def test_other_encoders_are_named() -> None:
+    other = SimpleNamespace(tokenize=lambda text: {"g": [], "l": []})
+    with pytest.raises(
+        ValueError, match=r"Got text encoders \['g', 'l'\], expected \['l', 't5xxl'\]"
+    ):
+        ComfyTextEncoder(other)
