@@ -66,7 +66,7 @@ def read_json(text: str, kind: type) -> dict[str, Any]:
     """The fields of the dataclass `kind` out of JSON text; raises ValueError otherwise."""
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"Got text that is not JSON ({error}), expected a {kind.__name__}. "
             f"Use what {kind.__name__} itself wrote."

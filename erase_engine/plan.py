@@ -15,11 +15,12 @@ from .sentence import concept_tokens, contains, fill, shortened
 from .words import KINDS, Kind
 
 LONGEST_WORDING, LONGEST_PROMPT, LONGEST_LIST = 200, 2000, 500  # letters, letters, entries
+LONGEST_SENTENCE = LONGEST_PROMPT + 20 * LONGEST_WORDING  # a prompt with its words exchanged
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptRequest:
-    """What a person asks for. Spaces are tidied; lists lose blanks and repetitions.
+    """What a person asks for, tidied: single spaces, no "a" before a wording, nothing twice.
 
     Raises ValueError for an empty, overlong or unprintable text, a prompt without the concept,
     and a replacement or a keep line that contains it.
@@ -44,8 +45,10 @@ class ConceptRequest:
         for name in ("synonyms", "keep", "prompts"):
             limit = LONGEST_WORDING if name == "synonyms" else LONGEST_PROMPT
             object.__setattr__(self, name, _tidy_list(name, getattr(self, name), limit))
-        others = tuple(word for word in self.synonyms if word.lower() != self.concept.lower())
-        object.__setattr__(self, "synonyms", others)
+        object.__setattr__(self, "concept", _without_article(self.concept))
+        synonyms = dict.fromkeys(map(_without_article, self.synonyms))
+        others = (word for word in synonyms if word.lower() != self.concept.lower())
+        object.__setattr__(self, "synonyms", tuple(others))
         _check_wordings(self.concept, self.synonyms)
         _check_contradictions(self)
 
@@ -74,7 +77,7 @@ class PromptPair:
     """One sentence with the concept, and the same with what stands in for it.
 
     `word` is the wording this sentence uses, `tokens` its text tokens in `concept_prompt`, and
-    `frame` the sentence with a slot in the word's place.
+    `frame` the sentence with a slot in the word's place. Raises ValueError without tokens.
     """
 
     concept_prompt: str
@@ -82,6 +85,16 @@ class PromptPair:
     word: str
     tokens: tuple[int, ...]
     frame: str
+
+    def __post_init__(self) -> None:
+        for name in ("concept_prompt", "anchor_prompt", "word", "frame"):
+            _tidy(name, getattr(self, name), LONGEST_SENTENCE)
+        rising = list(self.tokens) == sorted({index for index in self.tokens if index >= 0})
+        if not self.tokens or not rising:
+            raise ValueError(
+                f"Got tokens {self.tokens} for '{self.word}' in '{shortened(self.concept_prompt)}',"
+                " expected at least one, rising. Find them with ConceptPlan.located."
+            )
 
     def swap(self, word: str) -> str:
         """The same sentence about `word`."""
@@ -107,6 +120,9 @@ class ConceptPlan:
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
+        for text in (self.concept, self.anchor, *self.synonyms, *self.irrelevant):
+            _tidy("words", text, LONGEST_WORDING)
+        _check_wordings(self.concept, self.synonyms)
         if not self.pairs or not self.keep:
             raise ValueError(
                 f"Got a plan for '{self.concept}' with {len(self.pairs)} prompt pairs and "
@@ -127,11 +143,12 @@ class ConceptPlan:
 
     def located(self, encoder: TextEncoder) -> ConceptPlan:
         """The plan with token indices found anew: for another encoder, or edited prompts."""
-        pairs = tuple(
-            replace(pair, tokens=concept_tokens(encoder, pair.concept_prompt, [pair.word]))
-            for pair in self.pairs
-        )
-        return replace(self, pairs=pairs)
+        pairs = []
+        for pair in self.pairs:
+            wordings = (pair.word, *self.wordings)
+            tokens = concept_tokens(encoder, pair.concept_prompt, wordings)
+            pairs.append(replace(pair, tokens=tokens))
+        return replace(self, pairs=tuple(pairs))
 
     def to_json(self) -> str:
         """One line of JSON that `from_json` turns into an equal plan."""
@@ -141,12 +158,15 @@ class ConceptPlan:
     def from_json(cls, text: str) -> ConceptPlan:
         """The plan that `to_json` wrote; raises ValueError where the text is not one."""
         values = _complete(read_json(text, cls), cls)
-        pairs = (_complete(pair, PromptPair) for pair in values.pop("pairs"))
         lists = {name: tuple(one) for name, one in values.items() if isinstance(one, list)}
-        return cls(
-            **{**values, **lists},
-            pairs=tuple(PromptPair(**{**one, "tokens": tuple(one["tokens"])}) for one in pairs),
-        )
+        try:
+            pairs = tuple(_pair_from(pair) for pair in lists["pairs"])
+            return cls(**{**values, **lists, "pairs": pairs})
+        except (TypeError, KeyError) as error:
+            raise ValueError(
+                f"Got a plan with a value of the wrong type ({error}), expected texts, and lists "
+                "of them. Use what ConceptPlan.to_json wrote."
+            ) from error
 
     def describe(self) -> str:
         """The plan for people to read: what goes, what comes instead, what stays."""
@@ -196,6 +216,11 @@ def _tidy_list(name: str, texts: object, limit: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in tidied if text))
 
 
+def _without_article(wording: str) -> str:
+    """The wording as it can follow any word, so that "a cat" is found in "the cat"."""
+    return re.sub(r"^(?:an?|the) (?=\w)", "", wording, flags=re.IGNORECASE)
+
+
 def _check_wordings(concept: str, synonyms: Sequence[str]) -> None:
     for name, word in (("concept", concept), *(("synonym", one) for one in synonyms)):
         if not any(letter.isalnum() for letter in word):
@@ -226,6 +251,11 @@ def _check_contradictions(request: ConceptRequest) -> None:
                 f"'{request.concept}'), expected keep lines without any of "
                 f"{', '.join(wordings)}. Remove the line or reword it."
             )
+
+
+def _pair_from(values: object) -> PromptPair:
+    found = _complete(values, PromptPair)
+    return PromptPair(**{**found, "tokens": tuple(found["tokens"])})
 
 
 def _complete(values: object, kind: type) -> dict[str, Any]:

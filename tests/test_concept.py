@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -227,8 +228,8 @@ def test_a_users_prompt_that_is_cut_off_is_an_error() -> None:
 
 
 def test_a_concept_longer_than_the_limit_is_named() -> None:
-    with pytest.raises(ValueError, match="Concept 'a b c d e' has 5 tokens, expected at most 4"):
-        plan_concept(ConceptRequest(concept="a b c d e"), WordEncoder(max_tokens=4))
+    with pytest.raises(ValueError, match="Concept 'b c d e f' has 5 tokens, expected at most 4"):
+        plan_concept(ConceptRequest(concept="b c d e f"), WordEncoder(max_tokens=4))
 
 
 # Requests
@@ -280,6 +281,12 @@ def test_requests_are_tidied() -> None:
     assert request.wordings == ("Van Gogh", "Vincent")
 
 
+def test_an_article_is_no_part_of_a_wording() -> None:
+    request = ConceptRequest(concept="a cat", synonyms=("The kitten", "an A"), prompts=("the cat",))
+    assert request.wordings == ("cat", "kitten", "A")
+    assert ConceptRequest(concept="A").concept == "A"
+
+
 def test_requests_from_text_fields() -> None:
     request = ConceptRequest.from_text(
         "cat", synonyms="kitten, feline\nkitty", keep="a dog, asleep\nhorse\n", prompts="", seed=3
@@ -327,7 +334,7 @@ def test_what_holds_for_every_plan(concept: str, kind: Kind, fields: dict[str, o
             assert not re.search(r"[{}\0]|,\s*,|^,|,$|\ba an?\b|\ba [aeio]", text), text
     assert not any(contains(text, made.wordings) for text in (*made.keep, *made.irrelevant))
     assert len(set(made.irrelevant) - {made.anchor}) == 3
-    assert made.located(encoder).wordings == made.wordings
+    assert made.located(encoder) == made
     assert ConceptPlan.from_json(made.to_json()) == made
 
 
@@ -612,8 +619,37 @@ def test_plans_that_can_not_be() -> None:
         ("[1]", "Got list for ConceptPlan, expected an object"),
         ('{"concept": "cat"}', "Got a ConceptPlan without kind, anchor, synonyms"),
         ('{"concepts": "cat"}', "Got concepts for ConceptPlan"),
+        ("[" * 100_000, "Got text that is not JSON"),
     ],
 )
 def test_json_that_is_not_a_plan(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
         ConceptPlan.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"pairs": 3}, "Got a plan with a value of the wrong type"),
+        ({"pairs": [3]}, "Got int for PromptPair, expected an object"),
+        ({"pairs": [{"word": "cat"}]}, "Got a PromptPair without concept_prompt"),
+        ({"keep": [3]}, "Got a plan with a value of the wrong type"),
+        ({"keep": None}, "Got a plan with a value of the wrong type"),
+        ({"concept": None}, "Got words None, expected text"),
+        ({"concept": ""}, "Got the concept '', expected"),
+        ({"anchor": 3}, "Got words 3, expected text"),
+        ({"synonyms": [3]}, "Got words 3, expected text"),
+        ({"kind": []}, "Got kind (), expected one of object"),
+        ({"pairs": [], "keep": []}, "with 0 prompt pairs and 0 keep prompts"),
+    ],
+)
+def test_json_edited_by_hand(fields: dict[str, object], says: str) -> None:
+    values = {**json.loads(plan("cat").to_json()), **fields}
+    with pytest.raises(ValueError, match=re.escape(says)):
+        ConceptPlan.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize("tokens", [(), (3, 2), (1, 1), (-1,)])
+def test_a_pair_has_tokens_in_order(tokens: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected at least one, rising"):
+        replace(plan("cat").pairs[0], tokens=tokens)
