@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from comfy_server import PACK, comfy_server
 from setup import comfyui_path
@@ -16,8 +17,8 @@ from workflow_canvas import Canvas, Column, Node, Output
 
 FOLDER = PACK / "example_workflows"
 
-GROUP_GAP = 60
 SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "seed": 1}
+CONCEPT = "star"
 CONCEPT_PROMPT = "a red star on a white background"
 KEEP_PROMPT = "a blue circle on a white background"
 
@@ -43,12 +44,17 @@ def main() -> None:
         comfy_server(comfyui_path(), Path(base)) as server,
     ):
         object_info = server.object_info()
-    for name, draw in WORKFLOWS.items():
-        canvas = Canvas(object_info)
-        draw(canvas)
-        text = json.dumps(canvas.workflow(name), indent=1, ensure_ascii=False)
-        (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        print(f"wrote {FOLDER / name}.json")
+    for name in WORKFLOWS:
+        file = FOLDER / f"{name}.json"
+        file.write_text(workflow_text(name, object_info), encoding="utf-8")
+        print(f"wrote {file}")
+
+
+def workflow_text(name: str, object_info: dict[str, Any]) -> str:
+    """The whole file of one workflow, for the nodes of this server."""
+    canvas = Canvas(object_info)
+    WORKFLOWS[name](canvas)
+    return json.dumps(canvas.workflow(name), indent=1, ensure_ascii=False) + "\n"
 
 
 def erase_object(canvas: Canvas) -> None:
@@ -60,29 +66,37 @@ def erase_object(canvas: Canvas) -> None:
 
     training = canvas.column(380)
     train = training.add(
-        "EraseAnythingTrain", model=model, clip=clip, concept="star", kind="object", resolution=128
+        "EraseAnythingTrain", model=model, clip=clip, concept=CONCEPT, resolution=128
     )
 
     result = canvas.column(380)
     erased = result.add("EraseAnythingApply", model=model, lora=train["LORA_MODEL"])["MODEL"]
     result.add("LossGraphNode", loss=train["LOSS_MAP"], tall=300)
     result.add("PreviewAny", title="Report", source=train["STRING"], tall=240)
-    canvas.group("1. Erase", start, training, result)
+    right, below = canvas.group("1. Erase", start, training, result)
 
-    canvas.right += GROUP_GAP
-    inside = canvas.column(380)
+    canvas.move_to(0, below)
+    inside, sheet = canvas.column(380), canvas.column(850)
     maps = inside.add(
-        "EraseAnythingAttention", model=model, clip=clip, erased=erased, prompt=CONCEPT_PROMPT
+        "EraseAnythingAttention",
+        model=model,
+        clip=clip,
+        erased=erased,
+        vae=tiny["VAE"],
+        prompt=CONCEPT_PROMPT,
+        words=CONCEPT,
+        resolution=128,
     )
-    save(inside, maps["IMAGE"], "attention", tall=320)
-    canvas.group("2. Where the model looks", inside)
+    save(sheet, maps["IMAGE"], "attention", tall=560)
+    canvas.group("2. Where the model looks", inside, sheet)
 
+    below = 0
     for heading, name, prompt in (
         ("3. A prompt that names the concept", "concept", CONCEPT_PROMPT),
         ("4. A prompt that should stay as it was", "keep", KEEP_PROMPT),
     ):
-        canvas.right += GROUP_GAP
-        canvas.group(heading, *before_and_after(canvas, tiny, erased, name, prompt))
+        canvas.move_to(right, below)
+        _, below = canvas.group(heading, *before_and_after(canvas, tiny, erased, name, prompt))
 
 
 def before_and_after(

@@ -10,7 +10,7 @@ from typing import Any
 from workflow_api import has_seed_control, inputs_of, is_widget, options
 
 TITLE, ROW, WIDGET, TEXT_BOX = 30, 20, 24, 110  # heights on the page, in pixels
-GAP, COLUMN_GAP, GROUP_MARGIN = 40, 90, 30
+GAP, COLUMN_GAP, GROUP_MARGIN, GROUP_GAP = 40, 90, 30, 150
 GROUP_COLOURS = ("#3f789e", "#8a8", "#b58b2a", "#a1309b")
 
 
@@ -41,12 +41,13 @@ class Node:
 
 @dataclass
 class Column:
-    """Nodes one below the other, as wide as the column, with a group's frame around them."""
+    """Nodes one below the other, all as wide as the column."""
 
     canvas: Canvas
     left: int
+    top: int
     width: int
-    bottom: int = 0
+    bottom: int
 
     def add(self, kind: str, /, *, title: str = "", tall: int = 0, **inputs: Any) -> Node:
         """Places a node below the last one.
@@ -115,13 +116,18 @@ class Canvas:
     nodes: list[dict[str, Any]] = field(default_factory=list)
     links: list[list[Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
-    right: int = 0
+    left: int = 0
+    top: int = 0
+
+    def move_to(self, left: int, top: int) -> None:
+        """Where the next column begins."""
+        self.left, self.top = left, top
 
     def column(self, width: int) -> Column:
-        """Starts a column right of everything placed so far."""
-        left = self.right
-        self.right += width + COLUMN_GAP
-        return Column(self, left, width)
+        """Starts a column; the next one will stand right of it."""
+        column = Column(self, self.left, self.top, width, bottom=self.top)
+        self.left += width + COLUMN_GAP
+        return column
 
     def link(self, source: Output, target: Node, slot: int, kind: str) -> int:
         """Joins an output to an input slot; returns the link's id."""
@@ -132,16 +138,17 @@ class Canvas:
         source.node.data["outputs"][source.slot]["links"].append(number)
         return number
 
-    def group(self, title: str, *columns: Column) -> None:
-        """A titled frame around columns."""
+    def group(self, title: str, *columns: Column) -> tuple[int, int]:
+        """A titled frame around columns; returns where its right and its lower neighbour begin."""
         left, right = columns[0].left, columns[-1].left + columns[-1].width
         bottom = max(column.bottom for column in columns) - GAP
-        corner = [left - GROUP_MARGIN, -GROUP_MARGIN - TITLE]
-        size = [right - left + 2 * GROUP_MARGIN, bottom - corner[1] + GROUP_MARGIN]
+        corner = [left - GROUP_MARGIN, columns[0].top - GROUP_MARGIN - TITLE]
+        size = [right - corner[0] + GROUP_MARGIN, bottom - corner[1] + GROUP_MARGIN]
         number = len(self.groups)
         colour = GROUP_COLOURS[number % len(GROUP_COLOURS)]
         frame = {"id": number + 1, "title": title, "bounding": corner + size, "color": colour}
         self.groups.append(frame | {"font_size": 24, "flags": {}})
+        return right + GROUP_GAP, bottom + GROUP_GAP
 
     def workflow(self, name: str) -> dict[str, Any]:
         """The whole file; the same description gives the same bytes."""
