@@ -114,11 +114,15 @@ def weights_metadata(name: str) -> dict[str, Any]:
 
 def build_model(state: dict[str, Tensor] | None = None) -> Any:
     """A ModelPatcher around ComfyUI's Flux at tiny size; random weights where `state` is None."""
+    import comfy.ldm.flux.model
     import comfy.model_management
     import comfy.model_patcher
     import comfy.supported_models
 
-    config = comfy.supported_models.Flux(dict(FLUX_CONFIG))
+    sizes = dict(FLUX_CONFIG)
+    if hasattr(comfy.ldm.flux.model, "invert_slices"):  # newer hosts ask for one more
+        sizes["txt_ids_dims"] = []
+    config = comfy.supported_models.Flux(sizes)
     config.set_inference_dtype(torch.float32, None)
     offload = comfy.model_management.unet_offload_device()
     base = config.get_model({}, "", device=offload)
@@ -152,7 +156,7 @@ def build_clip(state: dict[str, Tensor] | None = None) -> Any:
         for part in ("clip_l", "t5xxl"):
             prefix = f"{part}."
             tensors = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-            getattr(clip.cond_stage_model, part).transformer.load_state_dict(tensors, strict=False)
+            getattr(clip.cond_stage_model, part).transformer.load_state_dict(tensors)
     return clip
 
 

@@ -137,7 +137,7 @@ def encode_captions(texts: list[str]) -> tuple[Tensor, Tensor]:
     for start in range(0, len(texts), 1000):
         rows = slice(start, start + 1000)
         text.append(model.t5xxl.transformer(t5_ids[rows], None)[0].half())
-        pooled.append(model.clip_l.transformer(clip_ids[rows])[2].half())
+        pooled.append(model.clip_l.transformer(clip_ids[rows])[3].half())
     return torch.cat(text), torch.cat(pooled)
 
 

@@ -70,7 +70,7 @@ def loss_of(answers: dict[str, Tensor], truth: dict[str, Tensor]) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--captions", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -120,7 +120,9 @@ def main() -> None:
 
     state = {f"t5xxl.{key}": value for key, value in t5.state_dict().items()}
     state.pop("t5xxl.encoder.embed_tokens.weight", None)  # the same tensor as "shared"
-    state |= {f"clip_l.{key}": value for key, value in clip.state_dict().items()}
+    # ComfyUI's names; its pooled vector passes through a projection, which is made to do nothing.
+    state |= {f"clip_l.text_model.{key}": value for key, value in clip.state_dict().items()}
+    state["clip_l.text_projection.weight"] = torch.eye(CLIP_CONFIG["hidden_size"])
     path = save_weights(
         "text",
         state,
