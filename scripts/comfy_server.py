@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import aiohttp
@@ -125,7 +125,7 @@ class Server:
             try:
                 self.get("/system_stats")
                 return
-            except URLError:
+            except OSError:
                 time.sleep(0.2)
         raise ComfyError(f"ComfyUI gave no answer in {START_SECONDS} s.\n{self.end_of_log()}")
 

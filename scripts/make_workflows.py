@@ -60,7 +60,7 @@ def workflow_text(name: str, object_info: dict[str, Any]) -> str:
 def erase_object(canvas: Canvas) -> None:
     """Erase a star; the same seeds with and without it, for two prompts, and where it looks."""
     start = canvas.column(340)
-    start.note(OBJECT_HELP, tall=440)
+    start.note(OBJECT_HELP, tall=340)
     tiny = start.add("EraseAnythingTinyFlux")
     model, clip = tiny["MODEL"], tiny["CLIP"]
 
@@ -76,7 +76,7 @@ def erase_object(canvas: Canvas) -> None:
     right, below = canvas.group("1. Erase", start, training, result)
 
     canvas.move_to(0, below)
-    inside, sheet = canvas.column(380), canvas.column(850)
+    inside, sheet = canvas.column(380), canvas.column(810)
     maps = inside.add(
         "EraseAnythingAttention",
         model=model,

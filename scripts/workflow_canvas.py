@@ -161,7 +161,7 @@ class Canvas:
             "links": self.links,
             "groups": self.groups,
             "config": {},
-            "extra": {"ds": {"scale": 0.6, "offset": [80, 140]}},
+            "extra": {"ds": {"scale": 0.7, "offset": [100, 160]}},
             "version": 0.4,
         }
 
