@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def euler_path(
         (B, S, C, h, w): the states at times[0] .. times[S - 1], each before its step.
     """
     x, states = noise, []
-    for t, t_next in zip(times[:-1], times[1:], strict=True):
+    for t, t_next in pairwise(times):
         states.append(x)
         t = t.expand(len(x)).to(x)
         x = euler_step(x, velocity(x, t), t, t_next.to(x))

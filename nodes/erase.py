@@ -1,0 +1,215 @@
+"""Erase Concept (Train LoRA)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..erase_engine.concept import KINDS, ConceptPlan, ConceptRequest, plan_concept
+from ..erase_engine.config import RECIPES, EraseConfig, LoraConfig
+from ..erase_engine.encoded import encode_plan
+from ..erase_engine.lora import TARGETS
+from ..erase_engine.lora_file import PREFIX
+from ..erase_engine.train import Erasure, train_erasure
+from .host import (
+    CATEGORY,
+    apply_lora,
+    base_model_of,
+    encoder_for,
+    new_lora_path,
+    ordinary_tensors,
+    require_flux,
+    save_erasure,
+    step_progress,
+    training_session,
+    vocabulary_of,
+)
+
+FAST = EraseConfig.from_recipe("fast")
+
+
+class EraseConcept(io.ComfyNode):
+    """Trains a LoRA that makes the model unable to draw a concept."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingTrain",
+            display_name="Erase Concept (Train LoRA)",
+            category=CATEGORY,
+            description="Trains a small LoRA that makes a Flux model unable to draw a concept and "
+            "leaves everything else as it was. The model itself is not changed.",
+            inputs=[*_model_inputs(), *_concept_inputs(), *_training_inputs()],
+            outputs=[
+                io.LoraModel.Output("LORA_MODEL", tooltip="For Apply Erasure LoRA."),
+                io.LossMap.Output("LOSS_MAP", tooltip="For Plot Loss Graph."),
+                io.Model.Output("MODEL", tooltip="The model with the erasure on."),
+                io.String.Output("report", tooltip="What was done, in words and figures."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, clip: Any, **widgets: Any) -> io.NodeOutput:
+        request, config = _request(widgets), _config(widgets)
+        require_flux(model)
+        path = new_lora_path(widgets["file_name"], request.concept)
+        with ordinary_tensors():
+            encoder = encoder_for(clip)
+            plan = plan_concept(request, encoder, vocabulary=vocabulary_of(clip))
+            encoded = encode_plan(plan, encoder, contrast=config.weights.rsc > 0)
+        with training_session(model, guidance=config.guidance) as backend:
+            erasure = train_erasure(
+                backend,
+                encoded,
+                config,
+                generator=torch.Generator().manual_seed(config.seed),
+                on_step=step_progress(config.steps),
+            )
+        save_erasure(path, erasure, plan, config, base_model=base_model_of(model))
+        state = {PREFIX + key: tensor for key, tensor in erasure.state.items()}
+        erased, _ = apply_lora(model, state, 1.0, name=path.name)
+        report = _report(plan, erasure, path.name)
+        loss = {"loss": erasure.history["esd"]}
+        return io.NodeOutput(state, loss, erased, report, ui=ui.PreviewText(report))
+
+
+def _model_inputs() -> list[Any]:
+    return [
+        io.Model.Input("model", tooltip="FLUX.1 [dev] or [schnell], or the tiny Flux."),
+        io.Clip.Input("clip", tooltip="The text encoders that belong to the model."),
+    ]
+
+
+def _concept_inputs() -> list[Any]:
+    return [
+        io.String.Input(
+            "concept",
+            default="",
+            dynamic_prompts=False,
+            tooltip="What the model shall no longer draw, as you'd write it in a prompt.",
+        ),
+        io.Combo.Input(
+            "kind",
+            options=list(KINDS),
+            default="object",
+            tooltip="Decides in which sentences the concept is practised. Colours are styles.",
+        ),
+        io.String.Input(
+            "replace_with",
+            default="",
+            dynamic_prompts=False,
+            tooltip="What should appear instead. Empty: the planner chooses.",
+        ),
+        _lines("synonyms", "Other words for the concept, one a line or with commas; erased too."),
+        _lines("keep", "Concepts or prompts that must not change, one a line."),
+        _advanced(_lines("prompts", "Your own sentences with the concept, one a line.")),
+    ]
+
+
+def _lines(name: str, tooltip: str) -> Any:
+    return io.String.Input(name, default="", multiline=True, dynamic_prompts=False, tooltip=tooltip)
+
+
+def _training_inputs() -> list[Any]:
+    return [
+        io.Int.Input(
+            "resolution",
+            default=FAST.width,
+            min=64,
+            max=2048,
+            step=16,
+            tooltip="Width and height in pixels of what is trained on. 512 is enough for FLUX; "
+            "128 for the tiny Flux.",
+        ),
+        io.Int.Input("steps", default=FAST.steps, min=1, max=10_000, tooltip="Training steps."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**64 - 1,
+            control_after_generate=False,
+            tooltip="The same inputs and seed give the same file.",
+        ),
+        io.String.Input(
+            "file_name",
+            default="",
+            dynamic_prompts=False,
+            tooltip="The LoRA's name in models/loras; empty: EraseAnything/<concept>. "
+            "A number is added, nothing is overwritten.",
+        ),
+        *map(_advanced, _expert_inputs()),
+    ]
+
+
+def _advanced(widget: Any) -> Any:
+    """Folded away by hosts that can; as a keyword, 0.3.75 would refuse it."""
+    widget.extra_dict = {"advanced": True}
+    return widget
+
+
+def _expert_inputs() -> list[Any]:
+    return [
+        io.Combo.Input(
+            "recipe",
+            options=[name for name in RECIPES if name != "ablate"],
+            default="fast",
+            tooltip="fast: ours. paper: the published weights. esd: the erase loss alone.",
+        ),
+        io.Float.Input(
+            "negative_guidance",
+            default=FAST.negative_guidance,
+            min=0.0,
+            max=10.0,
+            step=0.1,
+            tooltip="How far past the replacement the model is pushed. 0 stops at it.",
+        ),
+        io.Int.Input("rank", default=FAST.lora.rank, min=1, max=256, tooltip="Rank of the LoRA."),
+        io.Combo.Input(
+            "targets",
+            options=list(TARGETS),
+            default=FAST.lora.targets,
+            tooltip="Which layers are trained. text_qk: query and key of the text, as published.",
+        ),
+        io.Int.Input(
+            "batch", default=FAST.batch, min=1, max=64, tooltip="Pictures in one training step."
+        ),
+    ]
+
+
+def _request(widgets: dict[str, Any]) -> ConceptRequest:
+    return ConceptRequest.from_text(
+        widgets["concept"],
+        kind=widgets["kind"],
+        replacement=widgets["replace_with"],
+        synonyms=widgets["synonyms"],
+        keep=widgets["keep"],
+        prompts=widgets["prompts"],
+        seed=widgets["seed"],
+    )
+
+
+def _config(widgets: dict[str, Any]) -> EraseConfig:
+    recipe = RECIPES[widgets["recipe"]]
+    lora = recipe.get("lora", FAST.lora)
+    return EraseConfig.from_recipe(
+        widgets["recipe"],
+        negative_guidance=widgets["negative_guidance"],
+        steps=widgets["steps"],
+        batch=widgets["batch"],
+        keep_per_step=widgets["batch"],
+        width=widgets["resolution"],
+        height=widgets["resolution"],
+        seed=widgets["seed"],
+        lora=LoraConfig(rank=widgets["rank"], targets=widgets["targets"], init=lora.init),
+    )
+
+
+def _report(plan: ConceptPlan, erasure: Erasure, name: str) -> str:
+    last = {loss: values[-1] for loss, values in erasure.history.items()}
+    losses = ", ".join(f"{loss} {value:.4f}" for loss, value in last.items())
+    return (
+        f"Saved as {name}\n{plan.describe()}\n"
+        f"Last losses: {losses}\n{erasure.forwards} forward passes of one picture"
+    )
