@@ -1,0 +1,76 @@
+"""The pack in a ComfyUI of its own: what the server lists, serves and runs."""
+
+import json
+from urllib.request import urlopen
+
+import pytest
+from comfy_server import PACK, PACK_NAME, comfy_server
+from make_workflows import WORKFLOWS, workflow_text
+from setup import comfyui_path
+from workflow_api import inputs_of, options, to_api
+
+NODES = {
+    "EraseAnythingApply",
+    "EraseAnythingAttention",
+    "EraseAnythingTinyFlux",
+    "EraseAnythingTrain",
+}
+TEMPLATES = sorted((PACK / "example_workflows").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with comfy_server(comfyui_path(), tmp_path_factory.mktemp("comfyui")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def object_info(server):
+    return server.object_info()
+
+
+def test_the_server_lists_our_nodes_and_no_others(object_info):
+    ours = {name for name, node in object_info.items() if node["category"] == "EraseAnything"}
+    assert ours == NODES
+
+
+def test_every_input_is_explained_and_every_number_has_a_range(object_info):
+    lacking = [
+        f"{name}.{input_name}: {key}"
+        for name in NODES
+        for input_name, spec in inputs_of(object_info[name]).items()
+        for key in ("tooltip", *(("min", "max", "default") * (spec[0] in ("INT", "FLOAT"))))
+        if options(spec).get(key) in (None, "")
+    ]
+    assert lacking == []
+
+
+def test_every_node_has_a_help_page(server):
+    for name in NODES:
+        with urlopen(f"{server.url}/extensions/{PACK_NAME}/docs/{name}.md") as page:
+            assert page.read().startswith(b"# ")
+
+
+@pytest.mark.parametrize("language", [path.name for path in (PACK / "locales").iterdir()])
+def test_translations_name_what_is_there(server, object_info, language):
+    for name, words in server.get("/i18n")[language]["nodeDefs"].items():
+        assert words["inputs"].keys() == inputs_of(object_info[name]).keys()
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_templates_are_what_their_script_writes(server, object_info, name):
+    assert name in server.get("/workflow_templates")[PACK_NAME]
+    written = (PACK / "example_workflows" / f"{name}.json").read_text(encoding="utf-8")
+    assert written == workflow_text(name, object_info)
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_templates_run(server, object_info, path):
+    prompt = to_api(json.loads(path.read_text(encoding="utf-8")), object_info)
+    for node in prompt.values():
+        if node["class_type"] == "EraseAnythingTrain":
+            node["inputs"]["steps"] = 2
+    shown = server.run(prompt)
+    for node_id, node in prompt.items():
+        if node["class_type"] == "SaveImage":
+            assert all(file.is_file() for file in server.files(shown[node_id]))
