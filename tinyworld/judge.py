@@ -51,7 +51,9 @@ class JudgeNetwork(nn.Module):
         widths = (3, 24, 48, 96, 128, 128)
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
-            layers += [nn.Conv2d(before, after, 5 if i == 0 else 3, stride=2, padding=2 if i == 0 else 1)]
+            layers += [
+                nn.Conv2d(before, after, 5 if i == 0 else 3, stride=2, padding=2 if i == 0 else 1)
+            ]
             layers += [nn.GroupNorm(8, after), nn.ReLU()]
         self.features = nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 16, 256), nn.ReLU())
         self.heads = nn.ModuleDict({name: nn.Linear(256, count) for name, count in HEADS.items()})
@@ -87,8 +89,8 @@ class Verdict:
         Which drawn thing is the first is settled by how well shape and colour fit either way.
         """
         layout, slot = RELATION_LAYOUT[relation]
-        in_place = self._pair_score(things, slot)
-        swapped = self._pair_score(things, 1 - slot)
+        in_place = self.pair_score(things, slot)
+        swapped = self.pair_score(things, 1 - slot)
         return self._layout(layout) & (in_place > swapped)
 
     def right(self, field: str, values: list[int], slots: list[int]) -> Tensor:
@@ -100,7 +102,8 @@ class Verdict:
     def _layout(self, name: str) -> Tensor:
         return self.chances["layout"].argmax(-1) == LAYOUTS.index(name)
 
-    def _pair_score(self, things: list[tuple[Thing, Thing]], slot: int) -> Tensor:
+    def pair_score(self, things: list[tuple[Thing, Thing]], slot: int) -> Tensor:
+        """(N,) log chance that the first things lie in `slot` and the second in the other."""
         score = torch.zeros(len(things))
         for place, where in ((0, slot), (1, 1 - slot)):
             for field in ("shape", "colour"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import safe_open
@@ -139,7 +139,7 @@ def build_clip(state: dict[str, Tensor] | None = None) -> Any:
     import comfy.text_encoders.flux
 
     class Target:
-        params: dict[str, Any] = {}
+        params: ClassVar[dict[str, Any]] = {}
         clip = comfy.text_encoders.flux.flux_clip(dtype_t5=torch.float32)
         tokenizer = comfy.text_encoders.flux.FluxTokenizer
 
@@ -183,8 +183,8 @@ def build_vae(state: dict[str, Tensor]) -> Any:
 
 def load_tiny_flux() -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE with the committed weights."""
-    return (
-        build_model(load_weights("flux")),
-        build_clip(load_weights("text")),
-        build_vae(load_weights("vae")),
-    )
+    from .planning import TINY_WORLD
+
+    clip = build_clip(load_weights("text"))
+    clip.tokenizer.eraseanything_vocabulary = TINY_WORLD  # what the planner may say about it
+    return build_model(load_weights("flux")), clip, build_vae(load_weights("vae"))

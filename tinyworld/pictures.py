@@ -136,7 +136,7 @@ def _draw_layer(
 ) -> Tensor:
     """The pictures with each scene's `layer`-th thing painted over them."""
     drawn = [i for i, scene in enumerate(scenes) if layer < len(scene.things)]
-    # Jitters are drawn for every scene, so that a scene's picture never depends on its neighbours' kind.
+    # Drawn for every scene, so that no scene's jitter depends on what its neighbours hold.
     jitter = 2 * torch.rand(len(scenes), 3, generator=generator) - 1
     colour = _shade(
         [PALETTE[COLOUR_NAMES[s.things[min(layer, len(s.things) - 1)].colour]] for s in scenes],

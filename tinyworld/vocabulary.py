@@ -53,7 +53,7 @@ KINDS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def family(concept: str) -> str:
-    """"shape", "colour", "style" or "relation": which table the concept stands in."""
+    """ "shape", "colour", "style" or "relation": which table the concept stands in."""
     for name, table in KINDS.items():
         if concept in table:
             return name

@@ -34,9 +34,12 @@ def initialise(flux: nn.Module) -> None:
     for name, parameter in flux.named_parameters():
         if name.endswith(".scale"):
             nn.init.ones_(parameter)
-        elif parameter.ndim < 2 or "mod.lin" in name or "modulation" in name:
-            nn.init.zeros_(parameter)
-        elif name.startswith("final_layer"):
+        elif (
+            parameter.ndim < 2
+            or "mod.lin" in name
+            or "modulation" in name
+            or name.startswith("final_layer")
+        ):
             nn.init.zeros_(parameter)
         else:
             nn.init.xavier_uniform_(parameter)
@@ -172,7 +175,9 @@ def rate(progress: float, step: int) -> float:
     return min(1.0, (step + 1) / 100) * min(1.0, max(0.0, (1 - progress) / 0.4))
 
 
-def save(flux: nn.Module, average: dict[str, Tensor], options: argparse.Namespace, step: int) -> None:
+def save(
+    flux: nn.Module, average: dict[str, Tensor], options: argparse.Namespace, step: int
+) -> None:
     state = {name: average.get(name, value) for name, value in flux.state_dict().items()}
     save_weights(
         "flux",

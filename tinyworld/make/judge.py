@@ -1,6 +1,6 @@
 """Trains the judge on drawn pictures, and says how good it is: `python -m tinyworld.make.judge`.
 
-Half of each batch goes through the autoencoder first, some of it with noise on the code, since the
+Half of its pictures went through the autoencoder first, with some noise on the code, since the
 pictures it has to judge come out of that decoder.
 """
 
@@ -55,7 +55,7 @@ def accuracy(network: nn.Module, pictures: Tensor, truth: dict[str, Tensor]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--pictures", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=4)
     options = parser.parse_args()
@@ -64,16 +64,17 @@ def main() -> None:
     autoencoder.load_state_dict(load_weights("vae"))
     scenes = random_scenes(options.pictures, 40)
     pictures, truth = render_all(scenes, 41), truth_of(scenes)
+    for some in pictures[: options.pictures // 2].split(200):
+        noise = 0.15 * torch.rand(()).item()
+        some.copy_((255 * round_trip(autoencoder, some.float() / 255, noise)).round())
     network = JudgeNetwork()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, options.steps, pct_start=0.1)
     start = time.time()
     for step in range(options.steps):
         rows = torch.randint(0, options.pictures, (64,))
-        batch = pictures[rows].float() / 255
-        batch[:32] = round_trip(autoencoder, batch[:32], 0.15 * torch.rand(()).item())
         shift = torch.randint(-3, 4, (2,)).tolist()
-        answers = network(torch.roll(batch, shift, (2, 3)))
+        answers = network(torch.roll(pictures[rows].float() / 255, shift, (2, 3)))
         losses = [
             nn.functional.cross_entropy(answers[name], truth[name][rows], ignore_index=-1)
             for name in HEADS

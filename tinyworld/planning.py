@@ -1,0 +1,71 @@
+"""What a concept plan may say about the tiny world: its sentences, its words, its opposites.
+
+Synonyms are left out everywhere, so that they can test what training never saw.
+"""
+
+from __future__ import annotations
+
+from ..erase_engine.words import Category, Vocabulary
+from .vocabulary import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, STYLES
+
+_STYLES = tuple(name for name in STYLES if name != "plain")
+
+TINY_WORLD = Vocabulary(
+    templates={
+        "shape": (
+            "{a_colour} {c}",
+            "a picture of {a_style} {colour} {c}",
+            "an image of {a_colour} {c}",
+            "{a_colour} {c} on a {background} background",
+            "{background} background, {a_style} {colour} {c}",
+            "{a_colour} {c} {relation} {a_colour} {shape}",
+            "a drawing of {a_colour} {shape} {relation} {a_style} {colour} {c}",
+        ),
+        "object": ("a picture of {a_c}", "{a_colour} {c}", "{a_colour} {c} {relation} {a_shape}"),
+        "colour": (
+            "{a_c} {shape}",
+            "a picture of {a_style} {c} {shape}",
+            "an image of a {c} {style} {shape}",
+            "a {c} {shape} on a {background} background",
+            "{background} background, {a_style} {c} {shape}",
+            "a {c} {shape} {relation} {a_colour} {shape}",
+            "a drawing of {a_colour} {shape} {relation} {a_style} {c} {shape}",
+        ),
+        "style": (
+            "a {c} {colour} {shape}",
+            "a picture of {a_colour} {c} {shape}",
+            "an image of a {c} {colour} {shape}",
+            "a {c} {colour} {shape} on a {background} background",
+            "{background} background, {a_colour} {c} {shape}",
+            "a {c} {colour} {shape} {relation} {a_colour} {shape}",
+            "a drawing of {a_colour} {shape} {relation} {a_colour} {c} {shape}",
+        ),
+        "relation": (
+            "{a_colour} {shape} {c} {a_colour} {shape}",
+            "a picture of {a_style} {colour} {shape} {c} {a_colour} {shape}",
+            "an image of {a_colour} {shape} {c} {a_style} {colour} {shape}",
+            "{a_colour} {shape} {c} {a_colour} {shape} on a {background} background",
+            "{background} background, {a_colour} {shape} {c} {a_colour} {shape}",
+        ),
+    },
+    categories={
+        "shape": Category("object", tuple(SHAPES)),
+        "colour": Category("style", tuple(COLOURS)),
+        "style": Category("style", _STYLES, plain=True),
+        "relation": Category("relation", tuple(RELATIONS)),
+    },
+    fillers={
+        "shape": tuple(SHAPES),
+        "colour": tuple(COLOURS),
+        "style": _STYLES,
+        "background": BACKGROUNDS,
+        "relation": tuple(RELATIONS),
+    },
+    opposites={
+        "above": "below",
+        "below": "above",
+        "left of": "right of",
+        "right of": "left of",
+        "inside": "above",
+    },
+)
