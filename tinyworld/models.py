@@ -127,14 +127,14 @@ def build_model(state: dict[str, Tensor] | None = None) -> Any:
     offload = comfy.model_management.unet_offload_device()
     base = config.get_model({}, "", device=offload)
     if state is not None:
-        base.diffusion_model.load_state_dict(state)
+        base.diffusion_model.load_state_dict(config.process_unet_state_dict(dict(state)))
     base.eval().requires_grad_(False)
     device = comfy.model_management.get_torch_device()
     return comfy.model_patcher.ModelPatcher(base, load_device=device, offload_device=offload)
 
 
 def build_clip(state: dict[str, Tensor] | None = None) -> Any:
-    """ComfyUI's Flux CLIP object: its real tokenizers before a tiny T5 encoder and a tiny CLIP-L."""
+    """ComfyUI's Flux CLIP: its real tokenizers before a tiny T5 encoder and a tiny CLIP-L."""
     import comfy.sd
     import comfy.text_encoders.flux
 
