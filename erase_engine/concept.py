@@ -218,6 +218,7 @@ def _wordnet_synonyms(concept: str, kind: Kind) -> list[str]:
 
 
 def _check_token_limit(request: ConceptRequest, encoder: TextEncoder) -> None:
+    """Raises ValueError before anything is encoded, which is work for a device."""
     for word in request.wordings:
         count = len(encoder.token_ids(word))
         if count > encoder.max_tokens:
@@ -225,6 +226,8 @@ def _check_token_limit(request: ConceptRequest, encoder: TextEncoder) -> None:
                 f"Concept '{word}' has {count} tokens, expected at most {encoder.max_tokens}, "
                 "which is all the model reads of a prompt. Use fewer words."
             )
+    for prompt in request.prompts:
+        concept_tokens(encoder, prompt, request.wordings)
 
 
 def _clash(word: str, others: Sequence[str]) -> bool:

@@ -223,8 +223,10 @@ def test_a_concept_that_is_cut_off_is_named_with_the_prompt() -> None:
 
 def test_a_users_prompt_that_is_cut_off_is_an_error() -> None:
     request = ConceptRequest(concept="cat", prompts=("many words here come before the cat",))
+    encoder = WordEncoder(max_tokens=5)
     with pytest.raises(ValueError, match="cut off in the prompt 'many words"):
-        plan_concept(request, WordEncoder(max_tokens=5))
+        plan_concept(request, encoder)
+    assert encoder.encoded == []  # said before any work
 
 
 def test_a_concept_longer_than_the_limit_is_named() -> None:

@@ -73,7 +73,6 @@ def test_a_value_outside_its_range_is_an_error_that_names_it(one: dataclasses.Fi
         ({"recipe": "quick"}, "Got recipe 'quick', expected one of fast, paper, esd, ablate"),
         ({"solver": "adam"}, "Got solver 'adam', expected one of alternate, budget"),
         ({"attention_form": "mean"}, "expected one of ratio, sum"),
-        ({"keep_loss": "none"}, "expected one of distillation, reconstruction"),
         ({"width": 520}, "Got width 520 pixels, expected a multiple of 16. Use 512."),
         ({"height": 8200}, "Got height 8200, expected a whole number from 16 to 8192"),
         ({"guidance": -1}, "Got guidance -1, expected a number from 0 to 100"),
