@@ -155,13 +155,16 @@ class _Run:
         tokens = self.encoded.tokens[draw.rows]
         watched = weights.attention > 0
         student, student_mass = self._student(draw, concept, tokens if watched else None)
-        v_concept, mass = self._teacher(draw, concept, tokens if watched else None)
-        v_anchor, _ = self._teacher(draw, self.encoded.anchor.take(draw.rows), None)
+        # The teacher sees both prompts in one batch; nothing of the anchor's is watched.
+        both = Conditioning.cat([concept, self.encoded.anchor.take(draw.rows)])
+        watch = torch.cat([tokens, torch.full_like(tokens, -1)]) if watched else None
+        v, mass = self._teacher(_twice(draw), both, watch)
+        v_concept, v_anchor = v.chunk(2)
         target = esd_target(v_concept, v_anchor, config.negative_guidance)
         losses = {"esd": esd_loss(student, target)}
         if watched:
             loss = ATTENTION_LOSSES[config.attention_form]
-            losses["attention"] = loss(student_mass, mass)
+            losses["attention"] = loss(student_mass, [block.chunk(2)[0] for block in mass])
         return losses
 
     def preserve_losses(self) -> dict[str, Tensor]:
@@ -223,6 +226,11 @@ class _Run:
         capture = None if tokens is None else Capture(tokens, self.blocks)
         v = self.backend.velocity(draw.x_t, draw.t, cond, capture=capture)
         return v, [] if capture is None else [capture.mass[block] for block in self.blocks]
+
+
+def _twice(draw: Draw) -> Draw:
+    """The same states for two prompts each."""
+    return Draw(draw.x_t.repeat(2, 1, 1, 1), draw.t.repeat(2), draw.rows.repeat(2))
 
 
 class _Alternate:
