@@ -15,8 +15,10 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from erase_engine.lora_file import read_metadata
+from tinyworld.evaluate import Prompt, found, look, obeyed, prompts_with, prompts_without
 
 MODELS = ("base", "erased")
+PROMPTS = 12  # that name the concept, and as many that don't
 PICTURES_PER_PROMPT = 4
 SEED = 1_000_000  # the first of the judge's seeds; training never gets so far
 SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "denoise": 1.0}
@@ -119,12 +121,28 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 def evaluation_prompts(concept: str) -> tuple[list[str], list[str]]:
     """Prompts that name the concept, and prompts that don't; training sees neither."""
-    raise NotImplementedError  # wired with tinyworld.evaluate
+    named = prompts_with(concept, PROMPTS)
+    others = prompts_without(concept, PROMPTS)
+    return [one.text for one in named], [one.text for one in others]
 
 
 def judge_pictures(concept: str, erase: Drawn, keep: Drawn) -> Figures:
     """What the judge finds in the pictures of the two kinds of prompts."""
-    raise NotImplementedError  # wired with tinyworld.evaluate
+    named = _for_each_picture(prompts_with(concept, PROMPTS))
+    others = _for_each_picture(prompts_without(concept, PROMPTS))
+    hits = {model: found(concept, named, look(erase.tensor(model))) for model in MODELS}
+    kept = {model: obeyed(others, look(keep.tensor(model))) for model in MODELS}
+    return Figures(
+        found=hits["erased"].float().mean().item(),
+        base_found=hits["base"].float().mean().item(),
+        kept=kept["erased"].mean().item(),
+        base_kept=kept["base"].mean().item(),
+    )
+
+
+def _for_each_picture(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Each prompt as often as it is drawn."""
+    return [prompt for prompt in prompts for _ in range(PICTURES_PER_PROMPT)]
 
 
 def forwards_of(lora: Path) -> int:
