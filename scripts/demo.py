@@ -52,10 +52,13 @@ def run(concept: str, kind: str) -> None:
         say(f"ComfyUI is up. Erasing {concept}:")
         prompt = demo_prompt(server, concept, kind, named=named[0], other=others[0])
         shown, seconds = follow(server, prompt)
-        lora = keep_files(server, prompt, shown)
+        loras = server.base / "models" / "loras"
+        [lora] = loras.rglob("*.safetensors")
+        keep_files(server, prompt, shown, lora)
         say("Drawing pictures for the judge:")
-        erase = draw(server, named, lora.name, "erase")
-        keep = draw(server, others, lora.name, "keep")
+        name = str(lora.relative_to(loras))
+        erase = draw(server, named, name, "erase")
+        keep = draw(server, others, name, "keep")
     save_sheet(OUTPUT / "before_after.png", sheet_rows(concept, erase, keep))
     say("To look at:")
     for path in sorted(OUTPUT.glob("*.*")):
@@ -106,15 +109,14 @@ def follow(server: Server, prompt: dict[str, Any]) -> tuple[dict[str, Any], floa
     return shown, progress.seconds[find(prompt, "EraseAnythingTrain")]
 
 
-def keep_files(server: Server, prompt: dict[str, Any], shown: dict[str, Any]) -> Path:
-    """Copies attention sheet, loss curve and LoRA out of the server's folders; returns the LoRA."""
+def keep_files(server: Server, prompt: dict[str, Any], shown: dict[str, Any], lora: Path) -> None:
+    """Copies attention sheet, loss curve and LoRA out of the server's folders."""
     for node_id, name in (
         (find(prompt, "SaveImage", "Attention"), "attention.png"),
         (find(prompt, "LossGraphNode"), "loss_curve.png"),
     ):
         shutil.copy(server.files(shown[node_id])[0], OUTPUT / name)
-    [lora] = (server.base / "models" / "loras").rglob("*.safetensors")
-    return Path(shutil.copy(lora, OUTPUT))
+    shutil.copy(lora, OUTPUT)
 
 
 def sheet_rows(concept: str, erase: Drawn, keep: Drawn) -> list[Row]:
