@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from comfy_server import Progress, Server
 from PIL import Image
+from progress_line import show
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -64,10 +65,9 @@ def draw(server: Server, prompts: Sequence[str], lora: str, name: str) -> Drawn:
     def count(progress: Progress) -> None:
         if progress.node_id.startswith("draw") and progress.node_id not in seen:
             seen.add(progress.node_id)
-            print(f"\r  {name}: {len(seen)}/{total} batches", end="", flush=True)
+            show(f"{name}: {len(seen)}/{total} prompts", final=len(seen) == total)
 
     shown = server.run(sampling_prompt(prompts, lora, name), count)
-    print()
     pictures = {
         model: [
             path

@@ -11,9 +11,18 @@ from typing import Any
 from comfy_server import Progress
 
 
+def show(text: str, *, final: bool = True) -> None:
+    """Rewrites the line; where nobody watches, only what is final is written."""
+    if sys.stdout.isatty():
+        erase_rest = "\x1b[K"
+        print(f"\r  {text}{erase_rest}", end="\n" if final else "", flush=True)
+    elif final:
+        print(f"  {text}", flush=True)
+
+
 @dataclass
 class ProgressLine:
-    """Shows the node at work, rewriting its line; where nobody watches, a line for each node.
+    """Shows the node at work and, at its end, the time it took.
 
     Called with each `Progress` of a run; `seconds` keeps how long each node took.
     """
@@ -28,22 +37,15 @@ class ProgressLine:
             self.close()
             self._node_id, self._begun = progress.node_id, time.monotonic()
         count = f" {progress.value}/{progress.maximum}" if progress.maximum else ""
-        if sys.stdout.isatty():
-            self._show(f"{self._title()}{count}", end="")
+        show(f"{self._title()}{count}", final=False)
 
     def close(self) -> None:
         """Ends the line of the node that was at work."""
         if self._node_id:
             elapsed = time.monotonic() - self._begun
             self.seconds[self._node_id] = self.seconds.get(self._node_id, 0.0) + elapsed
-            self._show(f"{self._title()}: {elapsed:.1f} s", end="\n")
+            show(f"{self._title()}: {elapsed:.1f} s")
         self._node_id = ""
 
     def _title(self) -> str:
         return self.prompt[self._node_id]["_meta"]["title"]
-
-    @staticmethod
-    def _show(text: str, end: str) -> None:
-        # The code erases the rest of what stood there before.
-        start, rest = ("\r", "\x1b[K") if sys.stdout.isatty() else ("", "")
-        print(f"{start}  {text}{rest}", end=end, flush=True)
