@@ -9,8 +9,30 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from textwrap import wrap
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from .pack import ROOT, import_pack
+
+SHOWN, COLUMNS, CAPTION = 32, 8, 46  # pictures, in a row, pixels for each caption
+
+
+def save_captioned(path: Path, pictures: Tensor, texts: list[str]) -> None:
+    """Pictures in rows, each over its prompt."""
+    side, gap = pictures.shape[-1], 6
+    rows = -(-len(pictures) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (side + gap) + gap, rows * (side + CAPTION) + gap), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for index, (picture, text) in enumerate(zip(pictures, texts, strict=False)):
+        left = gap + index % COLUMNS * (side + gap)
+        top = gap + index // COLUMNS * (side + CAPTION)
+        pixels = (picture.permute(1, 2, 0) * 255).round().byte().numpy()
+        sheet.paste(Image.fromarray(pixels), (left, top))
+        draw.text((left, top + side + 2), "\n".join(wrap(text, 23)), "#222222", font, spacing=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
 
 
 def main() -> None:
@@ -18,6 +40,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/base.json")
+    parser.add_argument("--sheet", type=Path, help="also draw the first pictures as a PNG")
     options = parser.parse_args()
     import_pack()
     import torch
@@ -29,6 +52,8 @@ def main() -> None:
     prompts = any_prompts(options.prompts, options.seed)
     pictures = world.draw([prompt.text for prompt in prompts], FIRST_SEED + options.seed)
     verdict = world.judge.look(pictures)
+    if options.sheet:
+        save_captioned(options.sheet, pictures[:SHOWN], [prompt.text for prompt in prompts])
     found = {name: round(100 * share, 1) for name, share in found_by_name(prompts, verdict).items()}
     kept = round(100 * obeyed(prompts, verdict).mean().item(), 2)
     for name, share in found.items():

@@ -58,16 +58,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--pictures", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--resume", action="store_true", help="go on from the committed judge")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     autoencoder = TinyAutoencoder()
     autoencoder.load_state_dict(load_weights("vae"))
-    scenes = random_scenes(options.pictures, 40)
-    pictures, truth = render_all(scenes, 41), truth_of(scenes)
+    scenes = random_scenes(options.pictures, 40 + options.seed)
+    pictures, truth = render_all(scenes, 50 + options.seed), truth_of(scenes)
     for some in pictures[: options.pictures // 2].split(200):
         noise = 0.15 * torch.rand(()).item()
         some.copy_((255 * round_trip(autoencoder, some.float() / 255, noise)).round())
     network = JudgeNetwork()
+    if options.resume:
+        network.load_state_dict(load_weights("judge"))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, options.steps, pct_start=0.1)
     start = time.time()
@@ -87,8 +90,8 @@ def main() -> None:
         if step % 100 == 0:
             print(f"{step} {time.time() - start:.0f}s {loss.item():.3f}", flush=True)
 
-    unseen = random_scenes(2000, 42)
-    drawn, unseen_truth = render_all(unseen, 43).float() / 255, truth_of(unseen)
+    unseen = random_scenes(2000, 30)
+    drawn, unseen_truth = render_all(unseen, 31).float() / 255, truth_of(unseen)
     figures = {
         "drawn": accuracy(network.eval(), drawn, unseen_truth),
         "round_trip": accuracy(network, round_trip(autoencoder, drawn, 0.0), unseen_truth),
