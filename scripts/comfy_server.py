@@ -21,7 +21,7 @@ import aiohttp
 
 PACK = Path(__file__).resolve().parent.parent
 PACK_NAME = "ComfyUI-EraseAnything"  # without a dot: the page loads nothing from such folders
-START_SECONDS = 180
+START_SECONDS = 300
 STOP_SECONDS = 10
 LOG_LINES_SHOWN = 30
 
