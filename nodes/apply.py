@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..erase_engine.lora_file import PREFIX, load_lora, read_metadata
-from .host import CATEGORY, apply_lora, lora_file_path
+from ..erase_engine.lora_file import PREFIX, load_lora
+from ..erase_engine.sentence import shortened
+from .files import lora_file_path
+from .host import CATEGORY, apply_lora
 
 NO_FILE = "(connect a LoRA)"
 
@@ -47,7 +48,7 @@ class ApplyErasure(io.ComfyNode):
                     tooltip="A freshly trained LoRA; used instead of the file.",
                 ),
             ],
-            outputs=[io.Model.Output("MODEL")],
+            outputs=[io.Model.Output("MODEL", tooltip="The model with the erasure on.")],
         )
 
     @classmethod
@@ -66,20 +67,23 @@ class ApplyErasure(io.ComfyNode):
                 "Got no LoRA, expected a file or a connected one. "
                 "Choose a file, or connect LORA_MODEL of Erase Concept."
             )
-        name, state, metadata = ("The LoRA", lora, {}) if lora is not None else _read(file)
+        name, state, metadata = (file, *_read(file)) if lora is None else ("the LoRA", lora, {})
         erased, layers = apply_lora(model, state, strength, name=name, metadata=metadata)
         return io.NodeOutput(erased, ui=ui.PreviewText(_card(name, metadata, layers)))
 
 
-def _read(file: str) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """Name, state with file keys, metadata."""
-    path: Path = lora_file_path(file)
-    state, _ = load_lora(path)
-    return file, {PREFIX + key: tensor for key, tensor in state.items()}, read_metadata(path)
+def _read(file: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """State with file keys, metadata."""
+    state, metadata = load_lora(lora_file_path(file))
+    return {PREFIX + key: tensor for key, tensor in state.items()}, metadata
 
 
 def _card(name: str, metadata: dict[str, str], layers: int) -> str:
-    """What the node shows: concept, base model, layers."""
+    """What the node shows: concept, layers, and what the file's record says of its training."""
     concept = metadata.get("concept")
-    about = f"erases '{concept}'" if concept else "erases what it was trained for"
-    return f"{name} {about}; {layers} layers took it."
+    about = f"erases '{shortened(concept)}'" if concept else "erases what it was trained for"
+    rows = [f"{name} {about}; {layers} layers took it."]
+    for key in ("base_model", "figures"):
+        if key in metadata:
+            rows.append(f"{key.replace('_', ' ')}: {shortened(metadata[key], 200)}")
+    return "\n".join(rows)

@@ -8,20 +8,26 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..erase_engine.concept import concept_tokens
+from ..erase_engine.config import EraseConfig
 from ..erase_engine.maps import AttentionMaps, attention_maps
+from ..erase_engine.sentence import contains, shortened
 from .heatmap import Sheet, draw_sheet
 from .host import (
     CATEGORY,
+    checked_resolution,
     decode,
     encoder_for,
     lines_of,
     ordinary_tensors,
     require_flux,
+    require_flux_vae,
     sampling_progress,
     training_session,
 )
 
 PIXELS_PER_LATENT = 8
+MARKS = ".,;:!?()[]{}'\""
+GUIDANCE = EraseConfig().guidance  # what erasures are trained with
 
 
 class AttentionPreview(io.ComfyNode):
@@ -36,6 +42,7 @@ class AttentionPreview(io.ComfyNode):
             description="Draws where in the picture the model looks for each word. With a second, "
             "erased model: before, after and difference, on one colour scale.",
             inputs=_inputs(),
+            is_output_node=True,
             outputs=[
                 io.Image.Output("IMAGE", tooltip="The sheet of maps."),
                 io.String.Output("masses", tooltip="Mean attention on each word, in per cent."),
@@ -54,11 +61,10 @@ class AttentionPreview(io.ComfyNode):
         **sampling: Any,
     ) -> io.NodeOutput:
         models = {"before": model} if erased is None else {"before": model, "after": erased}
-        for each in models.values():
-            require_flux(each)
+        _check(list(models.values()), vae, sampling["resolution"])
+        names = _words_to_show(prompt, words)
         with ordinary_tensors():
             encoder = encoder_for(clip)
-            names = lines_of(words) or prompt.split()
             tokens = [concept_tokens(encoder, prompt, [name]) for name in names]
             cond = encoder.encode([prompt])
         on_step = sampling_progress(len(models) * sampling["steps"])
@@ -72,11 +78,37 @@ class AttentionPreview(io.ComfyNode):
         return io.NodeOutput(image, text, ui=ui.PreviewImage(image, cls=cls))
 
 
+def _check(models: list[Any], vae: Any, resolution: int) -> None:
+    """Raises ValueError, naming the input, before any work."""
+    for model in models:
+        require_flux(model)
+    if vae is not None:
+        require_flux_vae(vae)
+    checked_resolution(resolution)
+
+
+def _words_to_show(prompt: str, words: str) -> list[str]:
+    """The words asked for, or every word of the prompt once; ValueError where there is none."""
+    every = {word.lower(): word for word in (part.strip(MARKS) for part in prompt.split()) if word}
+    names = lines_of(words) or list(every.values())
+    if not every:
+        raise ValueError(
+            f"Got the prompt '{prompt}', expected at least one word. Write what shall be drawn."
+        )
+    for name in names:
+        if not contains(prompt, [name]):
+            raise ValueError(
+                f"Got '{shortened(name)}' in words, which is not in the prompt "
+                f"'{shortened(prompt)}'. Write words as they stand there, or leave words empty."
+            )
+    return names
+
+
 def _maps(
     model: Any, cond: Any, tokens: Any, *, steps: int, seed: int, resolution: int, on_step: Any
 ) -> AttentionMaps:
     side = resolution // PIXELS_PER_LATENT
-    with training_session(model) as backend:
+    with training_session(model, guidance=GUIDANCE) as backend:
         noise = torch.randn(
             1,
             backend.latent_channels,

@@ -13,15 +13,15 @@ from ..erase_engine.encoded import encode_plan
 from ..erase_engine.lora import TARGETS
 from ..erase_engine.lora_file import PREFIX
 from ..erase_engine.train import Erasure, train_erasure
+from .files import lora_name, lora_stem, save_erasure
 from .host import (
     CATEGORY,
     apply_lora,
     base_model_of,
+    checked_resolution,
     encoder_for,
-    new_lora_path,
     ordinary_tensors,
     require_flux,
-    save_erasure,
     step_progress,
     training_session,
     vocabulary_of,
@@ -42,6 +42,7 @@ class EraseConcept(io.ComfyNode):
             description="Trains a small LoRA that makes a Flux model unable to draw a concept and "
             "leaves everything else as it was. The model itself is not changed.",
             inputs=[*_model_inputs(), *_concept_inputs(), *_training_inputs()],
+            is_output_node=True,  # it saves a file, whether or not its outputs are used
             outputs=[
                 io.LoraModel.Output("LORA_MODEL", tooltip="For Apply Erasure LoRA."),
                 io.LossMap.Output("LOSS_MAP", tooltip="For Plot Loss Graph."),
@@ -54,7 +55,7 @@ class EraseConcept(io.ComfyNode):
     def execute(cls, model: Any, clip: Any, **widgets: Any) -> io.NodeOutput:
         request, config = _request(widgets), _config(widgets)
         require_flux(model)
-        path = new_lora_path(widgets["file_name"], request.concept)
+        stem = lora_stem(widgets["file_name"], request.concept)
         with ordinary_tensors():
             encoder = encoder_for(clip)
             plan = plan_concept(request, encoder, vocabulary=vocabulary_of(clip))
@@ -67,10 +68,10 @@ class EraseConcept(io.ComfyNode):
                 generator=torch.Generator().manual_seed(config.seed),
                 on_step=step_progress(config.steps),
             )
-        save_erasure(path, erasure, plan, config, base_model=base_model_of(model))
+        path = save_erasure(stem, erasure, plan, config, base_model=base_model_of(model))
         state = {PREFIX + key: tensor for key, tensor in erasure.state.items()}
-        erased, _ = apply_lora(model, state, 1.0, name=path.name)
-        report = _report(plan, erasure, path.name)
+        erased, _ = apply_lora(model, state, 1.0, name="the LoRA")
+        report = _report(plan, erasure, lora_name(path))
         loss = {"loss": erasure.history["esd"]}
         return io.NodeOutput(state, loss, erased, report, ui=ui.PreviewText(report))
 
@@ -193,14 +194,15 @@ def _request(widgets: dict[str, Any]) -> ConceptRequest:
 def _config(widgets: dict[str, Any]) -> EraseConfig:
     recipe = RECIPES[widgets["recipe"]]
     lora = recipe.get("lora", FAST.lora)
+    side = checked_resolution(widgets["resolution"])
     return EraseConfig.from_recipe(
         widgets["recipe"],
         negative_guidance=widgets["negative_guidance"],
         steps=widgets["steps"],
         batch=widgets["batch"],
         keep_per_step=widgets["batch"],
-        width=widgets["resolution"],
-        height=widgets["resolution"],
+        width=side,
+        height=side,
         seed=widgets["seed"],
         lora=LoraConfig(rank=widgets["rank"], targets=widgets["targets"], init=lora.init),
     )

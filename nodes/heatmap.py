@@ -12,7 +12,9 @@ from torch import Tensor
 
 CELL = 192  # pixels, side of a map
 GAP, MARGIN, LINE = 8, 16, 22  # pixels
-PAPER, INK = (250, 250, 248), (40, 40, 40)
+LABEL = 90  # pixels, left of the cells
+NARROWEST = 560  # pixels, for the line under the maps
+PAPER, INK, FRAME = (250, 250, 248), (40, 40, 40), (200, 200, 200)
 # Dark blue to yellow, even in lightness, safe for colour-blind eyes (after cividis).
 SEQUENTIAL = ((0, 32, 76), (66, 78, 107), (124, 123, 120), (189, 173, 103), (255, 233, 69))
 # Blue where attention has gone, white where it stayed, orange where it has come.
@@ -20,6 +22,7 @@ DIVERGING = ((25, 90, 160), (150, 190, 220), (247, 247, 247), (245, 190, 130), (
 
 
 Row = tuple[str, list[Image.Image | None]]
+Stops = Sequence[tuple[int, int, int]]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -55,33 +58,39 @@ def draw_sheet(sheet: Sheet) -> Tensor:
 
 
 def _lay_out(sheet: Sheet, columns: Sequence[str], rows: Sequence[Row]) -> Image.Image:
-    label = 90  # pixels, left of the cells
-    width = max(2 * MARGIN + label + len(columns) * (CELL + GAP), 520)
-    height = 2 * MARGIN + 2 * LINE + len(rows) * (CELL + GAP) + 2 * LINE
+    width = max(2 * MARGIN + LABEL + len(columns) * (CELL + GAP), NARROWEST)
+    height = 2 * MARGIN + 4 * LINE + len(rows) * (CELL + GAP)
     image = Image.new("RGB", (width, height), PAPER)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(15)
-    draw.text((MARGIN, MARGIN), _fitting(sheet.prompt, width // 8), INK, font)
+    prompt = _fitting(sheet.prompt, width - 2 * MARGIN, font)
+    draw.text((MARGIN, MARGIN), prompt, INK, font)
     top = MARGIN + LINE
     for index, name in enumerate(columns):
-        left = MARGIN + label + index * (CELL + GAP)
-        draw.text((left, top), _fitting(name, CELL // 8), INK, font)
+        left = MARGIN + LABEL + index * (CELL + GAP)
+        draw.text((left, top), _fitting(name, CELL, font), INK, font)
     top += LINE
     for name, cells in rows:
         draw.text((MARGIN, top + CELL // 2 - 8), name, INK, font)
         for index, cell in enumerate(cells):
             if cell is not None:
-                image.paste(cell, (MARGIN + label + index * (CELL + GAP), top))
+                left = MARGIN + LABEL + index * (CELL + GAP)
+                draw.rectangle((left - 1, top - 1, left + CELL, top + CELL), outline=FRAME)
+                image.paste(cell, (left, top))
         top += CELL + GAP
-    _draw_scale(image, (MARGIN + label, top + 4), sheet.brightest, font)
+    most = f"{sheet.brightest:.1%}"
+    text = f"0 to {most} of a place's attention, one scale for all maps"
+    _draw_scale(image, top + 4, SEQUENTIAL, text)
+    if len(sheet.maps) == 2:
+        text = f"difference, -{most} (attention has gone) to +{most} (has come)"
+        _draw_scale(image, top + 4 + LINE, DIVERGING, text)
     return image
 
 
-def _draw_scale(image: Image.Image, place: tuple[int, int], brightest: float, font: Font) -> None:
-    """The colour bar of all maps, with what its ends mean."""
-    bar = torch.linspace(0, 1, CELL).expand(12, CELL)
-    image.paste(_coloured(bar, SEQUENTIAL), place)
-    text = f"0 to {brightest:.1%} of a place's attention, one scale for all maps"
-    ImageDraw.Draw(image).text((place[0] + CELL + GAP, place[1] - 3), text, INK, font)
+def _draw_scale(image: Image.Image, top: int, stops: Stops, text: str) -> None:
+    """A colour bar, and in words what its ends mean."""
+    bar = torch.linspace(0, 1, LABEL - GAP).expand(12, LABEL - GAP)
+    image.paste(_coloured(bar, stops), (MARGIN, top))
+    ImageDraw.Draw(image).text((MARGIN + LABEL, top - 3), text, INK, ImageFont.load_default(15))
 
 
 def _map_cell(values: Tensor, brightest: float) -> Image.Image:
@@ -103,7 +112,7 @@ def _enlarged(values: Tensor) -> Tensor:
     return torch.nn.functional.interpolate(values[None, None], (CELL, CELL), mode="bicubic")[0, 0]
 
 
-def _coloured(values: Tensor, stops: Sequence[tuple[int, int, int]]) -> Image.Image:
+def _coloured(values: Tensor, stops: Stops) -> Image.Image:
     """Values in 0..1 as colours between the stops."""
     place = values.clamp(0, 1) * (len(stops) - 1)
     below = place.floor().long().clamp(max=len(stops) - 2)
@@ -113,5 +122,10 @@ def _coloured(values: Tensor, stops: Sequence[tuple[int, int, int]]) -> Image.Im
     return Image.fromarray(colour.round().byte().numpy())
 
 
-def _fitting(text: str, letters: int) -> str:
-    return text if len(text) <= letters else text[: max(letters - 3, 1)] + "..."
+def _fitting(text: str, width: int, font: Font) -> str:
+    """The text, or as much of it as `width` pixels take."""
+    short = text
+    while font.getlength(short) > width:
+        text = text[:-1]
+        short = f"{text}..."
+    return short

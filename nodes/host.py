@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import platform
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import comfy.lora
 import comfy.lora_convert
 import comfy.model_management
 import comfy.utils
-import folder_paths
 import torch
+from comfy.weight_adapter.lora import LoRAAdapter
 from torch import Tensor
 
 from ..erase_engine.backends.comfy import ComfyFluxBackend, ComfyTextEncoder, require_flux
-from ..erase_engine.concept import PICTURES, ConceptPlan, Vocabulary
-from ..erase_engine.config import EraseConfig
-from ..erase_engine.lora_file import save_lora
-from ..erase_engine.train import Erasure, StepReport
+from ..erase_engine.concept import PICTURES, Vocabulary
+from ..erase_engine.config import PIXELS_PER_TOKEN
+from ..erase_engine.sentence import shortened
+from ..erase_engine.train import StepReport
 
 __all__ = ["ComfyFluxBackend", "require_flux", "training_session"]
 
 CATEGORY = "EraseAnything"
-FORMAT_VERSION = "1"
-FOLDER = "EraseAnything"  # in models/loras, where no name is given
+LATENT_CHANNELS = 16
 
 
 # --- models ------------------------------------------------------------------------------------
@@ -68,12 +64,27 @@ def ordinary_tensors() -> Iterator[None]:
 
 def encoder_for(clip: Any) -> ComfyTextEncoder:
     """The CLIP input as the engine's text encoder; ValueError where it is not a Flux one."""
+    if clip is None:
+        raise ValueError(
+            "Got no clip: the checkpoint holds none. Load text encoders with DualCLIPLoader, "
+            "type flux."
+        )
     return ComfyTextEncoder(clip)
 
 
 def vocabulary_of(clip: Any) -> Vocabulary:
     """The words that prompts are planned with: a text encoder may bring its own."""
     return getattr(clip.tokenizer, "eraseanything_vocabulary", PICTURES)
+
+
+def require_flux_vae(vae: Any) -> None:
+    """Raises ValueError, before any work, where a VAE input's latents are not Flux's."""
+    channels = getattr(vae, "latent_channels", None)
+    if channels != LATENT_CHANNELS:
+        raise ValueError(
+            f"Got a vae with {channels} latent channels, expected {LATENT_CHANNELS}. "
+            "Load Flux's own (ae.safetensors), or leave it out."
+        )
 
 
 def decode(vae: Any, latent: Tensor) -> Tensor:
@@ -93,26 +104,43 @@ def apply_lora(
 ) -> tuple[Any, int]:
     """A clone of the MODEL with the LoRA on, as core's loaders do it, and how many layers took it.
 
+    Strength 0 adds nothing, so that the clone has the model's own bits.
+
     Raises:
-        ValueError: a layer of the LoRA finds no place of its shape in the model.
+        ValueError: no LoRA of this form, or one that was made for another model: it says so, or
+            a layer finds no place of its shape.
     """
+    layers = sum(key.endswith("lora_A.weight") for key in state)
+    if not layers:
+        raise ValueError(
+            f"Got {name} without a layer such as 'transformer.<layer>.lora_A.weight', expected "
+            "an erasure LoRA. Connect LORA_MODEL of Erase Concept, or choose a file it saved."
+        )
+    fitting = _fitting_patches(model, state)
+    here = base_model_of(model)
+    made_for = (metadata or {}).get("base_model", here)
+    if len(fitting) < layers or made_for != here:
+        other = made_for if made_for != here else "another model"
+        raise ValueError(
+            f"Got {name} with {layers} layers, of which {len(fitting)} fit this model ({here}). "
+            f"It was made for {shortened(other)}: load that model, or choose another LoRA."
+        )
+    clone = model.clone()
+    if strength:
+        clone.add_patches(fitting, strength)
+    return clone, layers
+
+
+def _fitting_patches(model: Any, state: Mapping[str, Tensor]) -> dict[Any, Any]:
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
     patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(state)), keys)
-    expected = sum(key.endswith("lora_A.weight") for key in state)
-    clone = model.clone()
-    fitting = {key: patch for key, patch in patches.items() if _fits(model, key, patch)}
-    if len(fitting) < expected or not expected:
-        made_for = (metadata or {}).get("base_model", "another model")
-        raise ValueError(
-            f"{name} has {expected} layers, of which {len(fitting)} fit this model "
-            f"({base_model_of(model)}). It was made for {made_for}: load that one."
-        )
-    clone.add_patches(fitting, strength)
-    return clone, len(fitting)
+    return {key: patch for key, patch in patches.items() if _fits(model, key, patch)}
 
 
 def _fits(model: Any, key: str | tuple[Any, ...], patch: Any) -> bool:
     """Whether B A has the shape of the rows that it changes."""
+    if not isinstance(patch, LoRAAdapter):
+        return False
     name, rows = (key, None) if isinstance(key, str) else key[:2]
     shape = list(comfy.utils.get_attr(model.model, name).shape)
     if rows is not None:
@@ -123,13 +151,13 @@ def _fits(model: Any, key: str | tuple[Any, ...], patch: Any) -> bool:
 
 def base_model_of(model: Any) -> str:
     """The model's kind and size in words, for metadata and errors."""
+    kind = type(model.model).__name__
     params = getattr(model.model.diffusion_model, "params", None)
-    if params is None:
-        return type(model.model).__name__
-    return (
-        f"Flux, {params.depth} + {params.depth_single_blocks} blocks, "
-        f"{params.hidden_size} wide, {params.num_heads} heads"
-    )
+    sizes = ("depth", "depth_single_blocks", "hidden_size", "num_heads")
+    if any(not hasattr(params, name) for name in sizes):
+        return kind
+    blocks = f"{params.depth} + {params.depth_single_blocks} blocks"
+    return f"{kind}, {blocks}, {params.hidden_size} wide, {params.num_heads} heads"
 
 
 # --- progress ----------------------------------------------------------------------------------
@@ -157,7 +185,7 @@ def sampling_progress(total: int) -> Callable[[], None]:
     return on_step
 
 
-# --- files and text ----------------------------------------------------------------------------
+# --- widgets -----------------------------------------------------------------------------------
 
 
 def lines_of(text: str) -> list[str]:
@@ -165,59 +193,11 @@ def lines_of(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def lora_file_path(name: str) -> Path:
-    """The file behind an entry of the combo; ValueError where there is none."""
-    found = folder_paths.get_full_path("loras", name)
-    if found is None:
+def checked_resolution(pixels: int) -> int:
+    """The resolution widget's value; ValueError where image tokens don't cover it evenly."""
+    if pixels % PIXELS_PER_TOKEN:
         raise ValueError(
-            f"Got the file '{name}', which is not in models/loras. Choose one from the list."
+            f"Got resolution {pixels} pixels, expected a multiple of {PIXELS_PER_TOKEN}. "
+            f"Use {pixels - pixels % PIXELS_PER_TOKEN}."
         )
-    return Path(found)
-
-
-def new_lora_path(name: str, concept: str) -> Path:
-    """A file in models/loras that does not exist yet: the name and the next free number.
-
-    Raises:
-        ValueError: the name is absolute, climbs out of the folder or cannot be a file's.
-    """
-    root = Path(folder_paths.get_folder_paths("loras")[0]).resolve()
-    name = name.strip().removesuffix(".safetensors") or f"{FOLDER}/{_as_file_name(concept)}"
-    bad = re.search(r'[\x00-\x1f<>:"|?*\\]', name) or name.endswith(("/", "."))
-    stem = (root / name).resolve()
-    if bad or not stem.is_relative_to(root) or stem == root or len(stem.name) > 200:
-        raise ValueError(
-            f"Got the file name '{name}', expected a name inside models/loras, such as "
-            "'star' or 'shapes/star'. Leave out '..', a drive or a leading '/'."
-        )
-    return _numbered(stem)
-
-
-def _numbered(stem: Path) -> Path:
-    number = 1
-    while (path := stem.with_name(f"{stem.name}_{number:05}.safetensors")).exists():
-        number += 1
-    return path
-
-
-def _as_file_name(concept: str) -> str:
-    return re.sub(r"[^\w]+", "_", concept).strip("_")[:60] or "concept"
-
-
-def save_erasure(
-    path: Path, erasure: Erasure, plan: ConceptPlan, config: EraseConfig, *, base_model: str
-) -> None:
-    """Writes the LoRA with everything that it takes to train it again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    last = {name: values[-1] for name, values in erasure.history.items()}
-    metadata = {
-        "format": "eraseanything",
-        "format_version": FORMAT_VERSION,
-        "base_model": base_model,
-        "concept": plan.concept,
-        "plan": plan.to_json(),
-        "config": config.to_json(),
-        "figures": {"forwards": erasure.forwards, "last_losses": last},
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
-    }
-    save_lora(path, erasure.state, metadata)
+    return pixels

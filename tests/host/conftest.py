@@ -48,6 +48,22 @@ def flux() -> Callable[..., object]:
 
 
 @pytest.fixture
+def loras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """models/loras, empty; what nodes write elsewhere goes beside it."""
+    import folder_paths
+
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, "loras", ([str(folder)], {".safetensors"})
+    )
+    folder_paths.filename_list_cache.pop("loras", None)
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    return folder
+
+
+@pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 

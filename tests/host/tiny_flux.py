@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -37,10 +38,11 @@ def build(
     guidance_embed: bool = True,
     compute: torch.dtype | None = None,
     seed: int = 0,
+    sizes: Mapping[str, Any] = CONFIG,
 ) -> comfy.model_patcher.ModelPatcher:
     """A ModelPatcher on a tiny random Flux; `inference` builds it as a node would."""
     kind = comfy.supported_models.Flux if guidance_embed else comfy.supported_models.FluxSchnell
-    config = {**CONFIG, "guidance_embed": guidance_embed}
+    config = {**sizes, "guidance_embed": guidance_embed}
     if hasattr(comfy.ldm.flux.model, "invert_slices"):  # newer hosts
         config["txt_ids_dims"] = []
     with torch.inference_mode() if inference else nullcontext():

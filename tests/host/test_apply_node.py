@@ -1,0 +1,89 @@
+"""Apply Erasure LoRA: what it adds, what it says, and when it runs again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import graph
+import pytest
+import torch
+from eraseanything_pack.erase_engine.lora_file import save_lora
+from eraseanything_pack.nodes.apply import NO_FILE, ApplyErasure
+from eraseanything_pack.nodes.host import base_model_of
+
+FIGURES = {"forwards": 640, "last_losses": {"esd": 0.25}}
+
+
+@pytest.fixture
+def model() -> Any:
+    return graph.flux()
+
+
+@pytest.fixture
+def file(model: Any, loras: Path) -> str:
+    record = {"concept": "star", "base_model": base_model_of(model), "figures": FIGURES}
+    save_lora(loras / "shapes" / "star.safetensors", graph.lora_state(model), record)
+    return "shapes/star.safetensors"
+
+
+def test_strength_goes_from_the_model_to_the_erasure_and_beyond(model: Any, file: str) -> None:
+    base = graph.picture(model)
+    pictures = [
+        graph.picture(graph.apply(model, file=file, strength=strength).args[0])
+        for strength in (0.0, 0.01, 0.02)
+    ]
+    assert torch.equal(pictures[0], base)
+    once, twice = (picture - base for picture in pictures[1:])
+    torch.testing.assert_close(twice, 2 * once, rtol=0.1, atol=0.1 * float(once.abs().max()))
+    assert torch.equal(graph.picture(model), base)
+
+
+def test_a_connected_lora_is_used_instead_of_the_file(model: Any, file: str) -> None:
+    lora = graph.connected(graph.lora_state(model, strength=0.1))
+    mine = graph.picture(graph.apply(model, lora=lora).args[0])
+    assert torch.equal(graph.picture(graph.apply(model, file=file, lora=lora).args[0]), mine)
+    assert not torch.equal(graph.picture(graph.apply(model, file=file).args[0]), mine)
+
+
+def test_it_says_what_the_file_is(model: Any, file: str) -> None:
+    (text,) = graph.apply(model, file=file).ui.as_dict()["text"]
+    assert text.splitlines() == [
+        "shapes/star.safetensors erases 'star'; 4 layers took it.",
+        "base model: Flux, 2 + 2 blocks, 32 wide, 2 heads",
+        'figures: {"forwards": 640, "last_losses": {"esd": 0.25}}',
+    ]
+    (text,) = graph.apply(model, lora=graph.connected(graph.lora_state(model))).ui.as_dict()["text"]
+    assert text == "the LoRA erases what it was trained for; 4 layers took it."
+
+
+def test_a_published_file_without_a_record_or_alphas(model: Any, loras: Path) -> None:
+    """The form of the authors' own LoRA: bfloat16, no alpha, no metadata."""
+    state = graph.lora_state(model)
+    plain = {key: value for key, value in state.items() if not key.endswith(".alpha")}
+    save_lora(loras / "a.safetensors", plain, {}, dtype=torch.bfloat16)
+    erased = graph.picture(graph.apply(model, file="a.safetensors").args[0])
+    expected = graph.picture(graph.apply(model, lora=graph.connected(state)).args[0])
+    torch.testing.assert_close(erased, expected, rtol=0.1, atol=0.1)
+    assert not torch.equal(erased, graph.picture(model))
+
+
+def test_a_second_erasure_adds_to_the_first(model: Any, file: str) -> None:
+    once = graph.apply(model, file=file, strength=0.5).args[0]
+    twice = graph.apply(once, file=file, strength=0.5).args[0]
+    full = graph.apply(model, file=file).args[0]
+    torch.testing.assert_close(graph.picture(twice), graph.picture(full), rtol=0, atol=1e-4)
+
+
+def test_it_runs_again_when_the_file_changes(file: str, loras: Path) -> None:
+    first = ApplyErasure.fingerprint_inputs(file=file, strength=1.0)
+    assert ApplyErasure.fingerprint_inputs(file=file, strength=1.0) == first
+    os.utime(loras / file, ns=(1, 1))
+    assert ApplyErasure.fingerprint_inputs(file=file, strength=1.0) != first
+    assert ApplyErasure.fingerprint_inputs(file=NO_FILE, strength=1.0) == ""
+
+
+def test_the_list_shows_what_is_in_the_folder(file: str) -> None:
+    _, options = ApplyErasure.INPUT_TYPES()["required"]["file"]
+    assert options["options"] == [NO_FILE, file]

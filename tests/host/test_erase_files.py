@@ -1,0 +1,115 @@
+"""The file that Erase Concept writes: repeatable, loadable by the host, enough to train again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import graph
+import pytest
+import torch
+from comfy_extras.nodes_train import LoraModelLoader
+from eraseanything_pack.erase_engine.concept import ConceptPlan
+from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.encoded import encode_plan
+from eraseanything_pack.erase_engine.lora_file import load_lora
+from eraseanything_pack.erase_engine.train import train_erasure
+from eraseanything_pack.nodes.host import encoder_for, ordinary_tensors, training_session
+
+import nodes as host_nodes
+
+FILE = "EraseAnything/star_00001.safetensors"
+
+
+@pytest.fixture
+def trained(loras: Path) -> tuple[Any, Path]:
+    """A MODEL, and the file of an erasure for it."""
+    model = graph.flux()
+    graph.erase(model)
+    return model, loras / FILE
+
+
+def test_the_hosts_loaders_give_the_same_picture(trained: tuple[Any, Path]) -> None:
+    model, path = trained
+    base = graph.picture(model)
+    ours = graph.picture(graph.apply(model, file=FILE).args[0])
+    with torch.inference_mode():
+        (by_name,) = host_nodes.LoraLoaderModelOnly().load_lora_model_only(model, FILE, 1.0)
+        file = host_nodes.comfy.utils.load_torch_file(str(path))
+        (by_state,) = LoraModelLoader.execute(model, file, 1.0).args
+    assert (ours - base).abs().max() > 1e-4  # more than what is allowed below
+    for theirs in (graph.picture(by_name), graph.picture(by_state)):
+        torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
+
+
+def test_strength_0_is_the_models_own_picture(trained: tuple[Any, Path]) -> None:
+    model, _ = trained
+    nothing = graph.apply(model, file=FILE, strength=0.0).args[0]
+    assert nothing is not model
+    assert torch.equal(graph.picture(nothing), graph.picture(model))
+
+
+def test_the_record_is_enough_to_train_again(trained: tuple[Any, Path]) -> None:
+    model, path = trained
+    expected, record = load_lora(path)
+    plan = ConceptPlan.from_json(record["plan"])
+    config = EraseConfig.from_json(record["config"])
+    with ordinary_tensors():
+        encoded = encode_plan(plan, encoder_for(graph.clip()), contrast=config.weights.rsc > 0)
+    with training_session(model, guidance=config.guidance) as backend:
+        generator = torch.Generator().manual_seed(config.seed)
+        erasure = train_erasure(backend, encoded, config, generator=generator)
+    assert erasure.state.keys() == expected.keys()
+    assert all(torch.equal(erasure.state[key], expected[key]) for key in expected)
+    assert json.loads(record["figures"])["forwards"] == erasure.forwards
+
+
+def test_the_record_says_what_it_is(trained: tuple[Any, Path]) -> None:
+    record = graph.record(trained[1])
+    assert record["concept"] == "star" and record["format"] == "eraseanything"
+    assert record["base_model"] == "Flux, 2 + 2 blocks, 32 wide, 2 heads"
+    versions = json.loads(record["versions"])
+    assert versions.keys() == {"eraseanything", "comfyui", "torch", "python"}
+    assert versions["torch"] == torch.__version__
+    assert json.loads(record["figures"])["last_losses"].keys() == {
+        "esd",
+        "attention",
+        "keep",
+        "rsc",
+    }
+
+
+def test_one_seed_one_file(trained: tuple[Any, Path]) -> None:
+    model, path = trained
+    first = path.read_bytes()
+    graph.erase(model)
+    assert path.read_bytes() == first  # nothing is overwritten
+    assert path.with_name("star_00002.safetensors").read_bytes() == first
+    graph.erase(model, seed=1)
+    other, _ = load_lora(path.with_name("star_00003.safetensors"))
+    same, _ = load_lora(path)
+    assert not any(torch.equal(other[key], same[key]) for key in same if key.endswith("weight"))
+
+
+@pytest.mark.parametrize(
+    ("name", "concept", "file"),
+    [
+        ("", "star", "EraseAnything/star_00001.safetensors"),
+        ("", "Van Gogh's / style", "EraseAnything/Van_Gogh_s_style_00001.safetensors"),
+        ("", "星", "EraseAnything/星_00001.safetensors"),
+        ("", "星" * 200, f"EraseAnything/{'星' * 40}_00001.safetensors"),
+        ("mine", "star", "mine_00001.safetensors"),
+        (" shapes/mine.safetensors ", "star", "shapes/mine_00001.safetensors"),
+        ("shapes/.mine v1.2", "star", "shapes/.mine v1.2_00001.safetensors"),
+        ("x" * 200, "star", f"{'x' * 200}_00001.safetensors"),
+    ],
+)
+def test_names(loras: Path, name: str, concept: str, file: str) -> None:
+    from eraseanything_pack.nodes.files import _numbered, lora_name, lora_stem
+
+    path = _numbered(lora_stem(name, concept))
+    assert path == loras / file and lora_name(path) == file
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")  # a disk takes the name
+    assert lora_name(_numbered(lora_stem(name, concept))) == file.replace("00001", "00002")

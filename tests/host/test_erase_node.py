@@ -1,0 +1,214 @@
+"""Erase Concept in a graph: it gives the MODEL back however it ends, and feeds stock nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import graph
+import pytest
+import torch
+from comfy_extras.nodes_train import LoraModelLoader, LossGraphNode, SaveLoRA
+from eraseanything_pack.erase_engine import lora_file, train
+from snapshot import assert_same, snapshot
+
+
+class Trouble(Exception):
+    """Stands for whatever goes wrong."""
+
+
+Cancel = comfy.model_management.InterruptProcessingException
+Hook = Callable[[int, int], None]
+
+
+@pytest.fixture
+def model() -> Any:
+    return graph.flux()
+
+
+@pytest.fixture
+def progress(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What the page's progress bar is told: (done, total)."""
+    told: list[tuple[int, int]] = []
+    watch_progress(monkeypatch, lambda done, total: told.append((done, total)))
+    return told
+
+
+def watch_progress(monkeypatch: pytest.MonkeyPatch, watch: Hook) -> None:
+    def hook(done: int, total: int, *preview: Any, **node: Any) -> None:
+        watch(done, total)
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
+
+
+def test_the_model_is_given_back(model: Any, loras: Path) -> None:
+    before = snapshot(model, graph.conditioning())
+    _, _, erased, _ = graph.erase(model)
+    assert_same(before, snapshot(model, graph.conditioning()))
+    assert not torch.equal(graph.picture(erased), before["picture"])
+
+
+def fail_forward(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fail_at_call(model, 1)
+
+
+def fail_recompute(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside backward, where the checkpointed block runs again."""
+    _fail_at_call(model, 2)
+
+
+def _fail_at_call(model: Any, wanted: int) -> None:
+    """The n-th call with gradients of a layer of the last double block raises."""
+    calls = 0
+
+    def hook(module: torch.nn.Module, args: Any) -> None:
+        nonlocal calls
+        calls += torch.is_grad_enabled()
+        if calls == wanted:
+            handle.remove()
+            raise Trouble
+
+    layer = model.model.diffusion_model.double_blocks[1].img_mlp[0]
+    handle = layer.register_forward_pre_hook(hook)
+
+
+def fail_backward(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = train.esd_loss
+    monkeypatch.setattr(train, "esd_loss", lambda *args: _FailsBackward.apply(loss(*args)))
+
+
+class _FailsBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        raise Trouble
+
+
+def fail_on_step(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hook(done: int, total: int) -> None:
+        if done == 2:
+            raise Trouble
+
+    watch_progress(monkeypatch, hook)
+
+
+def fail_save(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace(*paths: Path) -> None:
+        raise Trouble
+
+    monkeypatch.setattr(lora_file.os, "replace", replace)
+
+
+def cancel(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hook(done: int, total: int) -> None:
+        if done == 2:
+            comfy.model_management.interrupt_current_processing(True)
+
+    watch_progress(monkeypatch, hook)
+
+
+def cancel_at_once(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the teacher draws its paths, before the first step."""
+    build = train.build_bank
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        comfy.model_management.interrupt_current_processing(True)
+        return build(*args, **options)
+
+    monkeypatch.setattr(train, "build_bank", interrupted)
+
+
+ENDINGS = {
+    fail_forward: Trouble,
+    fail_backward: Trouble,
+    fail_recompute: Trouble,
+    fail_on_step: Trouble,
+    fail_save: Trouble,
+    cancel: Cancel,
+    cancel_at_once: Cancel,
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.__name__)
+def test_the_model_is_given_back_after(
+    ending: Any, model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(model, graph.conditioning())
+    with monkeypatch.context() as patch:
+        ending(model, patch)
+        with pytest.raises(ENDINGS[ending]):
+            graph.erase(model)
+    assert_same(before, snapshot(model, graph.conditioning()))
+    assert [path for path in loras.rglob("*") if path.is_file()] == []
+    assert not comfy.model_management.processing_interrupted()
+
+
+def test_the_progress_bar_reaches_its_end(
+    model: Any, loras: Path, progress: list[tuple[int, int]]
+) -> None:
+    graph.erase(model, steps=3)
+    assert progress == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_cancel_stops_after_the_step_it_fell_into(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def hook(done: int, total: int) -> None:
+        told.append(done)
+        if done == 1:
+            comfy.model_management.interrupt_current_processing(True)
+
+    watch_progress(monkeypatch, hook)
+    with pytest.raises(Cancel):
+        graph.erase(model, steps=3)
+    assert told == [1]
+
+
+def test_outputs_feed_stock_nodes(model: Any, loras: Path, tmp_path: Path) -> None:
+    lora, losses, erased, report = graph.erase(model)
+    with torch.inference_mode():
+        graph_ui = LossGraphNode.execute(losses, "loss").ui.as_dict()
+        SaveLoRA.execute(lora, "mine")
+        (loaded,) = LoraModelLoader.execute(model, lora, 1.0).args
+    assert len(losses["loss"]) == 3
+    assert (tmp_path / "temp" / graph_ui["images"][0]["filename"]).is_file()
+    assert list((tmp_path / "output").glob("mine*.safetensors"))
+    expected = graph.picture(erased)
+    assert torch.equal(graph.picture(loaded), expected)
+    assert torch.equal(graph.picture(graph.apply(model, lora=lora).args[0]), expected)
+    assert report.startswith("Saved as EraseAnything/star_00001.safetensors\nErase: star (object)")
+
+
+def test_the_widgets_reach_the_training(model: Any, loras: Path) -> None:
+    """Each widget that is no text: what is recorded is what was asked for."""
+    asked = {"recipe": "esd", "negative_guidance": 0.5, "rank": 3, "targets": "dual_qk"}
+    lora, *_ = graph.erase(model, **asked, steps=2, batch=1, seed=7, file_name="mine/a")
+    config = json.loads(graph.record(loras / "mine" / "a_00001.safetensors")["config"])
+    found = {**config, "rank": config["lora"]["rank"], "targets": config["lora"]["targets"]}
+    expected = {**asked, "steps": 2, "batch": 1, "seed": 7, "width": 64, "height": 64}
+    assert {name: found[name] for name in expected} == expected
+    assert len(lora) == 3 * 4 * 2  # tensors, layers, blocks
+
+
+def test_the_words_reach_the_plan(model: Any, loras: Path) -> None:
+    asked = {
+        "replace_with": "heart",
+        "synonyms": "pentagram, sparkle",
+        "keep": "a blue ring",
+        "prompts": "a star at night",
+    }
+    graph.erase(model, **asked, steps=1)
+    plan = json.loads(graph.record(loras / "EraseAnything" / "star_00001.safetensors")["plan"])
+    assert plan["anchor"] == "heart" and plan["synonyms"] == ["pentagram", "sparkle"]
+    assert "a blue ring" in plan["keep"]
+    assert plan["pairs"][0]["concept_prompt"] == "a star at night"
+    assert plan["pairs"][0]["anchor_prompt"] == "a heart at night"

@@ -1,0 +1,115 @@
+"""What the host reads off the nodes: ids, inputs, ranges, explanations."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from typing import Any
+
+import pytest
+from conftest import PACK, ROOT
+from eraseanything_pack.nodes.apply import ApplyErasure
+from eraseanything_pack.nodes.attention import AttentionPreview
+from eraseanything_pack.nodes.erase import EraseConcept
+from eraseanything_pack.nodes.tiny import LoadTinyFlux
+
+# Workflows on other people's disks name these: ids, inputs and their order are for ever.
+INPUTS = {
+    "EraseAnythingTrain": (
+        *("model", "clip", "concept", "kind", "replace_with", "synonyms", "keep", "prompts"),
+        *("resolution", "steps", "seed", "file_name"),
+        *("recipe", "negative_guidance", "rank", "targets", "batch"),
+    ),
+    "EraseAnythingApply": ("model", "file", "strength", "lora"),
+    "EraseAnythingAttention": (
+        *("model", "clip", "prompt", "words", "steps", "seed", "resolution", "erased", "vae"),
+    ),
+    "EraseAnythingTinyFlux": (),
+}
+OUTPUTS = {
+    "EraseAnythingTrain": ["LORA_MODEL", "LOSS_MAP", "MODEL", "STRING"],
+    "EraseAnythingApply": ["MODEL"],
+    "EraseAnythingAttention": ["IMAGE", "STRING"],
+    "EraseAnythingTinyFlux": ["MODEL", "CLIP", "VAE"],
+}
+ADVANCED = {"prompts", "recipe", "negative_guidance", "rank", "targets", "batch"}
+NODES = {
+    node.define_schema().node_id: node
+    for node in (EraseConcept, ApplyErasure, AttentionPreview, LoadTinyFlux)
+}
+
+
+def inputs_of(node: Any) -> dict[str, Any]:
+    """name -> (type, options), as /object_info has them."""
+    groups = node.INPUT_TYPES()
+    return {**groups.get("required", {}), **groups.get("optional", {})}
+
+
+def test_the_pack_lists_its_nodes_when_asked() -> None:
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py")
+    assert spec and spec.loader
+    pack = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pack)
+
+    async def nodes() -> list[Any]:
+        return await (await pack.comfy_entrypoint()).get_node_list()
+
+    found = asyncio.run(nodes())
+    assert found == list(NODES.values())
+    assert list(NODES) == list(INPUTS)
+    assert not hasattr(pack, "NODE_CLASS_MAPPINGS")  # with it the host would ignore the rest
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_ids_are_for_ever(node_id: str) -> None:
+    node = NODES[node_id]
+    assert tuple(inputs_of(node)) == INPUTS[node_id]
+    assert list(node.RETURN_TYPES) == OUTPUTS[node_id]
+    assert node.CATEGORY == "EraseAnything" and node.DESCRIPTION
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_everything_is_explained(node_id: str) -> None:
+    node = NODES[node_id]
+    for name, (_, options) in inputs_of(node).items():
+        assert options.get("tooltip", "").endswith("."), name
+    if node_id != "EraseAnythingTinyFlux":
+        assert all(tip.endswith(".") for tip in node.OUTPUT_TOOLTIPS)
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_defaults_are_possible(node_id: str) -> None:
+    for name, (kind, options) in inputs_of(NODES[node_id]).items():
+        if kind in ("INT", "FLOAT"):
+            assert options["min"] <= options["default"] <= options["max"], name
+        if kind == "COMBO":
+            assert options["default"] in options["options"], name
+        if kind == "STRING":
+            assert options["default"] == "" and not options["dynamicPrompts"], name
+
+
+def test_what_experts_alone_need_is_folded_away() -> None:
+    found = {
+        name
+        for node in NODES.values()
+        for name, (_, options) in inputs_of(node).items()
+        if options.get("advanced")
+    }
+    assert found == ADVANCED
+
+
+def test_nodes_that_leave_something_run_on_their_own() -> None:
+    alone = {node_id for node_id, node in NODES.items() if node.OUTPUT_NODE}
+    assert alone == {"EraseAnythingTrain", "EraseAnythingAttention"}
+
+
+def test_nothing_but_the_file_makes_a_node_run_again() -> None:
+    own = {node_id for node_id, node in NODES.items() if "fingerprint_inputs" in vars(node)}
+    assert own == {"EraseAnythingApply"}
+
+
+def test_importing_the_pack_imports_nothing_of_the_host() -> None:
+    text = (ROOT / "__init__.py").read_text(encoding="utf-8")
+    top = [line for line in text.splitlines() if line.startswith(("import", "from"))]
+    assert top == [] and sys.modules[PACK]
