@@ -5,6 +5,7 @@ Sampling a trajectory for every step, as the paper does, costs more than all the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,11 +34,6 @@ class Bank:
     times: Tensor  # (S,) falling from 1
     rows: Tensor  # (N,) the prompt of each path
 
-    @property
-    def forwards(self) -> int:
-        """Samples that went through the model to make this bank."""
-        return self.states.shape[0] * self.states.shape[1]
-
     def draw(self, count: int, generator: Generator) -> Draw:
         """`count` states, paths and times uniformly at random."""
         paths = torch.randint(len(self.states), (count,), generator=generator)
@@ -55,7 +51,13 @@ class Bank:
 
 
 def build_bank(
-    backend: FlowBackend, cond: Conditioning, rows: Tensor, *, noise: Tensor, times: Tensor
+    backend: FlowBackend,
+    cond: Conditioning,
+    rows: Tensor,
+    *,
+    noise: Tensor,
+    times: Tensor,
+    on_forwards: Callable[[int], None] = lambda count: None,
 ) -> Bank:
     """Samples one path for each of `rows` of `cond`, from the noise beside it.
 
@@ -63,12 +65,16 @@ def build_bank(
         rows: (N,) prompts, one for each path.
         noise: (N, C, h, w).
         times: (S + 1,) from 1 to 0.
+        on_forwards: told after each pass how many samples it held; may raise to cancel.
     """
+
+    def velocity(x: Tensor, t: Tensor, prompts: Conditioning) -> Tensor:
+        v = backend.velocity(x, t, prompts).cpu()
+        on_forwards(len(x))
+        return v
+
     parts = []
     for some, start in zip(rows.split(SAMPLED_AT_ONCE), noise.split(SAMPLED_AT_ONCE), strict=True):
         prompts = cond.take(some)
-        states = euler_path(
-            lambda x, t, prompts=prompts: backend.velocity(x, t, prompts).cpu(), start, times
-        )
-        parts.append(states)
+        parts.append(euler_path(lambda x, t, c=prompts: velocity(x, t, c), start, times))
     return Bank(torch.cat(parts), times[:-1].cpu(), rows)

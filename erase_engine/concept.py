@@ -36,7 +36,7 @@ __all__ = [
 
 CANDIDATES = 64  # words of the bank compared with the concept: each costs a text encoding
 ENCODED_AT_ONCE = 16
-KEEP_FROM_BANK, KEEP_FROM_ANCHORS, KEEP_PER_WORD = 16, 8, 2
+KEEP_FROM_BANK, KEEP_FROM_ANCHORS, KEEP_PER_WORD = 24, 8, 2
 MOST_TRIES = 20  # sentences drawn for each one wanted: small vocabularies repeat themselves
 MOST_SYNONYMS = 3  # taken from WordNet, whose later ones stray
 WORDNET_PART = {"object": "n", "person": "n", "style": "a", "nudity": "a"}

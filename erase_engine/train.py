@@ -30,13 +30,17 @@ FORWARD_AND_BACKWARD = 3  # in forwards: a backward counts as two
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did. `losses` holds those that were computed, unweighted."""
+    """What one step did. `losses` holds those that were computed, unweighted.
 
-    step: int  # from 1
+    While the bank is sampled, reports come with step 0 and no losses.
+    """
+
+    step: int
     total: int
     losses: dict[str, float]
     gradient_norm: float  # before clipping
     forwards: int  # samples through the model so far; a backward counts as two
+    total_forwards: int  # of the whole training
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def train_erasure(
 
     Args:
         generator: CPU generator; the same one gives the same LoRA.
-        on_step: called after each step; whatever it raises ends the training.
+        on_step: called after each step, and after each pass that samples the bank; whatever it
+            raises ends the training.
 
     Raises:
         FloatingPointError: a loss is not finite.
@@ -83,8 +88,17 @@ def train_erasure(
         init=config.lora.init,
         generator=generator,
     )
-    banks = _build_banks(backend, encoded, config, generator)
-    run = _Run(backend, encoded, config, lora, banks, generator)
+    count = _Count(expected_forwards(encoded, config))
+
+    def report(step: int, losses: dict[str, float], norm: float) -> None:
+        on_step(StepReport(step, config.steps, losses, norm, count.forwards, count.expected))
+
+    def sampled(forwards: int) -> None:
+        count.forwards += forwards
+        report(0, {}, 0.0)
+
+    banks = _build_banks(backend, encoded, config, generator=generator, on_forwards=sampled)
+    run = _Run(backend, encoded, config, lora, banks, generator, count)
     solver = _SOLVERS[config.solver](run)
     history: dict[str, list[float]] = {}
     with lora.attach(slices):
@@ -92,8 +106,37 @@ def train_erasure(
             losses, norm = solver.step(step)
             for name, value in losses.items():
                 history.setdefault(name, []).append(value)
-            on_step(StepReport(step, config.steps, losses, norm, run.forwards))
-    return Erasure(lora.state_dict(), history, run.forwards)
+            report(step, losses, norm)
+    return Erasure(lora.state_dict(), history, count.forwards)
+
+
+@dataclass
+class _Count:
+    """Samples through the model: so far, and of the whole training."""
+
+    expected: int
+    forwards: int = 0
+
+
+def expected_forwards(encoded: EncodedPlan, config: EraseConfig) -> int:
+    """How many samples a training sends through the model; a backward counts as two.
+
+    3 banks of `trajectories` x `trajectory_steps`, then in each step `batch` x (2 teacher +
+    1 student) and `keep_per_step` x (1 + 1), and for L_rsc (1 student + 1 + K teacher)
+    """
+    weights, keep, trained = config.weights, config.keep_per_step, FORWARD_AND_BACKWARD
+    step = config.batch * (2 + trained)
+    step += keep * (1 + trained) if weights.keep > 0 else 0
+    if weights.rsc > 0 and encoded.contrast is not None:
+        step += keep * (trained + 1 + encoded.contrast.per_pair)
+    if config.solver == "budget":
+        probes = config.steps // config.budget_every
+        return _bank_forwards(config) + config.steps * step + probes * 2 * keep * 2
+    return _bank_forwards(config) + config.steps * step
+
+
+def _bank_forwards(config: EraseConfig) -> int:
+    return 3 * config.trajectories * config.trajectory_steps
 
 
 @dataclass(frozen=True)
@@ -105,7 +148,12 @@ class Banks:
 
 
 def _build_banks(
-    backend: FlowBackend, encoded: EncodedPlan, config: EraseConfig, generator: Generator
+    backend: FlowBackend,
+    encoded: EncodedPlan,
+    config: EraseConfig,
+    *,
+    generator: Generator,
+    on_forwards: Callable[[int], None],
 ) -> Banks:
     """Teacher paths. Concept and anchor share their noise: the erased model moves between them."""
     height, width = config.height // PIXELS_PER_LATENT, config.width // PIXELS_PER_LATENT
@@ -113,7 +161,7 @@ def _build_banks(
     shape = (config.trajectories, backend.latent_channels, height, width)
 
     def paths(cond: Conditioning, rows: Tensor, noise: Tensor) -> Bank:
-        return build_bank(backend, cond, rows, noise=noise, times=times)
+        return build_bank(backend, cond, rows, noise=noise, times=times, on_forwards=on_forwards)
 
     noise = torch.randn(shape, generator=generator)
     rows = _every_row(len(encoded.concept), len(noise), generator)
@@ -138,14 +186,13 @@ class _Run:
     lora: LoraSet
     banks: Banks
     generator: Generator
-    forwards: int = 0
+    count: _Count
     blocks: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         count, chosen = self.backend.double_blocks, self.config.attention_blocks
         numbers = range(count) if chosen == "all" else chosen
         self.blocks = tuple(index % count if index < 0 else index for index in numbers)
-        self.forwards = self.banks.erase.forwards + self.banks.keep.forwards
 
     def erase_losses(self) -> dict[str, Tensor]:
         """L_esd, and L_attn where it counts, on states of the concept's and anchor's paths."""
@@ -208,14 +255,15 @@ class _Run:
     def _student(
         self, draw: Draw, cond: Conditioning, tokens: Tensor | None
     ) -> tuple[Tensor, list[Tensor]]:
-        self.forwards += FORWARD_AND_BACKWARD * len(draw.x_t)
+        passes = FORWARD_AND_BACKWARD if torch.is_grad_enabled() else 1
+        self.count.forwards += passes * len(draw.x_t)
         return self._velocity(draw, cond, tokens)
 
     @torch.no_grad()
     def _teacher(
         self, draw: Draw, cond: Conditioning, tokens: Tensor | None
     ) -> tuple[Tensor, list[Tensor]]:
-        self.forwards += len(draw.x_t)
+        self.count.forwards += len(draw.x_t)
         with self.lora.disabled():
             return self._velocity(draw, cond, tokens)
 

@@ -66,7 +66,7 @@ class EraseConcept(io.ComfyNode):
                 encoded,
                 config,
                 generator=torch.Generator().manual_seed(config.seed),
-                on_step=step_progress(config.steps),
+                on_step=step_progress(),
             )
         path = save_erasure(stem, erasure, plan, config, base_model=base_model_of(model))
         state = {PREFIX + key: tensor for key, tensor in erasure.state.items()}

@@ -152,7 +152,7 @@ def _fits(model: Any, key: str | tuple[Any, ...], patch: Any) -> bool:
 def base_model_of(model: Any) -> str:
     """The model's kind and size in words, for metadata and errors."""
     kind = type(model.model).__name__
-    params = getattr(model.model.diffusion_model, "params", None)
+    params: Any = getattr(model.model.diffusion_model, "params", None)
     sizes = ("depth", "depth_single_blocks", "hidden_size", "num_heads")
     if any(not hasattr(params, name) for name in sizes):
         return kind
@@ -163,12 +163,12 @@ def base_model_of(model: Any) -> str:
 # --- progress ----------------------------------------------------------------------------------
 
 
-def step_progress(total: int) -> Callable[[StepReport], None]:
-    """Moves the node's progress bar; raises where the user has cancelled."""
-    bar = comfy.utils.ProgressBar(total)
+def step_progress() -> Callable[[StepReport], None]:
+    """Moves the node's progress bar, by forward passes; raises where the user has cancelled."""
+    bar = comfy.utils.ProgressBar(1)
 
     def on_step(report: StepReport) -> None:
-        bar.update_absolute(report.step, total)
+        bar.update_absolute(report.forwards, report.total_forwards)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     return on_step
