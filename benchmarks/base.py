@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .pack import ROOT, import_pack
 
-SHOWN, COLUMNS, CAPTION = 32, 8, 46  # pictures, in a row, pixels for each caption
+SHOWN, COLUMNS, CAPTION = 32, 8, 60  # pictures, in a row, pixels for each caption
 
 
 def save_captioned(path: Path, pictures: Tensor, texts: list[str]) -> None:
