@@ -156,7 +156,8 @@ def pip(*arguments: str) -> None:
 
 
 def run(*command: str) -> None:
-    done = subprocess.run(command)
+    # The build tool warns at length of an editable install, which is what is wanted.
+    done = subprocess.run(command, env=os.environ | {"PYTHONWARNINGS": "ignore"})
     if done.returncode != 0:
         sys.exit(f"Set-up stopped: {' '.join(command)} ended with status {done.returncode}.")
 
