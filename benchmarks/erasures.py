@@ -38,12 +38,15 @@ def main() -> None:
     options = _parse()
     import_pack()
     import torch
-    from eraseanything_pack.erase_engine.config import EraseConfig
+    from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
 
     from .world import World, as_row, measure, tiny_config, train
 
     torch.set_num_threads(options.threads)
-    overrides = {name: json.loads(value) for name, value in options.set}
+    records = {"weights": lambda v: LossWeights(**v), "lora": lambda v: LoraConfig(**v)}
+    overrides = {
+        name: records.get(name, lambda v: v)(json.loads(value)) for name, value in options.set
+    }
     config = tiny_config(EraseConfig.from_recipe(options.recipe, **overrides))
     result = _read(options.out) or {
         "command": f"python -m benchmarks.erasures --recipe {options.recipe}",

@@ -61,7 +61,7 @@ def ordinary(tensor: Tensor) -> Tensor:
 
 def own_copy(tensor: Tensor) -> Tensor:
     """A copy for a block to add its residuals to: checkpointing keeps the block's inputs."""
-    return tensor.clone()
+    return tensor.clone() if torch.is_grad_enabled() else tensor
 
 
 def own_options(options: dict[str, Any], kind: str, index: int) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def copying_layer_norm(module: nn.Module) -> Forward | None:
     if not isinstance(module, nn.LayerNorm):
         return None
     own = module.forward
-    return lambda x: own(x.clone())
+    return lambda x: own(x.clone() if torch.is_grad_enabled() else x)
 
 
 LAYER_GUARDS: tuple[Callable[[nn.Module], Forward | None], ...] = (
