@@ -14,6 +14,7 @@ import pytest
 import torch
 from comfy_extras.nodes_train import LoraModelLoader, LossGraphNode, SaveLoRA
 from eraseanything_pack.erase_engine import lora_file, train
+from eraseanything_pack.nodes.erase import FAST
 from snapshot import assert_same, snapshot
 
 
@@ -23,6 +24,7 @@ class Trouble(Exception):
 
 Cancel = comfy.model_management.InterruptProcessingException
 Hook = Callable[[int, int], None]
+SAMPLED = 3 * FAST.trajectories * FAST.trajectory_steps  # forwards before the first step
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ class _FailsBackward(torch.autograd.Function):
 
 def fail_on_step(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def hook(done: int, total: int) -> None:
-        if done == 2:
+        if done > SAMPLED:
             raise Trouble
 
     watch_progress(monkeypatch, hook)
@@ -108,7 +110,7 @@ def fail_save(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cancel(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def hook(done: int, total: int) -> None:
-        if done == 2:
+        if done > SAMPLED:
             comfy.model_management.interrupt_current_processing(True)
 
     watch_progress(monkeypatch, hook)
@@ -154,23 +156,26 @@ def test_the_progress_bar_reaches_its_end(
     model: Any, loras: Path, progress: list[tuple[int, int]]
 ) -> None:
     graph.erase(model, steps=3)
-    assert progress == [(1, 3), (2, 3), (3, 3)]
+    done = [each for each, _ in progress]
+    assert done == sorted(set(done)) and sum(each > SAMPLED for each in done) == 3
+    assert {total for _, total in progress} == {done[-1]}
 
 
-def test_cancel_stops_after_the_step_it_fell_into(
-    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at", [1, SAMPLED + 1], ids=["sampling", "training"])
+def test_cancel_stops_after_the_pass_it_fell_into(
+    at: int, model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = []
+    told: list[int] = []
 
     def hook(done: int, total: int) -> None:
         told.append(done)
-        if done == 1:
+        if done >= at:
             comfy.model_management.interrupt_current_processing(True)
 
     watch_progress(monkeypatch, hook)
     with pytest.raises(Cancel):
         graph.erase(model, steps=3)
-    assert told == [1]
+    assert sum(done >= at for done in told) == 1
 
 
 def test_outputs_feed_stock_nodes(model: Any, loras: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import eraseanything_pack
 import pytest
+from eraseanything_pack.erase_engine import __version__
 from eraseanything_pack.nodes.apply import ApplyErasure
 from eraseanything_pack.nodes.attention import AttentionPreview
 from eraseanything_pack.nodes.erase import EraseConcept
@@ -115,3 +116,7 @@ def test_importing_the_pack_imports_nothing_of_the_host() -> None:
     text = (ROOT / "__init__.py").read_text(encoding="utf-8")
     top = [line for line in text.splitlines() if line.startswith(("import", "from"))]
     assert top == []
+
+
+def test_files_name_the_packs_version() -> None:
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -1,0 +1,97 @@
+"""A model so small that training it takes a moment: what the engine's tests train."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from erase_engine.backends.base import Capture, Conditioning, LinearSlice
+from erase_engine.encoded import Contrast, EncodedPlan
+
+WIDTH, TEXT_LENGTH, PAIRS, IRRELEVANT = 8, 6, 3, 2
+
+
+class SmallFlow:
+    """A `FlowBackend` of two joint attention blocks with one head; `samples` counts forwards."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+    double_blocks, latent_channels = 2, 4
+
+    def __init__(self, seed: int = 0) -> None:
+        generator = Generator().manual_seed(seed)
+        names = ("add_q_proj", "add_k_proj", "to_q", "to_k", "to_v", "add_v_proj")
+        self.blocks = [{name: nn.Linear(WIDTH, WIDTH) for name in names} for _ in range(2)]
+        self.enter, self.leave = nn.Linear(4, WIDTH), nn.Linear(WIDTH, 4)
+        self.layers = [layer for block in self.blocks for layer in block.values()]
+        for layer in (*self.layers, self.enter, self.leave):
+            layer.requires_grad_(False)
+            layer.weight.normal_(std=WIDTH**-0.5, generator=generator)
+            layer.bias.zero_()
+        self.samples = 0
+
+    def velocity(
+        self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: Capture | None = None
+    ) -> Tensor:
+        image = self.enter(x_t.flatten(2).transpose(1, 2)) + t[:, None, None]
+        text = cond.text + cond.pooled[:, None]
+        for index, block in enumerate(self.blocks):
+            k = torch.cat([block["add_k_proj"](text), block["to_k"](image)], 1)
+            v = torch.cat([block["add_v_proj"](text), block["to_v"](image)], 1)
+            weights = (block["to_q"](image) @ k.transpose(1, 2) / WIDTH**0.5).softmax(-1)
+            text = text + block["add_q_proj"](text).tanh()
+            image = image + weights @ v
+            if capture and index in capture.blocks:
+                capture.mass[index] = self._mass(weights, capture.tokens)
+        image = image + text.mean(1, keepdim=True)  # so that every layer has an effect
+        out = self.leave(image).transpose(1, 2).reshape(x_t.shape)
+        self.samples += len(x_t) * (3 if out.requires_grad else 1)
+        return out
+
+    @staticmethod
+    def _mass(weights: Tensor, tokens: Tensor) -> Tensor:
+        """(B, 1, L, J)"""
+        columns = tokens.clamp(min=0)[:, None].expand(-1, weights.shape[1], -1)
+        return (weights.gather(2, columns) * (tokens >= 0)[:, None])[:, None]
+
+    def timesteps(self, steps: int, height: int, width: int) -> Tensor:
+        return torch.linspace(1, 0, steps + 1)
+
+    def linear_slices(self, names: list[str]) -> dict[str, LinearSlice]:
+        found = {}
+        for name in names:
+            _, index, _, layer = name.split(".")
+            found[name] = LinearSlice(self.blocks[int(index)][layer], 0, WIDTH, WIDTH)
+        return found
+
+
+def encoded_plan(*, contrast: bool = True) -> EncodedPlan:
+    """Random prompts: three pairs that differ in two tokens, four keep prompts."""
+    generator = Generator().manual_seed(1)
+
+    def some(rows: int) -> Conditioning:
+        text = torch.randn(rows, TEXT_LENGTH, WIDTH, generator=generator)
+        return Conditioning(text, torch.randn(rows, WIDTH, generator=generator) / 4)
+
+    def like(cond: Conditioning, times: int = 1) -> Conditioning:
+        """The same prompts with other features where the concept's word is."""
+        text = cond.text.repeat_interleave(times, 0)
+        text[:, 1:3] = torch.randn(text[:, 1:3].shape, generator=generator)
+        return Conditioning(text, cond.pooled.repeat_interleave(times, 0))
+
+    concept = some(PAIRS)
+    tokens = torch.tensor([[1, 2], [1, 2], [1, -1]])
+    others = Contrast(
+        like(concept), tokens, like(concept, IRRELEVANT), tokens.repeat_interleave(IRRELEVANT, 0)
+    )
+    return EncodedPlan(concept, like(concept), tokens, some(4), others if contrast else None)
+
+
+@pytest.fixture
+def small_flow() -> SmallFlow:
+    return SmallFlow()
+
+
+@pytest.fixture
+def encoded() -> EncodedPlan:
+    return encoded_plan()

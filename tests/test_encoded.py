@@ -1,0 +1,117 @@
+"""A plan as the model reads it: rows in order, tokens where the words are, one length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from erase_engine.backends.base import Conditioning
+from erase_engine.encoded import EncodedPlan, encode_plan
+from erase_engine.plan import ConceptPlan, PromptPair
+
+WORDS = ("", "a", "red", "star", "five", "pointed", "circle", "square", "cat", "dog", "and")
+
+
+class WordEncoder:
+    """A token is a word, and its feature its number."""
+
+    max_tokens = 20
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def token_ids(self, text: str) -> list[int]:
+        return [WORDS.index(word) for word in text.split()]
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        self.batches.append(list(prompts))
+        rows = [self.token_ids(prompt) for prompt in prompts]
+        length = max(map(len, rows))
+        text = torch.tensor([row + [0] * (length - len(row)) for row in rows]).float()
+        return Conditioning(text[..., None], torch.zeros(len(rows), 1))
+
+
+PAIRS = (
+    PromptPair("a red star", "a red circle", "star", (2,), "a red {c}"),
+    PromptPair("a five pointed star", "a circle", "five pointed star", (1, 2, 3), "a {c}"),
+)
+PLAN = ConceptPlan(
+    concept="star",
+    kind="object",
+    anchor="circle",
+    synonyms=("five pointed star",),
+    irrelevant=("cat", "square", "dog"),
+    keep=("a red square", "a cat and a dog", ""),
+    pairs=PAIRS,
+)
+
+
+@pytest.fixture
+def encoder() -> WordEncoder:
+    return WordEncoder()
+
+
+def prompts(cond: Conditioning) -> list[str]:
+    """Features read back as words."""
+    return [" ".join(WORDS[int(n)] for n in row if n > 0) for row in cond.text[..., 0]]
+
+
+def words_at(cond: Conditioning, tokens: torch.Tensor) -> list[str]:
+    """The words that token positions point at."""
+    return [
+        " ".join(WORDS[int(row[i])] for i in places if i >= 0)
+        for row, places in zip(cond.text[..., 0], tokens.tolist(), strict=True)
+    ]
+
+
+def test_row_i_is_pair_i(encoder: WordEncoder) -> None:
+    encoded = encode_plan(PLAN, encoder, contrast=False)
+    assert prompts(encoded.concept) == [pair.concept_prompt for pair in PAIRS]
+    assert prompts(encoded.anchor) == [pair.anchor_prompt for pair in PAIRS]
+    assert prompts(encoded.keep) == list(PLAN.keep)
+    assert encoded.contrast is None
+
+
+def test_tokens_are_the_pairs_own_padded_with_minus_1(encoder: WordEncoder) -> None:
+    encoded = encode_plan(PLAN, encoder, contrast=False)
+    assert encoded.tokens.tolist() == [[2, -1, -1], [1, 2, 3]]
+    assert words_at(encoded.concept, encoded.tokens) == ["star", "five pointed star"]
+
+
+def test_everything_is_encoded_at_once_to_one_length(encoder: WordEncoder) -> None:
+    encoded = encode_plan(PLAN, encoder, contrast=True)
+    assert encoded.contrast is not None and len(encoder.batches) == 1
+    parts = (encoded.concept, encoded.anchor, encoded.keep, encoded.contrast.irrelevant)
+    assert {part.text.shape[1] for part in parts} == {5}
+
+
+def contrasted(encoder: WordEncoder, plan: ConceptPlan = PLAN) -> EncodedPlan:
+    return encode_plan(plan, encoder, contrast=True)
+
+
+def test_a_sentence_is_contrasted_with_its_synonym_and_with_k_others(encoder: WordEncoder) -> None:
+    contrast = contrasted(encoder).contrast
+    assert contrast is not None and contrast.per_pair == 3
+    assert prompts(contrast.synonym) == ["a red five pointed star", "a star"]
+    assert prompts(contrast.irrelevant) == [
+        *("a red cat", "a red square", "a red dog"),
+        *("a cat", "a square", "a dog"),
+    ]
+    assert words_at(contrast.synonym, contrast.synonym_tokens) == ["five pointed star", "star"]
+    assert words_at(contrast.irrelevant, contrast.irrelevant_tokens) == [
+        *("cat", "square", "dog") * 2
+    ]
+
+
+def test_without_synonyms_a_concept_is_contrasted_with_itself(encoder: WordEncoder) -> None:
+    contrast = contrasted(encoder, replace(PLAN, synonyms=(), pairs=PAIRS[:1])).contrast
+    assert contrast is not None
+    assert prompts(contrast.synonym) == ["a red star"]
+
+
+def test_without_irrelevant_words_there_is_no_contrast(encoder: WordEncoder) -> None:
+    encoded = contrasted(encoder, replace(PLAN, irrelevant=()))
+    assert encoded.contrast is None and len(encoded.concept) == 2

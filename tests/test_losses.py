@@ -1,0 +1,147 @@
+"""Each loss: its sign, its scale, and where its gradient pulls."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from erase_engine.losses import (
+    attention_feature,
+    attention_ratio,
+    attention_sum,
+    esd_loss,
+    esd_target,
+    keep_loss,
+    rsc_loss,
+)
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+CONCEPT, ANCHOR = draw(2, 4, 3, 3), draw(2, 4, 3, 3, seed=1)
+
+
+def test_eta_0_is_the_anchors_velocity() -> None:
+    assert torch.equal(esd_target(CONCEPT, ANCHOR, 0.0), ANCHOR)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0, 3.0])
+def test_the_target_lies_beyond_the_anchor_seen_from_the_concept(eta: float) -> None:
+    target = esd_target(CONCEPT, ANCHOR, eta)
+    torch.testing.assert_close(target - ANCHOR, eta * (ANCHOR - CONCEPT))
+
+
+@pytest.mark.parametrize("loss", [esd_loss, keep_loss])
+def test_velocity_losses_are_mean_squares(loss) -> None:
+    student = CONCEPT.clone().requires_grad_()
+    assert loss(student, CONCEPT) == 0
+    found = loss(student, CONCEPT + 2)
+    assert found.item() == pytest.approx(4)  # a mean: no size of the picture in it
+    found.backward()
+    assert student.grad is not None
+    torch.testing.assert_close(student.grad, torch.full_like(CONCEPT, -4 / CONCEPT.numel()))
+
+
+def test_velocity_losses_are_computed_in_float32() -> None:
+    half = torch.full((1, 1, 2, 2), 300.0, dtype=torch.float16)
+    assert esd_loss(half, torch.zeros_like(half)).item() == 90_000  # more than float16 holds
+
+
+def test_velocities_of_two_shapes_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"Got velocities .* expected one shape"):
+        esd_loss(CONCEPT, ANCHOR[:1])
+
+
+MASS = [draw(2, 3, 9, 2, seed=2).abs() / 9, draw(2, 3, 9, 2, seed=3).abs() / 9]
+
+
+def test_the_attention_ratio_is_1_for_equal_masses_whatever_their_scale() -> None:
+    for scale in (1.0, 1e-3, 1e3):
+        scaled = [block * scale for block in MASS]
+        assert attention_ratio(scaled, scaled).item() == pytest.approx(1)
+
+
+def test_the_attention_ratio_is_what_is_left() -> None:
+    assert attention_ratio([block / 4 for block in MASS], MASS).item() == pytest.approx(0.25)
+    blind = [torch.zeros_like(block) for block in MASS]
+    assert attention_ratio(blind, MASS) == 0
+    assert math.isfinite(attention_ratio(MASS, blind).item())
+
+
+def test_every_sample_counts_the_same_in_the_attention_ratio() -> None:
+    uneven = [block * torch.tensor([100.0, 1.0])[:, None, None, None] for block in MASS]
+    half = [block * torch.tensor([0.5, 1.0])[:, None, None, None] for block in uneven]
+    assert attention_ratio(half, uneven).item() == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("loss", [attention_ratio, attention_sum])
+def test_the_attention_losses_pull_mass_down_everywhere(loss) -> None:
+    student = [block.clone().requires_grad_() for block in MASS]
+    loss(student, MASS).backward()
+    assert all(block.grad is not None and (block.grad > 0).all() for block in student)
+
+
+def test_the_attention_sum_is_a_sum_over_heads_queries_and_tokens() -> None:
+    ones = [torch.ones(5, 3, 9, 2), torch.ones(5, 3, 9, 2)]
+    assert attention_sum(ones, MASS) == 2 * 3 * 9 * 2
+
+
+def test_a_feature_is_where_not_how_much() -> None:
+    tokens = torch.tensor([[1, 2], [1, -1]])
+    mass = [block * (tokens >= 0)[:, None, None] for block in MASS]
+    feature = attention_feature(mass, tokens)
+    assert feature.shape == (2, 6, 9)
+    torch.testing.assert_close(feature.mean(dim=-1), torch.zeros(2, 6), rtol=0, atol=1e-6)
+    shifted = attention_feature(
+        [block + 0.1 * (tokens >= 0)[:, None, None] for block in mass], tokens
+    )
+    torch.testing.assert_close(shifted, feature, rtol=0, atol=1e-6)
+    map_ = mass[0][0].mean(dim=-1)  # two tokens: their mean
+    torch.testing.assert_close(feature[0, :3], map_ - map_.mean(dim=-1, keepdim=True))
+    map_ = mass[0][1, :, :, 0]  # one token: itself
+    torch.testing.assert_close(feature[1, :3], map_ - map_.mean(dim=-1, keepdim=True))
+
+
+SYNONYM, OTHERS = draw(2, 6, 9, seed=4), draw(2, 3, 6, 9, seed=5)
+
+
+def rsc(concept: Tensor, temperature: float = 0.5) -> Tensor:
+    return rsc_loss(concept, SYNONYM, OTHERS, temperature)
+
+
+def test_rsc_falls_towards_irrelevant_words_and_rises_towards_the_synonym() -> None:
+    start = draw(2, 6, 9, seed=6)
+    here = rsc(start)
+    for step in (0.3, 0.6, 1.0):
+        assert rsc(start.lerp(OTHERS[:, 0], step)) < here
+        assert rsc(start.lerp(SYNONYM, step)) > here
+    assert (here > 0).all()  # minus the logarithm of a share
+
+
+def test_rscs_gradient_turns_the_feature_away_from_the_synonym() -> None:
+    concept = SYNONYM.clone().add_(draw(2, 6, 9, seed=7)).requires_grad_()
+    rsc(concept).backward()
+    assert concept.grad is not None
+    away = torch.nn.functional.cosine_similarity(concept.detach() - concept.grad, SYNONYM, dim=-1)
+    before = torch.nn.functional.cosine_similarity(concept.detach(), SYNONYM, dim=-1)
+    assert (away < before).all()
+
+
+def test_rsc_of_equals_is_the_logarithm_of_how_many_there_are() -> None:
+    same = draw(2, 6, 9, seed=8)
+    loss = rsc_loss(same, same, same[:, None].expand(-1, 3, -1, -1), 0.07)
+    assert loss.item() == pytest.approx(math.log(4 / 3))
+
+
+def test_rsc_does_not_depend_on_how_strong_the_attention_is() -> None:
+    concept = draw(2, 6, 9, seed=6)
+    torch.testing.assert_close(rsc(1e-3 * concept), rsc(concept))
+
+
+def test_rsc_stays_finite_at_a_low_temperature() -> None:
+    assert math.isfinite(rsc(SYNONYM, temperature=1e-3).item())

@@ -1,0 +1,167 @@
+"""The loop: it erases, it keeps, it repeats itself exactly, and it ends cleanly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from erase_engine.config import RECIPES, EraseConfig, LossWeights
+from erase_engine.encoded import EncodedPlan
+from erase_engine.train import Erasure, StepReport, expected_forwards, train_erasure
+
+FAST = EraseConfig(
+    weights=LossWeights(esd=1.0, attention=0.1, keep=1.0, rsc=0.01),
+    steps=40,
+    batch=4,
+    learning_rate=0.02,
+    trajectories=4,
+    trajectory_steps=4,
+    width=32,
+    height=32,
+)
+
+
+def train(backend: Any, encoded: EncodedPlan, seed: int = 0, **changes: Any) -> Erasure:
+    on_step = changes.pop("on_step", lambda report: None)
+    config = replace(FAST, **changes)
+    generator = torch.Generator().manual_seed(seed)
+    return train_erasure(backend, encoded, config, generator=generator, on_step=on_step)
+
+
+def ends(values: list[float], count: int = 8) -> tuple[float, float]:
+    """Means of the first and of the last values."""
+    return sum(values[:count]) / count, sum(values[-count:]) / count
+
+
+@pytest.mark.parametrize("solver", ["alternate", "budget"])
+def test_the_erase_losses_fall_and_the_drift_stays_small(small_flow, encoded, solver) -> None:
+    history = train(small_flow, encoded, solver=solver, drift_budget=0.02).history
+    before, after = ends(history["esd"])
+    assert after < 0.7 * before
+    assert ends(history["attention"])[1] < 0.9
+    assert ends(history["keep"])[1] < 0.1 * before
+
+
+def test_keeping_keeps(small_flow, encoded) -> None:
+    """The drift of an erasure that is told to keep, against one that is not."""
+    weights = FAST.weights
+    kept = train(small_flow, encoded).history["keep"]
+    loose = train(small_flow, encoded, weights=replace(weights, keep=1e-6)).history["keep"]
+    assert ends(kept)[1] < 0.7 * ends(loose)[1]
+
+
+def test_rsc_falls_where_it_counts_alone_in_preserving(small_flow, encoded) -> None:
+    weights = LossWeights(esd=1e-6, attention=0, keep=0, rsc=1.0)
+    before, after = ends(train(small_flow, encoded, weights=weights).history["rsc"])
+    assert after < before
+
+
+@pytest.mark.parametrize("solver", ["alternate", "budget"])
+def test_one_generator_one_lora(small_flow, encoded, solver) -> None:
+    one, same, other = (
+        train(small_flow, encoded, seed, solver=solver, steps=5) for seed in (0, 0, 1)
+    )
+    assert one.history == same.history
+    assert all(torch.equal(one.state[key], same.state[key]) for key in one.state)
+    weights = [key for key in one.state if key.endswith("weight")]
+    assert not any(torch.equal(one.state[key], other.state[key]) for key in weights)
+
+
+def hooks(backend: Any) -> int:
+    return sum(len(layer._forward_hooks) for layer in backend.layers)
+
+
+def test_raising_in_on_step_ends_the_training_without_a_trace(small_flow, encoded) -> None:
+    seen: list[int] = []
+
+    def on_step(report: StepReport) -> None:
+        seen.append(hooks(small_flow))
+        if report.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(small_flow, encoded, on_step=on_step)
+    assert seen[-3:] == [4, 4, 4] and hooks(small_flow) == 0
+
+
+def test_the_base_model_is_only_borrowed(small_flow, encoded) -> None:
+    before = [layer.weight.clone() for layer in small_flow.layers]
+    train(small_flow, encoded, steps=3)
+    after = [layer.weight for layer in small_flow.layers]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert all(layer.weight.grad is None for layer in small_flow.layers)
+    assert hooks(small_flow) == 0
+
+
+def test_on_step_hears_of_every_step(small_flow, encoded) -> None:
+    reports: list[StepReport] = []
+    erasure = train(small_flow, encoded, steps=4, on_step=reports.append)
+    sampled = [report for report in reports if report.step == 0]
+    assert sampled and not any(report.losses for report in sampled)
+    reports = reports[len(sampled) :]
+    assert [(report.step, report.total) for report in reports] == [(n, 4) for n in (1, 2, 3, 4)]
+    for name, values in erasure.history.items():
+        assert values == [report.losses[name] for report in reports]
+    assert reports[-1].forwards == erasure.forwards
+    assert all(report.gradient_norm > 0 for report in reports)
+
+
+@pytest.mark.parametrize("solver", ["alternate", "budget"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_forwards_are_counted_exactly(small_flow, encoded, recipe, solver) -> None:
+    """One for each sample through the model, and two more for its backward."""
+    small = {name: getattr(FAST, name) for name in ("trajectories", "width", "height")}
+    config = EraseConfig.from_recipe(
+        recipe, solver=solver, steps=3, budget_every=2, trajectory_steps=3, **small
+    )
+    generator = torch.Generator().manual_seed(0)
+    erasure = train_erasure(small_flow, encoded, config, generator=generator)
+    assert erasure.forwards == small_flow.samples == expected_forwards(encoded, config)
+
+
+def test_what_does_not_count_is_not_computed(small_flow, encoded) -> None:
+    alone = train(small_flow, encoded, steps=2, weights=LossWeights(esd=1, keep=0))
+    assert alone.history.keys() == {"esd"}
+    without = train(small_flow, replace(encoded, contrast=None), steps=2)
+    assert without.history.keys() == {"esd", "attention", "keep"}
+
+
+def test_the_budget_presses_harder_while_the_drift_is_above_it(small_flow, encoded) -> None:
+    options = {"solver": "budget", "budget_every": 2, "steps": 20}
+    tight = train(small_flow, encoded, drift_budget=1e-6, **options).history["multiplier"]
+    loose = train(small_flow, encoded, drift_budget=100.0, **options).history["multiplier"]
+    assert tight[-1] > 10 and tight == sorted(tight)
+    assert loose[-1] == 0
+
+
+def test_a_loss_that_is_not_finite_is_named_with_its_step(small_flow, encoded) -> None:
+    def on_step(report: StepReport) -> None:
+        if report.step == 2:
+            small_flow.leave.bias.fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match=r"Got nan for the esd loss in step 3.*Lower the"):
+        train(small_flow, encoded, on_step=on_step)
+    assert hooks(small_flow) == 0
+
+
+def test_blocks_that_are_watched_may_be_counted_from_the_end(small_flow, encoded) -> None:
+    last, second, first = (
+        train(small_flow, encoded, attention_blocks=blocks, steps=3).history["attention"]
+        for blocks in ((-1,), (1,), (0,))
+    )
+    assert last == second != first
+
+
+def test_learning_rates_of_the_two_steps(small_flow, encoded) -> None:
+    """With the erase step at 0, only the preserve step's own rate could move the LoRA."""
+    still = train(small_flow, encoded, learning_rate=1e-9, steps=1)
+    assert max(v.abs().max() for k, v in still.state.items() if "lora_B" in k) < 1e-8
+    once, half, full = (
+        train(small_flow, encoded, keep_learning_rate_ratio=ratio, steps=2).state
+        for ratio in (0.0, 0.5, 1.0)
+    )
+    key = next(key for key in once if "lora_B" in key)
+    assert (half[key] - once[key]).norm() < (full[key] - once[key]).norm()
