@@ -129,7 +129,12 @@ class EraseConfig:
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "fast": {
-            "weights": LossWeights(esd=1.0, attention=0.1, keep=1.0, rsc=0.01),
+            "steps": 80,
+            "batch": 8,
+            "keep_per_step": 8,
+            "learning_rate": 4e-3,
+            "trajectories": 16,
+            "weights": LossWeights(esd=1.0, attention=0.1, keep=1.0),
         },
         "paper": {
             "learning_rate": 1e-3,

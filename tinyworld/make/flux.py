@@ -189,6 +189,8 @@ def save(
             "batch": options.batch,
             "pictures": options.pictures,
             "seed": options.seed,
+            "resumed": options.resume,
+            "rate": options.rate,
             "torch": torch.__version__,
         },
     )
@@ -202,6 +204,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--cache", type=Path, default=Path(".tinyworld-cache.pt"))
     parser.add_argument("--resume", action="store_true", help="start from the committed weights")
+    parser.add_argument("--rate", type=float, default=1.0, help="of the full learning rates")
     return parser.parse_args()
 
 
@@ -235,7 +238,7 @@ def main() -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(flux.parameters(), 1.0)
         for optimizer, base in zip(optimizers, base_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = base * rate(progress, step)
+            optimizer.param_groups[0]["lr"] = base * options.rate * rate(progress, step)
             optimizer.step()
             optimizer.zero_grad()
         decay = min(0.999, (step + 1) / (step + 10))
