@@ -130,11 +130,12 @@ def test_what_does_not_count_is_not_computed(small_flow, encoded) -> None:
 
 
 def test_the_budget_presses_harder_while_the_drift_is_above_it(small_flow, encoded) -> None:
-    options = {"solver": "budget", "budget_every": 2, "steps": 20}
-    tight = train(small_flow, encoded, drift_budget=1e-6, **options).history["multiplier"]
-    loose = train(small_flow, encoded, drift_budget=100.0, **options).history["multiplier"]
-    assert tight[-1] > 10 and tight == sorted(tight)
-    assert loose[-1] == 0
+    options = {"solver": "budget", "budget_every": 2, "steps": 30}
+    tight = train(small_flow, encoded, drift_budget=1e-3, **options).history
+    loose = train(small_flow, encoded, drift_budget=100.0, **options).history
+    assert tight["multiplier"][-1] > 10 and loose["multiplier"][-1] == 0
+    assert ends(tight["keep"])[1] < 0.2 * ends(loose["keep"])[1]
+    assert ends(tight["esd"])[1] > ends(loose["esd"])[1]  # what the pressure costs
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_step(small_flow, encoded) -> None:
@@ -156,7 +157,7 @@ def test_blocks_that_are_watched_may_be_counted_from_the_end(small_flow, encoded
 
 
 def test_learning_rates_of_the_two_steps(small_flow, encoded) -> None:
-    """With the erase step at 0, only the preserve step's own rate could move the LoRA."""
+    """The first moves the LoRA by `learning_rate`, the second by a share of it."""
     still = train(small_flow, encoded, learning_rate=1e-9, steps=1)
     assert max(v.abs().max() for k, v in still.state.items() if "lora_B" in k) < 1e-8
     once, half, full = (

@@ -178,6 +178,19 @@ def test_cancel_stops_after_the_pass_it_fell_into(
     assert sum(done >= at for done in told) == 1
 
 
+def test_cancel_in_the_last_step_writes_no_file(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hook(done: int, total: int) -> None:
+        if done == total:
+            comfy.model_management.interrupt_current_processing(True)
+
+    watch_progress(monkeypatch, hook)
+    with pytest.raises(Cancel):
+        graph.erase(model, steps=1)
+    assert [*loras.rglob("*.safetensors")] == []
+
+
 def test_outputs_feed_stock_nodes(model: Any, loras: Path, tmp_path: Path) -> None:
     lora, losses, erased, report = graph.erase(model)
     with torch.inference_mode():
