@@ -38,6 +38,8 @@ TINY_WORLD = Vocabulary(
             "{a_colour} {c} on a {background} background",
             "{background} background, {a_style} {colour} {c}",
             "{a_colour} {c} {relation} {a_colour} {shape}",
+            "an image of {a_style} {colour} {c} {relation} {a_colour} {shape}",
+            "{a_colour} {shape} {relation} {a_colour} {c} on a {background} background",
             "a drawing of {a_colour} {shape} {relation} {a_style} {colour} {c}",
         ),
         "object": ("a picture of {a_c}", "{a_colour} {c}", "{a_colour} {c} {relation} {a_shape}"),
