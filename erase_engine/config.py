@@ -129,11 +129,12 @@ class EraseConfig:
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "fast": {
-            "steps": 80,
+            "steps": 160,
             "batch": 8,
             "keep_per_step": 8,
             "learning_rate": 4e-3,
-            "trajectories": 16,
+            "trajectories": 40,
+            "trajectory_steps": 12,
             "weights": LossWeights(esd=1.0, attention=0.1, keep=1.0),
         },
         "paper": {
