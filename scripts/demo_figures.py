@@ -19,8 +19,8 @@ from erase_engine.lora_file import read_metadata
 from tinyworld.evaluate import Prompt, found, look, obeyed, prompts_with, prompts_without
 
 MODELS = ("base", "erased")
-PROMPTS = 12  # that name the concept, and as many that don't
-PICTURES_PER_PROMPT = 4
+PROMPTS = 48  # that name the concept, and as many that do not
+PICTURES_PER_PROMPT = 1
 SEED = 1_000_000  # the first of the judge's seeds; training never gets so far
 SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "denoise": 1.0}
 
