@@ -68,6 +68,7 @@ class EraseConfig:
     steps: int = within(200, 1, 100_000)  # each erases once and preserves once
     batch: int = within(4, 1, 1024)
     learning_rate: float = within(2e-3, 1e-9, 1)
+    cooldown: float = within(0.0, 0, 1)  # last share of the steps, in which the rate falls to 0
     keep_learning_rate_ratio: float = within(0.5, 0, 10)  # preserve step's rate / erase step's
     weight_decay: float = within(0.0, 0, 1)
     gradient_clip: float = within(1.0, 0)  # norm of all LoRA gradients together; 0 is no limit
@@ -97,6 +98,11 @@ class EraseConfig:
         _check_side("width", self.width)
         _check_side("height", self.height)
         _check_blocks(self.attention_blocks)
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate's factor in `step` (from 1): 1, then a straight fall towards 0."""
+        left = 1 - (step - 1) / self.steps
+        return min(1.0, left / self.cooldown) if self.cooldown else 1.0
 
     @classmethod
     def from_recipe(cls, name: str = "fast", **overrides: Any) -> EraseConfig:
@@ -133,6 +139,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "batch": 8,
             "keep_per_step": 8,
             "learning_rate": 4e-3,
+            "cooldown": 0.5,
             "trajectories": 40,
             "trajectory_steps": 12,
             "weights": LossWeights(esd=1.0, attention=0.1, keep=1.0),

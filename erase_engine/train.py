@@ -289,12 +289,13 @@ class _Alternate:
         self.updates = _Updates(run)
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
+        rate = self.run.config.rate_at(step)
         erase = self.run.erase_losses()
-        norm = self.updates.apply(_weighted(self.run, erase), rate=1.0)
+        norm = self.updates.apply(_weighted(self.run, erase), rate=rate)
         losses = _values(erase, step)
         preserve = self.run.preserve_losses()
         if preserve:
-            rate = self.run.config.keep_learning_rate_ratio
+            rate *= self.run.config.keep_learning_rate_ratio
             norm = max(norm, self.updates.apply(_weighted(self.run, preserve), rate=rate))
         return losses | _values(preserve, step), norm
 
@@ -314,8 +315,9 @@ class _Budget:
         self.probe = run.banks.keep.draw(2 * run.config.keep_per_step, run.generator)
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
+        rate = self.run.config.rate_at(step)
         losses = self.run.erase_losses() | self.run.preserve_losses()
-        norm = self.updates.apply(_weighted(self.run, losses, self.multiplier), rate=1.0)
+        norm = self.updates.apply(_weighted(self.run, losses, self.multiplier), rate=rate)
         if step % self.run.config.budget_every == 0:
             self._follow_drift()
         return _values(losses, step) | {"multiplier": self.multiplier}, norm

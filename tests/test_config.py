@@ -130,3 +130,9 @@ def test_unknown_recipe_and_field() -> None:
         EraseConfig.from_recipe("best")
     with pytest.raises(ValueError, match="Got ranc for EraseConfig"):
         EraseConfig.from_recipe("fast", ranc=8)
+
+
+def test_the_rate_holds_and_then_falls_in_a_straight_line() -> None:
+    config = EraseConfig(steps=8, cooldown=0.5)
+    assert [config.rate_at(step) for step in range(1, 9)] == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    assert {EraseConfig(steps=8).rate_at(step) for step in range(1, 9)} == {1.0}
