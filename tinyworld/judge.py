@@ -94,12 +94,6 @@ class Verdict:
         swapped = self.pair_score(things, 1 - slot)
         return self._layout(layout) & (in_place > swapped)
 
-    def right(self, field: str, values: list[int], slots: list[int]) -> Tensor:
-        """(N,) bool: in picture i, slot `slots[i]` holds class `values[i]` of `field`."""
-        guess = torch.stack([self.chances[f"{field}{slot}"].argmax(-1) for slot in (0, 1)], 1)
-        rows = torch.arange(len(guess))
-        return guess[rows, torch.tensor(slots)] == torch.tensor(values)
-
     def _layout(self, name: str) -> Tensor:
         return self.chances["layout"].argmax(-1) == LAYOUTS.index(name)
 

@@ -27,7 +27,7 @@ SIZE_JITTER = 0.04  # of the radius
 SHADE_JITTER = 0.03  # of full brightness
 
 # Where (x, y) the first and the second thing stand, and their radii, in pixels.
-SINGLE = ((64.0, 64.0, 42.0), None)
+SINGLE = (64.0, 64.0, 42.0)
 PLACES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "above": ((64.0, 34.0, 26.0), (64.0, 94.0, 26.0)),
     "below": ((64.0, 94.0, 26.0), (64.0, 34.0, 26.0)),
@@ -158,7 +158,7 @@ def _draw_layer(
 
 def _place(scene: Scene, layer: int) -> tuple[float, float, float]:
     if scene.relation is None:
-        return SINGLE[0]
+        return SINGLE
     return PLACES[RELATION_NAMES[scene.relation]][layer]
 
 

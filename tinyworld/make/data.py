@@ -11,7 +11,7 @@ from torch import Tensor
 from ..pictures import render
 from ..vocabulary import Scene, caption, random_scene
 
-T5_END, CLIP_START, CLIP_END = 1, 49406, 49407
+CLIP_END = 49407
 
 
 def random_scenes(count: int, seed: int) -> list[Scene]:
