@@ -1,6 +1,7 @@
-"""Cached teacher trajectories: the states that training looks at, sampled once before the loop.
+"""Cached teacher trajectories: the states that training looks at, with the teacher's answers.
 
-Sampling a trajectory for every step, as the paper does, costs more than all the rest of the step.
+Sampled once before the loop. Sampling a trajectory for every step, as the paper does, costs more
+than all the rest of the step, and the answers fall out of the sampling itself.
 """
 
 from __future__ import annotations
@@ -11,70 +12,84 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from .backends.base import Conditioning, FlowBackend
 from .flow import euler_path
 
-SAMPLED_AT_ONCE = 16
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the teacher says of B states, each of one prompt's path, under P prompts."""
+
+    velocity: Tensor  # (B, C, h, w) along the path
+    answers: Tensor  # (B, P, C, h, w) velocities under each of the prompts
+    mass: Tensor  # (B,) attention on the concept's tokens; 0 where nobody watches
+
+
+Teacher = Callable[[Tensor, Tensor, Tensor], Lesson]  # (x_t, t, rows of the prompts) -> Lesson
 
 
 @dataclass(frozen=True)
 class Draw:
-    """States for one step: x_t (B, C, h, w), t (B,), and which prompt's path each is from."""
+    """States for one step, and what the teacher says of them."""
 
-    x_t: Tensor
-    t: Tensor
-    rows: Tensor  # (B,) rows of the conditioning that the bank was built from
+    x_t: Tensor  # (B, C, h, w)
+    t: Tensor  # (B,)
+    rows: Tensor  # (B,) the prompt whose path each is from
+    answers: Tensor  # (B, P, C, h, w)
+    mass: Tensor  # (B,)
 
 
 @dataclass(frozen=True)
 class Bank:
-    """States of N paths at S times, on the CPU."""
+    """States of N paths at S times with the teacher's answers, on the CPU in float32."""
 
-    states: Tensor  # (N, S, C, h, w) float32
+    states: Tensor  # (N, S, C, h, w)
+    answers: Tensor  # (N, S, P, C, h, w)
+    masses: Tensor  # (N, S)
     times: Tensor  # (S,) falling from 1
     rows: Tensor  # (N,) the prompt of each path
 
     def draw(self, count: int, generator: Generator) -> Draw:
         """`count` states, paths and times uniformly at random."""
-        paths = torch.randint(len(self.states), (count,), generator=generator)
-        steps = torch.randint(len(self.times), (count,), generator=generator)
-        return Draw(self.states[paths, steps], self.times[steps], self.rows[paths])
+        n = torch.randint(len(self.states), (count,), generator=generator)
+        s = torch.randint(len(self.times), (count,), generator=generator)
+        x_t, answers, mass = self.states[n, s], self.answers[n, s], self.masses[n, s]
+        return Draw(x_t, self.times[s], self.rows[n], answers, mass)
 
     @staticmethod
-    def join(first: Bank, second: Bank) -> Bank:
-        """Both banks' paths; their times must be the same."""
-        return Bank(
-            torch.cat([first.states, second.states]),
-            first.times,
-            torch.cat([first.rows, second.rows]),
-        )
+    def join(*banks: Bank) -> Bank:
+        """All paths of several banks; their times must be the same."""
+        names = ("states", "answers", "masses", "rows")
+        joined = {name: torch.cat([getattr(bank, name) for bank in banks]) for name in names}
+        return Bank(times=banks[0].times, **joined)
 
 
 def build_bank(
-    backend: FlowBackend,
-    cond: Conditioning,
-    rows: Tensor,
-    *,
-    noise: Tensor,
-    times: Tensor,
-    on_forwards: Callable[[int], None] = lambda count: None,
+    teacher: Teacher, rows: Tensor, *, noise: Tensor, times: Tensor, at_once: int
 ) -> Bank:
-    """Samples one path for each of `rows` of `cond`, from the noise beside it.
+    """Samples one path for each of `rows`, from the noise beside it.
 
     Args:
+        teacher: asked once for each state; may raise to cancel.
         rows: (N,) prompts, one for each path.
         noise: (N, C, h, w).
         times: (S + 1,) from 1 to 0.
-        on_forwards: told after each pass how many samples it held; may raise to cancel.
+        at_once: paths sampled together.
     """
+    parts = [
+        _sample(teacher, some, start, times)
+        for some, start in zip(rows.split(at_once), noise.split(at_once), strict=True)
+    ]
+    return Bank.join(*parts)
 
-    def velocity(x: Tensor, t: Tensor, prompts: Conditioning) -> Tensor:
-        v = backend.velocity(x, t, prompts).cpu()
-        on_forwards(len(x))
-        return v
 
-    parts = []
-    for some, start in zip(rows.split(SAMPLED_AT_ONCE), noise.split(SAMPLED_AT_ONCE), strict=True):
-        prompts = cond.take(some)
-        parts.append(euler_path(lambda x, t, c=prompts: velocity(x, t, c), start, times))
-    return Bank(torch.cat(parts), times[:-1].cpu(), rows)
+def _sample(teacher: Teacher, rows: Tensor, noise: Tensor, times: Tensor) -> Bank:
+    answers, masses = [], []
+
+    def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+        lesson = teacher(x_t, t, rows)
+        answers.append(lesson.answers.cpu())
+        masses.append(lesson.mass.cpu())
+        return lesson.velocity.cpu()
+
+    states = euler_path(velocity, noise, times)[:, :-1]
+    return Bank(states, torch.stack(answers, 1), torch.stack(masses, 1), times[:-1].cpu(), rows)

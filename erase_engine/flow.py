@@ -37,13 +37,13 @@ def euler_path(
         times: (S + 1,), falling from 1 to 0.
 
     Returns:
-        (B, S, C, h, w): the states at times[0] .. times[S - 1], each before its step.
+        (B, S + 1, C, h, w): the state at each time; the last is the picture.
     """
-    x, states = noise, []
+    states = [noise]
     for t, t_next in pairwise(times):
-        states.append(x)
+        x = states[-1]
         t = t.expand(len(x)).to(x)
-        x = euler_step(x, velocity(x, t), t, t_next.to(x))
+        states.append(euler_step(x, velocity(x, t), t, t_next.to(x)))
     return torch.stack(states, dim=1)
 
 

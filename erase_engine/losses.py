@@ -34,20 +34,27 @@ def keep_loss(v_student: Tensor, v_teacher: Tensor) -> Tensor:
     return _mean_square(v_student, v_teacher)
 
 
-def attention_ratio(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+def attention_mass(blocks: Sequence[Tensor]) -> Tensor:
+    """(B,): a sample's attention on all its concept tokens, averaged over blocks, heads, queries.
+
+    `blocks` holds one (B, H, L, J) for each captured block: attention of image queries on tokens.
+    """
+    return torch.stack([block.sum(dim=-1).mean(dim=(1, 2)) for block in blocks]).mean(dim=0)
+
+
+def attention_ratio(student: Sequence[Tensor], teacher_mass: Tensor) -> Tensor:
     """L_attn = mean_B [ mass_S / mass_T ]: 1 is untouched, 0 is blind to the concept.
 
-    `student` and `teacher` hold one (B, H, L, J) for each captured block: attention of image
-    queries on the concept's tokens. A mass is summed over J and averaged over blocks, H and L.
+    `student` is what `attention_mass` takes, `teacher_mass` (B,) what it gives for the teacher.
     """
-    mass = _sample_mass(student)
-    return (mass / _sample_mass(teacher).clamp_min(SMALLEST_MASS)).mean()
+    teacher_mass = teacher_mass.to(student[0]).clamp_min(SMALLEST_MASS)
+    return (attention_mass(student) / teacher_mass).mean()
 
 
-def attention_sum(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+def attention_sum(student: Sequence[Tensor], teacher_mass: Tensor) -> Tensor:
     """L_attn of the authors' published code: the mass summed over heads, queries and tokens.
 
-    `teacher` is not used; the signature is that of `attention_ratio`.
+    `teacher_mass` is not used; the signature is that of `attention_ratio`.
     """
     return torch.stack([block.sum(dim=(1, 2, 3)) for block in student]).sum(dim=0).mean()
 
@@ -84,11 +91,6 @@ def rsc_loss(concept: Tensor, synonym: Tensor, irrelevant: Tensor, temperature: 
 
 
 ATTENTION_LOSSES = {"ratio": attention_ratio, "sum": attention_sum}
-
-
-def _sample_mass(blocks: Sequence[Tensor]) -> Tensor:
-    """(B,): attention on all of a sample's tokens, averaged over blocks, heads and queries."""
-    return torch.stack([block.sum(dim=-1).mean(dim=(1, 2)) for block in blocks]).mean(dim=0)
 
 
 def _mean_square(a: Tensor, b: Tensor) -> Tensor:

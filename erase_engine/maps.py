@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .backends.base import Capture, Conditioning, FlowBackend
-from .flow import euler_path, euler_step
+from .flow import euler_path
 
 PATCH = 2  # an image token covers 2 x 2 latent pixels
 
@@ -54,19 +54,16 @@ def attention_maps(
     tokens = torch.tensor([[token for word in words for token in word]])
     blocks = tuple(range(backend.double_blocks))
     total = torch.zeros(1, noise.shape[-2] // PATCH * (noise.shape[-1] // PATCH), tokens.shape[1])
-    last = noise
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        nonlocal last
         capture = Capture(tokens, blocks)
-        last = backend.velocity(x, t, cond, capture=capture).cpu()
+        v = backend.velocity(x, t, cond, capture=capture).cpu()
         for mass in capture.mass.values():  # (1, H, L, J)
             total.add_(mass.mean(dim=1).cpu())
         on_step()
-        return last
+        return v
 
-    states = euler_path(velocity, noise, times)
-    latent = euler_step(states[:, -1], last, times[-2:-1], times[-1:])
+    latent = euler_path(velocity, noise, times)[:, -1]
     mean = total[0] / (len(blocks) * (len(times) - 1))  # (L, J)
     maps = [part.sum(dim=-1) for part in mean.split([len(word) for word in words], dim=-1)]
     grid = rearrange(torch.stack(maps), "w (y x) -> w y x", y=noise.shape[-2] // PATCH)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from erase_engine.backends.base import Conditioning
-from erase_engine.bank import Bank, build_bank
+from erase_engine.bank import Bank, Lesson, build_bank
 
 TIMES = torch.tensor([1.0, 0.6, 0.3, 0.0])
 ROWS = torch.tensor([2, 0, 1, 2])
-COND = Conditioning(torch.arange(3.0)[:, None, None].expand(3, 1, 1), torch.zeros(3, 1))
 NOISE = torch.randn(4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
 
 
-class RowFlow:
-    """A model whose velocity is the number of the prompt's row: paths tell whose they are."""
-
-    def velocity(self, x_t, t, cond, *, capture=None):
-        return cond.text[:, :, :, None].expand_as(x_t)
+def teacher(x_t: Tensor, t: Tensor, rows: Tensor) -> Lesson:
+    """Moves at the number of the prompt's row, answers with the state doubled, watches the time."""
+    return Lesson(rows[:, None, None, None].expand_as(x_t), 2 * x_t[:, None], t)
 
 
 @pytest.fixture
 def bank() -> Bank:
-    return build_bank(RowFlow(), COND, ROWS, noise=NOISE, times=TIMES)  # type: ignore[arg-type]
+    return build_bank(teacher, ROWS, noise=NOISE, times=TIMES, at_once=16)
 
 
 def test_each_path_starts_at_its_noise_and_follows_its_prompt(bank: Bank) -> None:
@@ -33,18 +30,23 @@ def test_each_path_starts_at_its_noise_and_follows_its_prompt(bank: Bank) -> Non
         for step, t in enumerate(TIMES[:-1]):
             torch.testing.assert_close(bank.states[path, step], NOISE[path] + (t - 1) * row)
     assert torch.equal(bank.times, TIMES[:-1]) and torch.equal(bank.rows, ROWS)
-    assert bank.states.shape[:2] == (4, 3)
 
 
-def test_many_paths_are_sampled_in_parts_to_the_same_end() -> None:
-    rows, noise = ROWS.repeat(10), NOISE.repeat(10, 1, 1, 1)
-    many = build_bank(RowFlow(), COND, rows, noise=noise, times=TIMES)  # type: ignore[arg-type]
-    few = build_bank(RowFlow(), COND, ROWS, noise=NOISE, times=TIMES)  # type: ignore[arg-type]
-    assert torch.equal(many.states, few.states.repeat(10, 1, 1, 1, 1))
+def test_the_teachers_answers_lie_beside_its_states(bank: Bank) -> None:
+    assert torch.equal(bank.answers, 2 * bank.states[:, :, None])
+    assert torch.equal(bank.masses, TIMES[:-1].expand(4, 3))
 
 
-def test_a_draw_takes_state_time_and_row_from_one_place(bank: Bank) -> None:
+@pytest.mark.parametrize("at_once", [1, 3, 16])
+def test_paths_sampled_in_parts_are_the_same(bank: Bank, at_once: int) -> None:
+    parts = build_bank(teacher, ROWS, noise=NOISE, times=TIMES, at_once=at_once)
+    for name in ("states", "answers", "masses", "times", "rows"):
+        assert torch.equal(getattr(parts, name), getattr(bank, name))
+
+
+def test_a_draw_takes_everything_from_one_place(bank: Bank) -> None:
     draw = bank.draw(50, torch.Generator().manual_seed(1))
+    assert torch.equal(draw.answers, 2 * draw.x_t[:, None]) and torch.equal(draw.mass, draw.t)
     for x_t, t, row in zip(draw.x_t, draw.t, draw.rows, strict=True):
         places = [
             (path, step)
@@ -71,25 +73,20 @@ def test_one_generator_one_draw(bank: Bank) -> None:
 def test_joined_banks_hold_all_paths(bank: Bank) -> None:
     both = Bank.join(bank, bank)
     assert torch.equal(both.states, torch.cat([bank.states, bank.states]))
+    assert torch.equal(both.answers, torch.cat([bank.answers, bank.answers]))
     assert torch.equal(both.rows, torch.cat([ROWS, ROWS]))
 
 
-def test_every_pass_is_told_and_may_cancel() -> None:
-    told: list[int] = []
+def test_the_teacher_is_asked_in_turn_and_may_cancel() -> None:
+    asked: list[int] = []
 
-    def on_forwards(count: int) -> None:
-        told.append(count)
-        if len(told) == 5:
+    def cancels(x_t: Tensor, t: Tensor, rows: Tensor) -> Lesson:
+        asked.append(len(x_t))
+        if len(asked) == 5:
             raise KeyboardInterrupt
+        return teacher(x_t, t, rows)
 
     rows, noise = ROWS.repeat(5), NOISE.repeat(5, 1, 1, 1)
     with pytest.raises(KeyboardInterrupt):
-        build_bank(
-            RowFlow(),  # type: ignore[arg-type]
-            COND,
-            rows,
-            noise=noise,
-            times=TIMES,
-            on_forwards=on_forwards,
-        )
-    assert told == [16, 16, 16, 4, 4]  # three times of sixteen paths, then of the other four
+        build_bank(cancels, rows, noise=noise, times=TIMES, at_once=16)
+    assert asked == [16, 16, 16, 4, 4]  # three times of sixteen paths, then of the other four

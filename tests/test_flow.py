@@ -29,12 +29,12 @@ def test_one_step_is_exact_on_a_straight_path() -> None:
     torch.testing.assert_close(step, add_noise(X_0, NOISE, ends))
 
 
-def test_a_path_keeps_each_state_before_its_step() -> None:
+def test_a_path_keeps_every_state_to_the_picture() -> None:
     times = torch.tensor([1.0, 0.7, 0.2, 0.0])
     v = velocity_target(X_0, NOISE)
     states = euler_path(lambda x, t: v, NOISE, times)
-    assert states.shape == (3, 3, *NOISE.shape[1:])
-    for index, t in enumerate(times[:-1]):
+    assert states.shape == (3, 4, *NOISE.shape[1:])
+    for index, t in enumerate(times):
         torch.testing.assert_close(states[:, index], add_noise(X_0, NOISE, t.expand(3)))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from erase_engine.losses import (
     attention_feature,
+    attention_mass,
     attention_ratio,
     attention_sum,
     esd_loss,
@@ -58,37 +59,45 @@ def test_velocities_of_two_shapes_are_an_error() -> None:
 
 
 MASS = [draw(2, 3, 9, 2, seed=2).abs() / 9, draw(2, 3, 9, 2, seed=3).abs() / 9]
+TEACHER_MASS = attention_mass(MASS)
+
+
+def test_the_attention_mass_is_a_sum_over_tokens_and_a_mean_over_the_rest() -> None:
+    ones = [torch.ones(5, 3, 9, 2), 3 * torch.ones(5, 3, 9, 2)]
+    assert torch.equal(attention_mass(ones), torch.full((5,), 4.0))
 
 
 def test_the_attention_ratio_is_1_for_equal_masses_whatever_their_scale() -> None:
     for scale in (1.0, 1e-3, 1e3):
         scaled = [block * scale for block in MASS]
-        assert attention_ratio(scaled, scaled).item() == pytest.approx(1)
+        assert attention_ratio(scaled, attention_mass(scaled)).item() == pytest.approx(1)
 
 
 def test_the_attention_ratio_is_what_is_left() -> None:
-    assert attention_ratio([block / 4 for block in MASS], MASS).item() == pytest.approx(0.25)
+    assert attention_ratio([block / 4 for block in MASS], TEACHER_MASS).item() == pytest.approx(
+        0.25
+    )
     blind = [torch.zeros_like(block) for block in MASS]
-    assert attention_ratio(blind, MASS) == 0
-    assert math.isfinite(attention_ratio(MASS, blind).item())
+    assert attention_ratio(blind, TEACHER_MASS) == 0
+    assert math.isfinite(attention_ratio(MASS, attention_mass(blind)).item())
 
 
 def test_every_sample_counts_the_same_in_the_attention_ratio() -> None:
     uneven = [block * torch.tensor([100.0, 1.0])[:, None, None, None] for block in MASS]
     half = [block * torch.tensor([0.5, 1.0])[:, None, None, None] for block in uneven]
-    assert attention_ratio(half, uneven).item() == pytest.approx(0.75)
+    assert attention_ratio(half, attention_mass(uneven)).item() == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("loss", [attention_ratio, attention_sum])
 def test_the_attention_losses_pull_mass_down_everywhere(loss) -> None:
     student = [block.clone().requires_grad_() for block in MASS]
-    loss(student, MASS).backward()
+    loss(student, TEACHER_MASS).backward()
     assert all(block.grad is not None and (block.grad > 0).all() for block in student)
 
 
 def test_the_attention_sum_is_a_sum_over_heads_queries_and_tokens() -> None:
     ones = [torch.ones(5, 3, 9, 2), torch.ones(5, 3, 9, 2)]
-    assert attention_sum(ones, MASS) == 2 * 3 * 9 * 2
+    assert attention_sum(ones, TEACHER_MASS) == 2 * 3 * 9 * 2
 
 
 def test_a_feature_is_where_not_how_much() -> None:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..erase_engine.backends.base import FlowBackend, TextEncoder
-from ..erase_engine.flow import euler_path, euler_step
+from ..erase_engine.flow import euler_path
 from .models import LATENT_SCALE, LATENT_SHIFT
 
 SIDE = 16  # latent pixels
+DRAWN_AT_ONCE = 50
 
 
 @torch.no_grad()
@@ -30,22 +31,10 @@ def draw_pictures(
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(prompts), backend.latent_channels, SIDE, SIDE, generator=generator)
     pictures = []
-    for start in range(0, len(prompts), 50):
-        some = prompts[start : start + 50]
-        cond = encoder.encode(some)
-        latents = _sample(backend, cond, noise[start : start + 50], times)
-        decoded = vae.first_stage_model.decode(latents / LATENT_SCALE + LATENT_SHIFT)
+    for start in range(0, len(prompts), DRAWN_AT_ONCE):
+        some = slice(start, start + DRAWN_AT_ONCE)
+        cond = encoder.encode(prompts[some])
+        states = euler_path(lambda x, t, c=cond: backend.velocity(x, t, c), noise[some], times)
+        decoded = vae.first_stage_model.decode(states[:, -1] / LATENT_SCALE + LATENT_SHIFT)
         pictures.append(((decoded + 1) / 2).clamp(0, 1))
     return torch.cat(pictures)
-
-
-def _sample(backend: FlowBackend, cond: Any, noise: Tensor, times: Tensor) -> Tensor:
-    last = noise
-
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        nonlocal last
-        last = backend.velocity(x, t, cond)
-        return last
-
-    states = euler_path(velocity, noise, times)
-    return euler_step(states[:, -1], last, times[-2:-1], times[-1:])

@@ -13,7 +13,7 @@ import graph
 import pytest
 import torch
 from comfy_extras.nodes_train import LoraModelLoader, LossGraphNode, SaveLoRA
-from eraseanything_pack.erase_engine import lora_file, train
+from eraseanything_pack.erase_engine import lora_file, solvers, teacher
 from eraseanything_pack.nodes.erase import FAST
 from snapshot import assert_same, snapshot
 
@@ -24,7 +24,7 @@ class Trouble(Exception):
 
 Cancel = comfy.model_management.InterruptProcessingException
 Hook = Callable[[int, int], None]
-SAMPLED = 3 * FAST.trajectories * FAST.trajectory_steps  # forwards before the first step
+SAMPLED = 5 * FAST.trajectories * FAST.trajectory_steps  # forwards before the first step
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def _fail_at_call(model: Any, wanted: int) -> None:
 
 
 def fail_backward(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss = train.esd_loss
-    monkeypatch.setattr(train, "esd_loss", lambda *args: _FailsBackward.apply(loss(*args)))
+    loss = solvers.esd_loss
+    monkeypatch.setattr(solvers, "esd_loss", lambda *args: _FailsBackward.apply(loss(*args)))
 
 
 class _FailsBackward(torch.autograd.Function):
@@ -120,13 +120,13 @@ def cancel(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cancel_at_once(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the teacher draws its paths, before the first step."""
-    build = train.build_bank
+    build = teacher.build_bank
 
     def interrupted(*args: Any, **options: Any) -> Any:
         comfy.model_management.interrupt_current_processing(True)
         return build(*args, **options)
 
-    monkeypatch.setattr(train, "build_bank", interrupted)
+    monkeypatch.setattr(teacher, "build_bank", interrupted)
 
 
 ENDINGS = {

@@ -1,0 +1,188 @@
+"""Two ways to put the erase step and the preserve step together on one LoRA."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from .backends.base import Conditioning
+from .bank import Draw
+from .config import EraseConfig
+from .lora import LoraSet
+from .losses import ATTENTION_LOSSES, attention_feature, esd_loss, esd_target, keep_loss, rsc_loss
+from .teacher import Banks, PromptedModel
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: what does not change while it runs."""
+
+    model: PromptedModel
+    lora: LoraSet
+    banks: Banks
+    generator: Generator
+
+    @property
+    def config(self) -> EraseConfig:
+        return self.model.config
+
+    def erase_losses(self) -> dict[str, Tensor]:
+        """L_esd, and L_attn where it counts, on states of the concept's and anchor's paths."""
+        model, encoded = self.model, self.model.encoded
+        draw = self.banks.erase.draw(self.config.batch, self.generator)
+        tokens = encoded.tokens[draw.rows] if model.watched else None
+        v, blocks = model.velocity(draw.x_t, draw.t, encoded.concept.take(draw.rows), tokens)
+        v_concept, v_anchor = draw.answers.to(v).unbind(dim=1)
+        target = esd_target(v_concept, v_anchor, self.config.negative_guidance)
+        losses = {"esd": esd_loss(v, target)}
+        if model.watched:
+            losses["attention"] = ATTENTION_LOSSES[self.config.attention_form](blocks, draw.mass)
+        return losses
+
+    def preserve_losses(self) -> dict[str, Tensor]:
+        """L_keep and L_rsc, those that count."""
+        weights, losses = self.config.weights, {}
+        if weights.keep > 0:
+            losses["keep"] = self.keep_loss(self.draw_keep(self.config.keep_per_step))
+        if weights.rsc > 0 and self.model.encoded.contrast is not None:
+            losses["rsc"] = self._rsc_loss()
+        return losses
+
+    def draw_keep(self, count: int) -> Draw:
+        """States of the keep prompts' paths."""
+        assert self.banks.keep is not None
+        return self.banks.keep.draw(count, self.generator)
+
+    def keep_loss(self, draw: Draw) -> Tensor:
+        """L_keep on given states of the keep prompts' paths."""
+        cond = self.model.encoded.keep.take(draw.rows)
+        v, _ = self.model.velocity(draw.x_t, draw.t, cond, None)
+        return keep_loss(v, draw.answers[:, 0].to(v))
+
+    def _rsc_loss(self) -> Tensor:
+        """L_rsc on one state for all of a sentence's words: concept, synonym, K irrelevant."""
+        encoded, contrast = self.model.encoded, self.model.encoded.contrast
+        assert contrast is not None
+        draw = self.banks.erase.draw(self.config.keep_per_step, self.generator)
+        k = contrast.per_pair
+        rows = (draw.rows[:, None] * k + torch.arange(k)).flatten()
+        x_t, t = draw.x_t.repeat_interleave(k, 0), draw.t.repeat_interleave(k)
+        concept = self._feature(draw.x_t, draw.t, encoded.concept, encoded.tokens, draw.rows)
+        with torch.no_grad(), self.lora.disabled():
+            synonym = self._feature(
+                draw.x_t, draw.t, contrast.synonym, contrast.synonym_tokens, draw.rows
+            )
+            others = self._feature(x_t, t, contrast.irrelevant, contrast.irrelevant_tokens, rows)
+        others = others.unflatten(0, (len(draw.rows), k))
+        return rsc_loss(concept, synonym, others, self.config.rsc_temperature)
+
+    def _feature(
+        self, x_t: Tensor, t: Tensor, cond: Conditioning, tokens: Tensor, rows: Tensor
+    ) -> Tensor:
+        """F of the words at `tokens` in the prompts `rows`."""
+        _, blocks = self.model.velocity(x_t, t, cond.take(rows), tokens[rows])
+        return attention_feature(blocks, tokens[rows].to(blocks[0].device))
+
+
+class Alternate:
+    """One erase step, then one preserve step at a lower rate, on one LoRA (the paper's solver)."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.updates = _Updates(run)
+
+    def step(self, step: int) -> tuple[dict[str, float], float]:
+        rate = self.run.config.rate_at(step)
+        erase = self.run.erase_losses()
+        norm = self.updates.apply(_weighted(self.run, erase), rate=rate)
+        losses = _values(erase, step)
+        preserve = self.run.preserve_losses()
+        if preserve:
+            rate *= self.run.config.keep_learning_rate_ratio
+            norm = max(norm, self.updates.apply(_weighted(self.run, preserve), rate=rate))
+        return losses | _values(preserve, step), norm
+
+
+class Budget:
+    """One step on L_erase + mu L_preserve; mu rises while the drift is above its budget.
+
+        mu <- max(0, mu + beta (L_keep - budget) / budget)
+
+    with L_keep measured on the same states every time, so that only the LoRA moves it.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.updates = _Updates(run)
+        self.multiplier = 1.0
+        self.probe = run.draw_keep(2 * run.config.keep_per_step)
+
+    def step(self, step: int) -> tuple[dict[str, float], float]:
+        rate = self.run.config.rate_at(step)
+        losses = self.run.erase_losses() | self.run.preserve_losses()
+        norm = self.updates.apply(_weighted(self.run, losses, self.multiplier), rate=rate)
+        if step % self.run.config.budget_every == 0:
+            self._follow_drift()
+        return _values(losses, step) | {"multiplier": self.multiplier}, norm
+
+    @torch.no_grad()
+    def _follow_drift(self) -> None:
+        config = self.run.config
+        drift = self.run.keep_loss(self.probe).item()
+        excess = (drift - config.drift_budget) / max(config.drift_budget, 1e-8)
+        self.multiplier = max(0.0, self.multiplier + config.budget_rate * excess)
+
+
+SOLVERS: dict[str, type[Alternate] | type[Budget]] = {
+    "alternate": Alternate,
+    "budget": Budget,
+}
+
+
+class _Updates:
+    """AdamW on the LoRA, with a learning rate for each update and clipped gradients."""
+
+    def __init__(self, run: Run) -> None:
+        self.config = run.config
+        self.parameters = run.lora.parameters()
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=run.config.learning_rate, weight_decay=run.config.weight_decay
+        )
+
+    def apply(self, loss: Tensor, *, rate: float) -> float:
+        """One step down `loss` at `rate` times the learning rate; returns the gradient's norm."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        limit = self.config.gradient_clip or math.inf
+        norm = clip_grad_norm_(self.parameters, limit).item()
+        self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * rate
+        self.optimizer.step()
+        return norm
+
+
+_PRESERVING = ("keep", "rsc")
+
+
+def _weighted(run: Run, losses: dict[str, Tensor], multiplier: float = 1.0) -> Tensor:
+    """The losses' weighted sum; those that preserve also count `multiplier`."""
+    total = torch.zeros(())
+    for name, loss in losses.items():
+        factor = multiplier if name in _PRESERVING else 1.0
+        total = total.to(loss.device) + factor * getattr(run.config.weights, name) * loss
+    return total
+
+
+def _values(losses: dict[str, Tensor], step: int) -> dict[str, float]:
+    """The losses as numbers; raises FloatingPointError where one is not finite."""
+    values = {name: loss.item() for name, loss in losses.items()}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"Got {value} for the {name} loss in step {step}, expected a finite number. "
+                "Lower the learning rate or the strength of erasure."
+            )
+    return values

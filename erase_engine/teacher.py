@@ -1,0 +1,130 @@
+"""The teacher: the model with the adapter off, and its answers at the states of the banks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from .backends.base import Capture, Conditioning, FlowBackend
+from .bank import Bank, Lesson, Teacher, build_bank
+from .config import EraseConfig
+from .encoded import EncodedPlan
+from .losses import attention_mass
+
+PIXELS_PER_LATENT = 8
+FORWARD_AND_BACKWARD = 3  # in forwards: a backward counts as two
+
+
+@dataclass
+class Count:
+    """Samples through the model: so far, and of the whole training."""
+
+    expected: int
+    forwards: int = 0
+
+
+@dataclass(frozen=True)
+class PromptedModel:
+    """The model with the plan's prompts: every pass goes through here and is counted."""
+
+    backend: FlowBackend
+    encoded: EncodedPlan
+    config: EraseConfig
+    count: Count
+
+    @property
+    def watched(self) -> bool:
+        """Whether L_attn counts."""
+        return self.config.weights.attention > 0
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The double blocks whose attention is read."""
+        count, chosen = self.backend.double_blocks, self.config.attention_blocks
+        numbers = range(count) if chosen == "all" else chosen
+        return tuple(index % count if index < 0 else index for index in numbers)
+
+    def velocity(
+        self, x_t: Tensor, t: Tensor, cond: Conditioning, tokens: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Velocity, and the attention mass on `tokens` in each watched block."""
+        self.count.forwards += len(x_t) * (FORWARD_AND_BACKWARD if torch.is_grad_enabled() else 1)
+        capture = None if tokens is None else Capture(tokens, self.blocks)
+        v = self.backend.velocity(x_t, t, cond, capture=capture)
+        return v, [] if capture is None else [capture.mass[block] for block in self.blocks]
+
+    def erase_teacher(self, *, follow_anchor: bool) -> Teacher:
+        """The teacher on the concept's paths or the anchor's, where it is asked for both prompts.
+
+        Both go in one batch; nothing of the anchor's prompt is watched.
+        """
+
+        def teach(x_t: Tensor, t: Tensor, rows: Tensor) -> Lesson:
+            both = Conditioning.cat(
+                [self.encoded.concept.take(rows), self.encoded.anchor.take(rows)]
+            )
+            tokens = self.encoded.tokens[rows]
+            tokens = torch.cat([tokens, torch.full_like(tokens, -1)]) if self.watched else None
+            v, blocks = self.velocity(x_t.repeat(2, 1, 1, 1), t.repeat(2), both, tokens)
+            answers = torch.stack(v.chunk(2), dim=1)  # (B, 2, C, h, w): concept, anchor
+            mass = attention_mass(blocks).chunk(2)[0] if blocks else torch.zeros(len(rows))
+            return Lesson(answers[:, int(follow_anchor)], answers, mass)
+
+        return teach
+
+    def keep_teacher(self, x_t: Tensor, t: Tensor, rows: Tensor) -> Lesson:
+        """The teacher on the keep prompts' paths: it wants of the student what it does itself."""
+        v, _ = self.velocity(x_t, t, self.encoded.keep.take(rows), None)
+        return Lesson(v, v[:, None], torch.zeros(len(rows)))
+
+
+@dataclass(frozen=True)
+class Banks:
+    """States on paths of the concept and anchor prompts, and of the keep prompts."""
+
+    erase: Bank
+    keep: Bank | None
+
+
+def build_banks(
+    model: PromptedModel, *, generator: Generator, on_pass: Callable[[], None]
+) -> Banks:
+    """Teacher paths. Concept and anchor share their noise: the erased model moves between them."""
+    config, backend = model.config, model.backend
+    height, width = config.height // PIXELS_PER_LATENT, config.width // PIXELS_PER_LATENT
+    times = backend.timesteps(config.trajectory_steps, height, width)
+    shape = (config.trajectories, backend.latent_channels, height, width)
+
+    def paths(teacher: Teacher, rows: Tensor, noise: Tensor) -> Bank:
+        def teach(*states: Tensor) -> Lesson:
+            lesson = teacher(*states)
+            on_pass()
+            return lesson
+
+        return build_bank(teach, rows, noise=noise, times=times, at_once=config.batch)
+
+    noise = torch.randn(shape, generator=generator)
+    rows = _every_row(len(model.encoded.concept), len(noise), generator)
+    concept, anchor = (
+        paths(model.erase_teacher(follow_anchor=follow), rows, noise) for follow in (False, True)
+    )
+    keep = None
+    if keeps(config):
+        rows = _every_row(len(model.encoded.keep), len(noise), generator)
+        keep = paths(model.keep_teacher, rows, torch.randn(shape, generator=generator))
+    return Banks(Bank.join(concept, anchor), keep)
+
+
+def _every_row(rows: int, count: int, generator: Generator) -> Tensor:
+    """`count` row numbers in random order, none used twice before all are used once."""
+    rounds = [torch.randperm(rows, generator=generator) for _ in range(math.ceil(count / rows))]
+    return torch.cat(rounds)[:count]
+
+
+def keeps(config: EraseConfig) -> bool:
+    """Whether anybody looks at the keep prompts' paths: L_keep, or the drift it measures."""
+    return config.weights.keep > 0 or config.solver == "budget"
