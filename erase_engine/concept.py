@@ -36,7 +36,7 @@ __all__ = [
 
 CANDIDATES = 64  # words of the bank compared with the concept: each costs a text encoding
 ENCODED_AT_ONCE = 16
-KEEP_FROM_BANK, KEEP_FROM_ANCHORS, KEEP_PER_WORD = 24, 8, 2
+KEEP_FROM_BANK, KEEP_FROM_ANCHORS, KEEP_NEIGHBOURS, KEEP_PER_WORD = 24, 8, 12, 2
 MOST_TRIES = 20  # sentences drawn for each one wanted: small vocabularies repeat themselves
 MOST_SYNONYMS = 3  # taken from WordNet, whose later ones stray
 WORDNET_PART = {"object": "n", "person": "n", "style": "a", "nudity": "a"}
@@ -62,7 +62,7 @@ def plan_concept(
         anchor=anchor,
         synonyms=request.synonyms,
         irrelevant=irrelevant,
-        keep=draft.keep_prompts(irrelevant, pairs),
+        keep=draft.keep_prompts((*irrelevant, *draft.neighbours(ranked)), pairs),
         pairs=pairs,
         notes=(*notes, reason),
     )
@@ -132,6 +132,12 @@ class _Draft:
             "without the words still show it, name what should appear instead."
         )
 
+    def neighbours(self, ranked: Sequence[str]) -> tuple[str, ...]:
+        """What an erasure is likeliest to harm: the concept's own category, the nearest first."""
+        known = self.vocabulary.categories.get(self.category)
+        near = [word for word in ranked if known and word in known.words]
+        return tuple(near or ranked)[:KEEP_NEIGHBOURS]
+
     def own_pairs(self, anchor: str, encoder: TextEncoder) -> tuple[PromptPair, ...]:
         """The person's prompts, and the same about each synonym."""
         wordings = self.request.wordings
@@ -170,13 +176,11 @@ class _Draft:
                 break
         return tuple(pairs.values())
 
-    def keep_prompts(
-        self, irrelevant: Sequence[str], pairs: Sequence[PromptPair]
-    ) -> tuple[str, ...]:
-        """The person's prompts, irrelevant concepts in sentences, anchors, the bank's, and ""."""
+    def keep_prompts(self, concepts: Sequence[str], pairs: Sequence[PromptPair]) -> tuple[str, ...]:
+        """The person's prompts, other concepts in sentences, anchors, the bank's, and ""."""
         rng, kind = self.writer.rng, self.request.kind
         prompts: list[str] = []
-        for line in (*self.request.keep, *irrelevant):
+        for line in dict.fromkeys((*self.request.keep, *concepts)):
             bare = _is_bare(line)
             prompts += [
                 self.writer.about(line, kind) if bare else line for _ in range(KEEP_PER_WORD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
@@ -16,6 +17,7 @@ Solver = Literal["alternate", "budget"]
 AttentionForm = Literal["ratio", "sum"]
 Blocks = Literal["all"] | tuple[int, ...]
 
+DRAWS_PER_PATH = 8  # at the least: a path that fewer states are drawn from is not worth sampling
 PIXELS_PER_TOKEN = 16  # one image token covers 2 x 2 latent pixels of 8 x 8 image pixels
 
 
@@ -80,7 +82,7 @@ class EraseConfig:
     budget_rate: float = within(1.0, 0)  # beta: how fast the multiplier follows the drift
     budget_every: int = within(10, 1, 100_000)  # steps between two measurements of the drift
     rsc_temperature: float = within(0.07, 1e-3, 100)
-    trajectories: int = within(8, 1, 4096)  # teacher samplings in the bank of x_t
+    trajectories: int = within(8, 1, 4096)  # most teacher samplings in a bank of x_t
     trajectory_steps: int = within(20, 1, 1000)
     guidance: float | None = 3.0  # input of guidance-distilled models; None: the model has none
     width: int = within(512, PIXELS_PER_TOKEN, 8192)  # pixels
@@ -98,6 +100,11 @@ class EraseConfig:
         _check_side("width", self.width)
         _check_side("height", self.height)
         _check_blocks(self.attention_blocks)
+
+    @property
+    def paths(self) -> int:
+        """Teacher samplings in a bank: a short training needs fewer than `trajectories`."""
+        return min(self.trajectories, math.ceil(self.steps * self.batch / DRAWS_PER_PATH))
 
     def rate_at(self, step: int) -> float:
         """The learning rate's factor in `step` (from 1): 1, then a straight fall towards 0."""

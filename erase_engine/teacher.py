@@ -97,7 +97,7 @@ def build_banks(
     config, backend = model.config, model.backend
     height, width = config.height // PIXELS_PER_LATENT, config.width // PIXELS_PER_LATENT
     times = backend.timesteps(config.trajectory_steps, height, width)
-    shape = (config.trajectories, backend.latent_channels, height, width)
+    shape = (config.paths, backend.latent_channels, height, width)
 
     def paths(teacher: Teacher, rows: Tensor, noise: Tensor) -> Bank:
         def teach(*states: Tensor) -> Lesson:

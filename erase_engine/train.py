@@ -97,7 +97,7 @@ def train_erasure(
 def expected_forwards(encoded: EncodedPlan, config: EraseConfig) -> int:
     """How many samples a training sends through the model; a backward counts as two.
 
-    Banks: `trajectories` x `trajectory_steps` x (2 for the concept's paths + 2 for the anchor's +
+    Banks: `paths` x `trajectory_steps` x (2 for the concept's paths + 2 for the anchor's +
     1 for the keep prompts'). Each step: 3 x `batch` + 3 x `keep_per_step`, and for L_rsc
     `keep_per_step` x (3 + 1 + K) more.
     """
@@ -107,5 +107,5 @@ def expected_forwards(encoded: EncodedPlan, config: EraseConfig) -> int:
     if weights.rsc > 0 and encoded.contrast is not None:
         step += keep * (trained + 1 + encoded.contrast.per_pair)
     probes = config.steps // config.budget_every if config.solver == "budget" else 0
-    paths = config.trajectories * config.trajectory_steps
-    return paths * (5 if keeps(config) else 4) + config.steps * step + probes * 2 * keep
+    states = config.paths * config.trajectory_steps
+    return states * (5 if keeps(config) else 4) + config.steps * step + probes * 2 * keep

@@ -494,6 +494,15 @@ def test_bare_keep_words_get_sentences_and_prompts_stay() -> None:
     assert all(any(word in text for text in made.keep) for word in made.irrelevant)
 
 
+@pytest.mark.parametrize(("concept", "kind"), [("star", "object"), ("pink", "style")])
+def test_every_neighbour_is_kept_in_two_sentences(concept: str, kind: Kind) -> None:
+    """What shares the concept's category is what its erasure harms first."""
+    made = plan_concept(ConceptRequest(concept=concept, kind=kind), WordEncoder(), vocabulary=TINY)
+    category = TINY.categories[TINY.category_of([concept], kind)]
+    for word in set(category.words) - {concept, made.anchor}:
+        assert sum(contains(prompt, [word]) for prompt in made.keep) >= 2, word
+
+
 # The tiny world
 
 

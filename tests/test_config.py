@@ -49,6 +49,13 @@ def test_what_the_recipes_promise() -> None:
     assert (esd.negative_guidance, ablate.negative_guidance) == (1.0, 0.0)
 
 
+def test_a_short_training_samples_fewer_paths() -> None:
+    config = EraseConfig(trajectories=40, steps=160, batch=8)
+    assert config.paths == 40
+    assert dataclasses.replace(config, steps=4).paths == 4
+    assert dataclasses.replace(config, steps=1, batch=1).paths == 1
+
+
 def test_alpha_is_the_rank_unless_given() -> None:
     assert LoraConfig(rank=4).alpha == 4.0
     assert LoraConfig(rank=4, alpha=1).alpha == 1

@@ -25,6 +25,7 @@ from .vocabulary import (
     family,
 )
 
+NO_SHAPE = len(SHAPE_NAMES)  # the class of what is none of the shapes
 LAYOUTS = ("single", "beside", "over", "nested")
 # relation -> (layout, slot of the first named thing)
 RELATION_LAYOUT = {
@@ -37,7 +38,7 @@ RELATION_LAYOUT = {
 HEADS = {
     "layout": len(LAYOUTS),
     "background": len(BACKGROUNDS),
-    **{f"shape{slot}": len(SHAPE_NAMES) for slot in (0, 1)},
+    **{f"shape{slot}": len(SHAPE_NAMES) + 1 for slot in (0, 1)},
     **{f"colour{slot}": len(COLOUR_NAMES) for slot in (0, 1)},
     **{f"style{slot}": len(STYLE_NAMES) for slot in (0, 1)},
 }

@@ -111,13 +111,40 @@ def _soft_square_wave(x: Tensor, half_period: float) -> Tensor:
     return (wrapped + 0.5).clamp(0, 1)
 
 
-def render(scenes: Sequence[Scene], generator: torch.Generator) -> Tensor:
-    """Pictures of the scenes, (N, 3, 128, 128) in 0..1; `generator` draws the small jitters."""
+Distance = Callable[[Sequence[int], Tensor, Tensor, Tensor], Tensor]
+
+
+def signed_distance(shapes: Sequence[int], x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
+    """Signed distance in pixels to each shape, (N, 128, 128).
+
+    Args:
+        shapes: (N,) places in SHAPE_NAMES.
+        x, y: (N, 128, 128) pixels from each centre.
+        radius: (N, 1, 1) pixels.
+    """
+    out = torch.empty_like(x)
+    which = torch.tensor(shapes)
+    for index in set(shapes):
+        rows = which == index
+        u, v = x[rows] / radius[rows], y[rows] / radius[rows]
+        out[rows] = DISTANCE[SHAPE_NAMES[index]](u, v) * radius[rows]
+    return out
+
+
+def render(
+    scenes: Sequence[Scene], generator: torch.Generator, *, distance: Distance = signed_distance
+) -> Tensor:
+    """Pictures of the scenes, (N, 3, 128, 128) in 0..1; `generator` draws the small jitters.
+
+    `distance` may draw other shapes than the vocabulary's, or the same ones askew.
+    """
     count = len(scenes)
     background = _shade([PALETTE[BACKGROUNDS[s.background]] for s in scenes], generator)
     picture = background[:, :, None, None].expand(count, 3, SIZE, SIZE)
     for layer in (1, 0):  # the first thing lies on top: it may be inside the second
-        picture = _draw_layer(picture, background, scenes, layer, generator=generator)
+        picture = _draw_layer(
+            picture, background, scenes, layer, generator=generator, distance=distance
+        )
     return picture.clamp(0, 1)
 
 
@@ -133,6 +160,7 @@ def _draw_layer(
     layer: int,
     *,
     generator: torch.Generator,
+    distance: Distance,
 ) -> Tensor:
     """The pictures with each scene's `layer`-th thing painted over them."""
     drawn = [i for i, scene in enumerate(scenes) if layer < len(scene.things)]
@@ -146,10 +174,10 @@ def _draw_layer(
         return picture
     places = torch.tensor([_place(scenes[i], layer) for i in drawn])
     x, y, radius = _pixel_grid(places, jitter[drawn])
-    distance = _distance([scenes[i].things[layer].shape for i in drawn], x, y, radius)
+    edge = distance([scenes[i].things[layer].shape for i in drawn], x, y, radius)
     styles = torch.tensor([scenes[i].things[layer].style for i in drawn])
-    coverage, ink = _fill(distance, x, y, styles, colour=colour[drawn])
-    halo = (0.5 - (distance - HALO)).clamp(0, 1)[:, None]
+    coverage, ink = _fill(edge, x, y, styles, colour=colour[drawn])
+    halo = (0.5 - (edge - HALO)).clamp(0, 1)[:, None]
     under = picture[drawn] * (1 - halo) + background[drawn][:, :, None, None] * halo
     out = picture.clone()
     out[drawn] = under * (1 - coverage[:, None]) + ink * coverage[:, None]
@@ -170,17 +198,6 @@ def _pixel_grid(places: Tensor, jitter: Tensor) -> tuple[Tensor, Tensor, Tensor]
     x = (axis[None, None, :] - centre[:, 0, None, None]).expand(-1, SIZE, SIZE)
     y = (axis[None, :, None] - centre[:, 1, None, None]).expand(-1, SIZE, SIZE)
     return x, y, radius[:, None, None]
-
-
-def _distance(shapes: Sequence[int], x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    """Signed distance in pixels, (N, 128, 128)."""
-    out = torch.empty_like(x)
-    which = torch.tensor(shapes)
-    for index in set(shapes):
-        rows = which == index
-        u, v = x[rows] / radius[rows], y[rows] / radius[rows]
-        out[rows] = DISTANCE[SHAPE_NAMES[index]](u, v) * radius[rows]
-    return out
 
 
 def _fill(

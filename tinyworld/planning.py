@@ -41,6 +41,9 @@ TINY_WORLD = Vocabulary(
             "an image of {a_style} {colour} {c} {relation} {a_colour} {shape}",
             "{a_colour} {shape} {relation} {a_colour} {c} on a {background} background",
             "a drawing of {a_colour} {shape} {relation} {a_style} {colour} {c}",
+            "{a_style} {colour} {shape} {relation} {a_colour} {c} on a {background} background",
+            "{background} background, {a_colour} {c} {relation} {a_colour} {style} {shape}",
+            "{a_colour} {style} {c} {relation} {a_style} {colour} {shape}",
         ),
         "object": ("a picture of {a_c}", "{a_colour} {c}", "{a_colour} {c} {relation} {a_shape}"),
         "colour": (
@@ -51,6 +54,8 @@ TINY_WORLD = Vocabulary(
             "{background} background, {a_style} {c} {shape}",
             "a {c} {shape} {relation} {a_colour} {shape}",
             "a drawing of {a_colour} {shape} {relation} {a_style} {c} {shape}",
+            "{background} background, {a_c} {shape} {relation} {a_style} {colour} {shape}",
+            "{a_colour} {style} {shape} {relation} {a_c} {shape} on a {background} background",
         ),
         "style": (
             "a {c} {colour} {shape}",
@@ -60,6 +65,8 @@ TINY_WORLD = Vocabulary(
             "{background} background, {a_colour} {c} {shape}",
             "a {c} {colour} {shape} {relation} {a_colour} {shape}",
             "a drawing of {a_colour} {shape} {relation} {a_colour} {c} {shape}",
+            "{background} background, a {c} {colour} {shape} {relation} {a_style} {colour} {shape}",
+            "{a_colour} {style} {shape} {relation} a {c} {colour} {shape}",
         ),
         "relation": (
             "{a_colour} {shape} {c} {a_colour} {shape}",
@@ -67,6 +74,7 @@ TINY_WORLD = Vocabulary(
             "an image of {a_colour} {shape} {c} {a_style} {colour} {shape}",
             "{a_colour} {shape} {c} {a_colour} {shape} on a {background} background",
             "{background} background, {a_colour} {shape} {c} {a_colour} {shape}",
+            "{a_style} {colour} {shape} {c} {a_colour} {style} {shape}",
         ),
     },
     categories={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Trouble(Exception):
 
 Cancel = comfy.model_management.InterruptProcessingException
 Hook = Callable[[int, int], None]
-SAMPLED = 5 * FAST.trajectories * FAST.trajectory_steps  # forwards before the first step
+SAMPLED = 5 * replace(FAST, steps=3, batch=graph.ERASE["batch"]).paths * FAST.trajectory_steps
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pictures import render
+from ..pictures import Distance, render, signed_distance
 from ..vocabulary import Scene, caption, random_scene
 
 CLIP_END = 49407
@@ -40,12 +40,14 @@ def t5_tokenizer() -> Any:
     return comfy.text_encoders.flux.FluxTokenizer().t5xxl.tokenizer
 
 
-def render_all(scenes: list[Scene], seed: int, batch: int = 250) -> Tensor:
+def render_all(
+    scenes: list[Scene], seed: int, *, distance: Distance = signed_distance, batch: int = 250
+) -> Tensor:
     """(N, 3, 128, 128) uint8, drawn in batches."""
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for start in range(0, len(scenes), batch):
-        pictures = render(scenes[start : start + batch], generator)
+        pictures = render(scenes[start : start + batch], generator, distance=distance)
         parts.append((pictures * 255).round().to(torch.uint8))
     return torch.cat(parts)
 

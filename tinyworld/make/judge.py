@@ -1,21 +1,27 @@
 """Trains the judge on drawn pictures, and says how good it is: `python -m tinyworld.make.judge`.
 
 Half of its pictures went through the autoencoder first, with some noise on the code, since the
-pictures it has to judge come out of that decoder.
+pictures it has to judge come out of that decoder. Shapes stand a little askew, and a quarter of all
+things have a shape that is none of the vocabulary's (`tinyworld.make.misshapen`).
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
+from random import Random
 
 import torch
 from torch import Tensor, nn
 
-from ..judge import HEADS, JudgeNetwork, layout_of, slots_of
+from ..judge import HEADS, NO_SHAPE, JudgeNetwork, layout_of, slots_of
 from ..models import LATENT_SCALE, TinyAutoencoder, load_weights, save_weights
 from ..vocabulary import Scene
 from .data import random_scenes, render_all
+from .misshapen import Misshapen
+
+MISSHAPEN = 0.25  # share of things whose shape is none
 
 
 def truth_of(scenes: list[Scene]) -> dict[str, Tensor]:
@@ -53,6 +59,29 @@ def accuracy(network: nn.Module, pictures: Tensor, truth: dict[str, Tensor]) -> 
     return out
 
 
+def load_all_but_new_classes(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Loads weights of a judge that may know fewer classes."""
+    state = network.state_dict()
+    for name, old in weights.items():
+        state[name][: len(old)] = old
+    network.load_state_dict(state)
+
+
+def with_misshapen(scenes: list[Scene], share: float, seed: int) -> list[Scene]:
+    """The scenes with this share of all things given a shape that is none."""
+    rng = Random(seed)
+    return [
+        replace(
+            scene,
+            things=tuple(
+                replace(thing, shape=NO_SHAPE) if rng.random() < share else thing
+                for thing in scene.things
+            ),
+        )
+        for scene in scenes
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=900)
@@ -63,14 +92,17 @@ def main() -> None:
     torch.manual_seed(options.seed)
     autoencoder = TinyAutoencoder()
     autoencoder.load_state_dict(load_weights("vae"))
-    scenes = random_scenes(options.pictures, 40 + options.seed)
-    pictures, truth = render_all(scenes, 50 + options.seed), truth_of(scenes)
+    scenes = with_misshapen(
+        random_scenes(options.pictures, 40 + options.seed), MISSHAPEN, 60 + options.seed
+    )
+    pictures = render_all(scenes, 50 + options.seed, distance=Misshapen(70 + options.seed))
+    truth = truth_of(scenes)
     for some in pictures[: options.pictures // 2].split(200):
         noise = 0.15 * torch.rand(()).item()
         some.copy_((255 * round_trip(autoencoder, some.float() / 255, noise)).round())
     network = JudgeNetwork()
     if options.resume:
-        network.load_state_dict(load_weights("judge"))
+        load_all_but_new_classes(network, load_weights("judge"))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, options.steps, pct_start=0.1)
     start = time.time()
