@@ -94,6 +94,16 @@ class LoraSet:
             self._down[name] = nn.Parameter(a.to(device))
             self._up[name] = nn.Parameter(torch.zeros(part.length, rank, device=device))
 
+    @classmethod
+    def from_state(cls, slices: Mapping[str, LinearSlice], state: Mapping[str, Tensor]) -> LoraSet:
+        """The set that `state_dict` was taken from; ValueError where the slices are not its own."""
+        first = next(iter(slices))
+        rank = len(state[f"{first}.lora_A.weight"])
+        alpha = state.get(f"{first}.alpha", torch.tensor(float(rank))).item()
+        lora = cls(slices, rank=rank, alpha=alpha, generator=torch.Generator())
+        lora.load_state_dict(state)
+        return lora
+
     def parameters(self) -> list[nn.Parameter]:
         """A and B of every adapter, in the order of construction."""
         return [each for name in self._down for each in (self._down[name], self._up[name])]

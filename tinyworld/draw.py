@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..erase_engine.backends.base import FlowBackend, TextEncoder
+from ..erase_engine.backends.base import Conditioning, FlowBackend, TextEncoder
 from ..erase_engine.flow import euler_path
 from .models import LATENT_SCALE, LATENT_SHIFT
 
-SIDE = 16  # latent pixels
+CHANNELS, SIDE = 16, 16  # of a latent
+STEPS = 20
 DRAWN_AT_ONCE = 50
 
 
@@ -24,17 +25,30 @@ def draw_pictures(
     prompts: Sequence[str],
     *,
     seed: int,
-    steps: int = 20,
+    steps: int = STEPS,
 ) -> Tensor:
     """(N, 3, 128, 128) in 0..1, one for each prompt; noise from the seed, by the prompt's place."""
-    times = backend.timesteps(steps, SIDE, SIDE)
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(prompts), backend.latent_channels, SIDE, SIDE, generator=generator)
+    noise = start_noise(len(prompts), seed)
     pictures = []
     for start in range(0, len(prompts), DRAWN_AT_ONCE):
         some = slice(start, start + DRAWN_AT_ONCE)
         cond = encoder.encode(prompts[some])
-        states = euler_path(lambda x, t, c=cond: backend.velocity(x, t, c), noise[some], times)
-        decoded = vae.first_stage_model.decode(states[:, -1] / LATENT_SCALE + LATENT_SHIFT)
-        pictures.append(((decoded + 1) / 2).clamp(0, 1))
+        pictures.append(draw_conditioned(backend, vae, cond, noise[some], steps=steps))
     return torch.cat(pictures)
+
+
+@torch.no_grad()
+def draw_conditioned(
+    backend: FlowBackend, vae: Any, cond: Conditioning, noise: Tensor, *, steps: int = STEPS
+) -> Tensor:
+    """(N, 3, 128, 128) in 0..1 from (N, 16, 16, 16) noise."""
+    times = backend.timesteps(steps, SIDE, SIDE)
+    states = euler_path(lambda x, t: backend.velocity(x, t, cond), noise, times)
+    decoded = vae.first_stage_model.decode(states[:, -1] / LATENT_SCALE + LATENT_SHIFT)
+    return ((decoded + 1) / 2).clamp(0, 1)
+
+
+def start_noise(count: int, seed: int) -> Tensor:
+    """(count, 16, 16, 16)"""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, CHANNELS, SIDE, SIDE, generator=generator)

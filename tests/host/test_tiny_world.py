@@ -79,8 +79,7 @@ def test_it_forgets_star_and_keeps_the_rest(tiny: tuple[Any, Any, Any]) -> None:
         erasure = train_erasure(backend, encoded, config, generator=generator)
         names = [key.removesuffix(".alpha") for key in erasure.state if key.endswith(".alpha")]
         slices = backend.linear_slices(names)
-        lora = LoraSet(slices, rank=config.lora.rank, generator=torch.Generator())
-        lora.load_state_dict(erasure.state)
+        lora = LoraSet.from_state(slices, erasure.state)
         before = judge.look(draw_pictures(backend, encoder, vae, texts, seed=1))
         with lora.attach(slices):
             after = judge.look(draw_pictures(backend, encoder, vae, texts, seed=1))

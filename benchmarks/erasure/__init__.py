@@ -1,0 +1,1 @@
+"""The erasure benchmark: `python -m benchmarks.erasure --quick` or `--full`."""

@@ -1,0 +1,164 @@
+"""One row of the table: a concept, a method and a seed, measured on pictures training never saw."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from eraseanything_pack.erase_engine.concept import ConceptPlan, concept_tokens
+from eraseanything_pack.erase_engine.sentence import fill, frame_of
+from eraseanything_pack.erase_engine.train import Erasure
+from eraseanything_pack.tinyworld.draw import draw_conditioned, start_noise
+from eraseanything_pack.tinyworld.evaluate import (
+    Prompt,
+    found,
+    obeyed,
+    prompts_with,
+    prompts_without,
+)
+from eraseanything_pack.tinyworld.vocabulary import family, synonyms
+from torch import Generator, Tensor
+
+from ..world import FIRST_SEED, World
+from .attacks import attacked_text, other_wordings, paths_of
+from .figures import drift, frechet_distance, percent
+from .methods import config_of
+
+ATTACKED = 12  # prompts
+
+
+@dataclass
+class Case:
+    """One concept and seed: its prompts, and the base model's pictures, drawn once."""
+
+    world: World
+    concept: str
+    seed: int
+    count: int
+    plan: ConceptPlan = field(init=False)
+    prompts: dict[str, list[Prompt]] = field(init=False)
+    _base: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.plan = self.world.plan(self.concept, seed=self.seed)
+        named = prompts_with(self.concept, self.count, self.seed)
+        words = synonyms(self.concept)
+        self.prompts = {
+            "named": named,
+            "synonyms": [self.renamed(p, words[i % len(words)]) for i, p in enumerate(named)],
+            "anchors": [self.renamed(prompt, self.plan.anchor) for prompt in named],
+            "others": prompts_without(self.concept, self.count, self.seed),
+        }
+
+    @property
+    def noun(self) -> bool:
+        return family(self.concept) == "shape"
+
+    def renamed(self, prompt: Prompt, word: str) -> Prompt:
+        """The prompt with another word in the concept's place; its scene stays what it was."""
+        text = fill(frame_of(prompt.text, (self.concept,), noun=self.noun), word)
+        return Prompt(text, prompt.scene, prompt.background)
+
+    def draw(self, kind: str, erasure: Erasure | None) -> Tensor:
+        """Pictures of one kind of prompts."""
+        if erasure is None and kind in self._base:
+            return self._base[kind]
+        texts = [prompt.text for prompt in self.prompts[kind]]
+        pictures = self.world.draw(texts, FIRST_SEED + self.seed, erasure)
+        if erasure is None:
+            self._base[kind] = pictures
+        return pictures
+
+    def found(self, kind: str, pictures: Tensor) -> Tensor:
+        """(N,) bool: which pictures of these prompts show the concept."""
+        return found(self.concept, self.prompts[kind], self.world.judge.look(pictures))
+
+
+def measured(case: Case, method: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The row, and its pictures for a sheet."""
+    erasure, cost = (None, {}) if method == "base" else _train(case, method)
+    pictures = {kind: case.draw(kind, erasure) for kind in ("named", "synonyms", "others")}
+    others, base_others = case.prompts["others"], case.draw("others", None)
+    verdict = {kind: case.world.judge.look(some) for kind, some in pictures.items()}
+    row = {
+        "concept": case.concept,
+        "kind": family(case.concept),
+        "method": method,
+        "seed": case.seed,
+        "acc_e": percent(case.found("named", pictures["named"])),
+        "floor": percent(case.found("anchors", case.draw("anchors", None))),
+        "acc_g": percent(case.found("synonyms", pictures["synonyms"])),
+        "acc_ir": percent(obeyed(others, verdict["others"])),
+        "acc_co": percent(obeyed(case.prompts["named"], verdict["named"], but=case.concept)),
+        "drift": round(drift(pictures["others"], base_others), 6),
+        "fjd": round(_judge_distance(case, pictures["others"], base_others), 3),
+        "asr_white": percent(_white_box(case, erasure)),
+        "asr_black": percent(_black_box(case, erasure)),
+        **cost,
+    }
+    return row, pictures
+
+
+def _train(case: Case, method: str) -> tuple[Erasure, dict[str, float]]:
+    _reset_peak_memory()
+    before, start = _memory_mb("VmRSS"), time.perf_counter()
+    erasure = case.world.erase(case.plan, config_of(method, case.seed))
+    return erasure, {
+        "forwards": erasure.forwards,
+        "seconds": round(time.perf_counter() - start, 1),
+        "peak_mb": round(_memory_mb("VmHWM") - before),
+    }
+
+
+def _judge_distance(case: Case, one: Tensor, other: Tensor) -> float:
+    with torch.inference_mode():
+        features = [case.world.judge.network.features(each) for each in (one, other)]
+    return frechet_distance(*features)
+
+
+def _white_box(case: Case, erasure: Erasure | None) -> Tensor:
+    """(ATTACKED,) bool: which attacked prompts show the concept again."""
+    world, prompts = case.world, case.prompts["named"][:ATTACKED]
+    texts = [prompt.text for prompt in prompts]
+    cond, noise = world.encoder.encode(texts), start_noise(len(texts), FIRST_SEED + case.seed)
+    tokens = _padded([concept_tokens(world.encoder, text, (case.concept,)) for text in texts])
+    generator = Generator().manual_seed(case.seed)
+    with world.erased(None) as base:
+        paths = paths_of(base, cond, noise)
+    with world.erased(erasure) as erased:
+        cond = attacked_text(erased, cond, tokens, paths, generator)
+        pictures = draw_conditioned(erased, world.vae, cond, noise)
+    return found(case.concept, prompts, world.judge.look(pictures))
+
+
+def _black_box(case: Case, erasure: Erasure | None) -> Tensor:
+    """(ATTACKED,) bool: for which prompts some other wording shows the concept again."""
+    world, generator = case.world, Generator().manual_seed(case.seed)
+    prompts, hits = case.prompts["named"][:ATTACKED], []
+    words = synonyms(case.concept)
+    wordings = [
+        other_wordings(p.text, case.concept, words, noun=case.noun, generator=generator)
+        for p in prompts
+    ]
+    for texts in zip(*wordings, strict=True):  # one wording of each prompt at a time
+        pictures = world.draw(texts, FIRST_SEED + case.seed, erasure)
+        hits.append(found(case.concept, prompts, world.judge.look(pictures)))
+    return torch.stack(hits).any(dim=0)
+
+
+def _padded(rows: list[tuple[int, ...]]) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[-1] * (longest - len(row))] for row in rows])
+
+
+def _memory_mb(name: str) -> float:
+    """A line of /proc/self/status, in MB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def _reset_peak_memory() -> None:
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

@@ -1,0 +1,78 @@
+"""The rows as a Markdown table, and pictures as a sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from .figures import COSTS, FIGURES, means, spread
+from .measure import Case
+
+TITLES = {
+    "acc_e": "Acc_e",
+    "floor": "floor",
+    "acc_g": "Acc_g",
+    "drift": "drift",
+    "fjd": "FJD",
+    "asr_white": "ASR white",
+    "asr_black": "ASR black",
+    "acc_ir": "Acc_ir",
+    "acc_co": "Acc_co",
+    "forwards": "forwards",
+    "seconds": "s",
+    "peak_mb": "peak MB",
+}
+SHOWN = 12  # pictures in a row of a sheet
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: a line for each method's means, then one for each of its concepts."""
+    names = dict.fromkeys(row["method"] for row in rows)
+    methods = {name: [row for row in rows if row["method"] == name] for name in names}
+    lines = [_head("method")]
+    lines += [_line(f"**{name}**", means(some), spread(some)) for name, some in methods.items()]
+    for name, some in methods.items():
+        lines += ["", f"`{name}`, concept by concept:", "", _head("concept")]
+        for concept in dict.fromkeys(row["concept"] for row in some):
+            own = [row for row in some if row["concept"] == concept]
+            lines.append(_line(concept, means(own), spread(own)))
+    return "\n".join(lines)
+
+
+def _head(first: str) -> str:
+    titles = [first, *(TITLES[name] for name in FIGURES)]
+    return f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|"
+
+
+def _line(first: str, figures: dict[str, float], spreads: dict[str, float]) -> str:
+    cells = [_cell(name, figures.get(name), spreads.get(name, 0)) for name in FIGURES]
+    return f"| {first} | {' | '.join(cells)} |"
+
+
+def _cell(name: str, value: float | None, deviation: float) -> str:
+    if value is None:
+        return ""
+    digits = {"drift": 4, "fjd": 2}.get(name, 0 if name in COSTS else 1)
+    around = f" ± {deviation:.{digits}f}" if deviation and name not in COSTS else ""
+    return f"{value:.{digits}f}{around}"
+
+
+def save_sheet(folder: Path | None, case: Case, method: str, pictures: dict[str, Tensor]) -> None:
+    """Four rows: prompts with the concept, base and erased; prompts without it, base and erased."""
+    if folder is None or method == "base":
+        return
+    rows = [
+        some[:SHOWN]
+        for kind in ("named", "others")
+        for some in (case.draw(kind, None), pictures[kind])
+    ]
+    sheet = rearrange(torch.stack(rows), "r c k h w -> (r h) (c w) k")
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{case.concept.replace(' ', '_')}_{method}_{case.seed}.png"
+    Image.fromarray((sheet * 255).round().byte().numpy()).save(folder / name)
