@@ -22,39 +22,7 @@ from .comfy_guards import (
     ordinary,
     training_attention,
 )
-
-# Canonical (diffusers) name -> ComfyUI's module, first row, number of rows; rows are counted in
-# hidden sizes, and None means "to the end".
-_Rows = tuple[str, int, int | None]
-_DOUBLE: dict[str, _Rows] = {
-    "attn.to_q": ("img_attn.qkv", 0, 1),
-    "attn.to_k": ("img_attn.qkv", 1, 1),
-    "attn.to_v": ("img_attn.qkv", 2, 1),
-    "attn.to_out.0": ("img_attn.proj", 0, None),
-    "attn.add_q_proj": ("txt_attn.qkv", 0, 1),
-    "attn.add_k_proj": ("txt_attn.qkv", 1, 1),
-    "attn.add_v_proj": ("txt_attn.qkv", 2, 1),
-    "attn.to_add_out": ("txt_attn.proj", 0, None),
-    "ff.net.0.proj": ("img_mlp.0", 0, None),
-    "ff.net.2": ("img_mlp.2", 0, None),
-    "ff_context.net.0.proj": ("txt_mlp.0", 0, None),
-    "ff_context.net.2": ("txt_mlp.2", 0, None),
-    "norm1.linear": ("img_mod.lin", 0, None),
-    "norm1_context.linear": ("txt_mod.lin", 0, None),
-}
-_SINGLE: dict[str, _Rows] = {
-    "attn.to_q": ("linear1", 0, 1),
-    "attn.to_k": ("linear1", 1, 1),
-    "attn.to_v": ("linear1", 2, 1),
-    "proj_mlp": ("linear1", 3, None),
-    "proj_out": ("linear2", 0, None),
-    "norm.linear": ("modulation.lin", 0, None),
-}
-_TOP: dict[str, _Rows] = {
-    "context_embedder": ("txt_in", 0, None),
-    "time_text_embed.text_embedder.linear_1": ("vector_in.in_layer", 0, None),
-    "time_text_embed.text_embedder.linear_2": ("vector_in.out_layer", 0, None),
-}
+from .flux_names import rows_of
 
 
 def require_flux(model: Any) -> None:
@@ -166,7 +134,7 @@ class ComfyFluxBackend:
 def _linear_slice(net: Any, name: str) -> LinearSlice:
     """What one canonical name means in ComfyUI's Flux."""
     try:
-        path, start, length = _rows(name)
+        path, start, length = rows_of(name)
         module = net.get_submodule(path)
     except (KeyError, AttributeError):
         raise ValueError(
@@ -176,20 +144,6 @@ def _linear_slice(net: Any, name: str) -> LinearSlice:
     first = start * net.hidden_size
     count = module.out_features - first if length is None else length * net.hidden_size
     return LinearSlice(module, first, count, module.in_features)
-
-
-def _rows(name: str) -> _Rows:
-    """Path and rows of a canonical name; KeyError where there is none."""
-    if name in _TOP:
-        return _TOP[name]
-    kind, _, rest = name.partition(".")
-    index, _, layer = rest.partition(".")
-    stream, table = {
-        "transformer_blocks": ("double_blocks", _DOUBLE),
-        "single_transformer_blocks": ("single_blocks", _SINGLE),
-    }[kind]
-    path, start, length = table[layer]
-    return f"{stream}.{index}.{path}", start, length
 
 
 class ComfyTextEncoder:
