@@ -1,0 +1,84 @@
+"""The tiny Flux of `tiny_flux` in diffusers' layout: the same weights, the same size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.utils
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from eraseanything_pack.erase_engine.backends.diffusers import DiffusersFluxBackend
+from tiny_flux import CONFIG
+
+# What FLUX.1 [dev] and [schnell] bring, where it differs from the scheduler's defaults.
+SCHEDULERS = {
+    True: {"shift": 3.0, "use_dynamic_shifting": True},
+    False: {"shift": 1.0, "use_dynamic_shifting": False},
+}
+
+
+def sizes_of(net: Any) -> dict[str, Any]:
+    """The arguments of a FluxTransformer2DModel for a ComfyUI Flux."""
+    params = net.params
+    return {
+        "in_channels": params.in_channels * params.patch_size**2,
+        "num_layers": params.depth,
+        "num_single_layers": params.depth_single_blocks,
+        "attention_head_dim": params.hidden_size // params.num_heads,
+        "num_attention_heads": params.num_heads,
+        "joint_attention_dim": params.context_in_dim,
+        "pooled_projection_dim": params.vec_in_dim,
+        "guidance_embeds": params.guidance_embed,
+        "axes_dims_rope": tuple(params.axes_dim),
+    }
+
+
+def convert(model: Any) -> FluxTransformer2DModel:
+    """A ComfyUI MODEL's weights in a diffusers model, by ComfyUI's own table of names."""
+    net = model.model.diffusion_model
+    published = {key: weight.clone() for key, weight in net.state_dict().items()}
+    table = comfy.utils.flux_to_diffusers({**CONFIG, **vars(net.params)})
+    made = FluxTransformer2DModel(**sizes_of(net))
+    wanted = made.state_dict()
+    made.load_state_dict({name: _weight(published, table[name]) for name in wanted})
+    return made.eval()
+
+
+def _weight(published: Mapping[str, torch.Tensor], place: Any) -> torch.Tensor:
+    """One weight: a whole one, some rows of one, or a changed one."""
+    if isinstance(place, str):
+        return published[place]
+    key, rows, *change = place
+    if change:
+        return change[0](published[key])
+    dim, start, length = rows
+    return published[key].narrow(dim, start, length)
+
+
+def scheduler(guidance_embed: bool = True) -> FlowMatchEulerDiscreteScheduler:
+    return FlowMatchEulerDiscreteScheduler(**SCHEDULERS[guidance_embed])
+
+
+def backend_of(model: Any, **options: Any) -> DiffusersFluxBackend:
+    """The backend on a ComfyUI MODEL's weights."""
+    net = convert(model)
+    return DiffusersFluxBackend(net, scheduler(net.config.guidance_embeds), **options)
+
+
+def snapshot_of(net: Any) -> dict[str, Any]:
+    """Everything of a diffusers model that training could leave changed."""
+    return {
+        "weights": {name: weight.tolist() for name, weight in net.state_dict().items()},
+        "identities": [id(weight) for weight in net.parameters()],
+        "requires_grad": [weight.requires_grad for weight in net.parameters()],
+        "grads": [weight.grad is None for weight in net.parameters()],
+        "modules": {name: id(module) for name, module in net.named_modules()},
+        "attributes": {name: sorted(vars(module)) for name, module in net.named_modules()},
+        "processors": {name: id(one) for name, one in net.attn_processors.items()},
+        "training": [module.training for module in net.modules()],
+        "checkpointing": (net.gradient_checkpointing, net._gradient_checkpointing_func),
+        "adapters": net._hf_peft_config_loaded,
+        "hooks": sum(len(module._forward_hooks) for module in net.modules()),
+        "modes": (torch.is_inference_mode_enabled(), torch.is_grad_enabled()),
+    }
