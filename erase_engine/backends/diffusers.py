@@ -18,7 +18,8 @@ from .base import Capture, Conditioning, LinearSlice
 # How finely ComfyUI divides time, with and without a shift by resolution: both programs then
 # sample the same states.
 _TIMES = {True: 10_000, False: 1_000}
-_CLIP_TOKENS = 77
+CLIP_TOKENS = 77
+ENCODED_AT_ONCE = 16  # prompts
 
 
 def require_flux(net: Any) -> None:
@@ -36,6 +37,13 @@ def require_flux(net: Any) -> None:
             f"{'fused' if fused else 'separate'} projections, expected text-to-image FLUX.1 with "
             "separate ones. Load such a model, or call unfuse_qkv_projections()."
         )
+
+
+def base_model_of(net: Any) -> str:
+    """The model's kind and size in the words that files trained in ComfyUI have, too."""
+    config = net.config
+    blocks = f"{config.num_layers} + {config.num_single_layers} blocks"
+    return f"Flux, {blocks}, {net.inner_dim} wide, {config.num_attention_heads} heads"
 
 
 class DiffusersFluxBackend:
@@ -275,11 +283,12 @@ def _rotated(x: Tensor, rotary_emb: Any) -> Tensor:
 
 
 class DiffusersTextEncoder:
-    """`TextEncoder` on a FluxPipeline's CLIP-L (pooled vector) and T5 (features of each token).
+    """`TextEncoder` on a FluxPipeline's CLIP-L, for the pooled vector, and its T5, for the tokens.
 
     Args:
-        tokenizer, text_encoder: CLIP's. tokenizer_2, text_encoder_2: T5's.
-        shortest: tokens that prompts are padded to at least; ComfyUI pads to as many.
+        clip: tokenizer and model.
+        t5: tokenizer and model.
+        shortest: T5 tokens that prompts are padded to at least; ComfyUI pads to as many.
         longest: T5 tokens that the model reads, the end mark included.
     """
 
@@ -302,20 +311,27 @@ class DiffusersTextEncoder:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Text (B, T, D) and pooled (B, P) as FluxPipeline has them, padded to one T."""
+        """Text (B, T, D) and pooled (B, P) as FluxPipeline has them, padded to one T; CPU."""
         longest = max(len(self.token_ids(prompt)) for prompt in prompts)
         length = max(self._shortest, min(longest, self.max_tokens) + 1)
-        text = self._t5(self._ids(self._t5_tokenizer, prompts, length).to(self._t5.device))
-        ids = self._ids(self._clip_tokenizer, prompts, _CLIP_TOKENS).to(self._clip.device)
-        return Conditioning(text.last_hidden_state, self._clip(ids).pooler_output)
+        parts = [
+            prompts[at : at + ENCODED_AT_ONCE] for at in range(0, len(prompts), ENCODED_AT_ONCE)
+        ]
+        return Conditioning.cat([self._encode(part, length) for part in parts])
 
-    @staticmethod
-    def _ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
-        """(B, length), cut off or padded."""
-        return tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
+    def _encode(self, prompts: Sequence[str], length: int) -> Conditioning:
+        ids = _padded_ids(self._t5_tokenizer, prompts, length).to(self._t5.device)
+        text = self._t5(ids).last_hidden_state
+        ids = _padded_ids(self._clip_tokenizer, prompts, CLIP_TOKENS).to(self._clip.device)
+        return Conditioning(text.float().cpu(), self._clip(ids).pooler_output.float().cpu())
+
+
+def _padded_ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
+    """(B, length): longer prompts are cut off before the end mark."""
+    return tokenizer(
+        list(prompts),
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids

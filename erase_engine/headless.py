@@ -1,0 +1,132 @@
+"""The headless command: a concept and a diffusers model in, a LoRA file out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from .concept import ConceptPlan, plan_concept
+from .encoded import EncodedPlan, encode_plan
+from .job import Job, read_job
+from .lora_file import save_lora
+from .record import erasure_record
+from .train import StepReport, train_erasure
+
+if TYPE_CHECKING:
+    from .backends.diffusers_files import ModelFiles
+
+SHOWN_EVERY = 0.05  # of all work, where stderr is no terminal
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command; ends the process with a line on stderr where something is wrong."""
+    try:
+        path = run(read_job(arguments))
+    except KeyboardInterrupt:
+        sys.exit("Stopped. Nothing was saved.")
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"Error: {error}")
+    sys.stdout.write(f"{path}\n")
+
+
+def run(job: Job) -> Path:
+    """Trains the job's LoRA and saves it; the text encoders are gone before the model comes."""
+    files = _model_files(job)
+    place = _place(job)
+    plan, encoded = _encoded(job, files, place)
+    _say(plan.describe())
+    return _trained(job, files, place, plan=plan, encoded=encoded)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the model runs, and in which numbers."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def _model_files(job: Job) -> ModelFiles:
+    try:
+        from .backends.diffusers_files import ModelFiles
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"Got no module {error.name!r}, expected all that the command needs. "
+            "Run pip install eraseanything[headless]."
+        ) from error
+    return ModelFiles(job.model, job.text_encoders)
+
+
+def _place(job: Job) -> Place:
+    """As asked for, else a GPU in bfloat16 where there is one; ValueError for no such device."""
+    name = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = job.dtype or ("float32" if name == "cpu" else "bfloat16")
+    try:
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(
+            f"Got the device {name!r} ({why}), expected one of this machine, such as cuda, cuda:1 "
+            "or cpu. Correct --device, or leave it out."
+        ) from error
+    return Place(device, getattr(torch, dtype))
+
+
+def _encoded(job: Job, files: ModelFiles, place: Place) -> tuple[ConceptPlan, EncodedPlan]:
+    encoder = files.text_encoder(place.device, place.dtype)
+    plan = plan_concept(job.request, encoder)
+    encoded = encode_plan(plan, encoder, contrast=job.config.weights.rsc > 0)
+    return plan, encoded
+
+
+def _trained(
+    job: Job, files: ModelFiles, place: Place, *, plan: ConceptPlan, encoded: EncodedPlan
+) -> Path:
+    import diffusers
+
+    from .backends.diffusers import DiffusersFluxBackend, base_model_of
+
+    net = files.transformer(place.device, place.dtype)
+    backend = DiffusersFluxBackend(net, files.scheduler(net), guidance=job.config.guidance)
+    generator = torch.Generator().manual_seed(job.config.seed)
+    with backend.session():
+        erasure = train_erasure(
+            backend, encoded, job.config, generator=generator, on_step=Progress()
+        )
+    host = {"diffusers": diffusers.__version__}
+    record = erasure_record(erasure, plan, job.config, base_model=base_model_of(net), host=host)
+    return save_lora(job.out, erasure.state, record)
+
+
+@dataclass
+class Progress:
+    """Shows on stderr how far a training is, by forward passes: rewritten on a terminal."""
+
+    _begun: float = field(default_factory=time.monotonic)
+    _shown: float = 0.0  # share of the work
+
+    def __call__(self, report: StepReport) -> None:
+        share = report.forwards / report.total_forwards
+        if sys.stderr.isatty():
+            erase_rest = "\x1b[K"
+            end = "\n" if report.step == report.total else ""
+            sys.stderr.write(f"\r{self._line(report, share)}{erase_rest}{end}")
+            sys.stderr.flush()
+        elif share >= self._shown + SHOWN_EVERY or report.step == report.total:
+            self._shown = share
+            _say(self._line(report, share))
+
+    def _line(self, report: StepReport, share: float) -> str:
+        left = (time.monotonic() - self._begun) * (1 / share - 1) / 60  # minutes
+        losses = "".join(f", {name} {value:.4f}" for name, value in report.losses.items())
+        doing = f"step {report.step}/{report.total}" if report.step else "sampling states"
+        return f"{share:4.0%} {doing}, {left:.0f} min left{losses}"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
