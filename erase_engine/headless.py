@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ def run(job: Job) -> Path:
     files = _model_files(job)
     place = _place(job)
     plan, encoded = _encoded(job, files, place)
+    gc.collect()  # the encoders refer to themselves, and their memory is wanted now
     _say(plan.describe())
     return _trained(job, files, place, plan=plan, encoded=encoded)
 
@@ -87,9 +89,8 @@ def _encoded(job: Job, files: ModelFiles, place: Place) -> tuple[ConceptPlan, En
 def _trained(
     job: Job, files: ModelFiles, place: Place, *, plan: ConceptPlan, encoded: EncodedPlan
 ) -> Path:
-    import diffusers
-
     from .backends.diffusers import DiffusersFluxBackend, base_model_of
+    from .backends.diffusers_files import HOST
 
     net = files.transformer(place.device, place.dtype)
     backend = DiffusersFluxBackend(net, files.scheduler(net), guidance=job.config.guidance)
@@ -98,8 +99,7 @@ def _trained(
         erasure = train_erasure(
             backend, encoded, job.config, generator=generator, on_step=Progress()
         )
-    host = {"diffusers": diffusers.__version__}
-    record = erasure_record(erasure, plan, job.config, base_model=base_model_of(net), host=host)
+    record = erasure_record(erasure, plan, job.config, base_model=base_model_of(net), host=HOST)
     return save_lora(job.out, erasure.state, record)
 
 

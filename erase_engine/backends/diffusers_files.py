@@ -21,6 +21,7 @@ from .flux_names import to_diffusers
 
 _DIFFUSERS: Any = diffusers  # both fill their names in when asked, unseen by type checkers
 _TRANSFORMERS: Any = transformers
+HOST = {"diffusers": diffusers.__version__}
 TEXT_PARTS = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
 _LOCAL: dict[str, Any] = {"local_files_only": True}
 
