@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import comfy.utils
@@ -10,12 +11,24 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from eraseanything_pack.erase_engine.backends.diffusers import DiffusersFluxBackend
 from tiny_flux import CONFIG
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 
 # What FLUX.1 [dev] and [schnell] bring, where it differs from the scheduler's defaults.
 SCHEDULERS = {
     True: {"shift": 3.0, "use_dynamic_shifting": True},
     False: {"shift": 1.0, "use_dynamic_shifting": False},
 }
+# Text encoders as wide as the tiny Flux expects.
+_SMALL = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+CLIP = {**_SMALL, "hidden_size": 12, "projection_dim": 12, "eos_token_id": 49407}
+T5 = {"d_model": 20, "d_kv": 8, "d_ff": 24, "num_heads": 2, "num_layers": 1, "vocab_size": 32128}
 
 
 def sizes_of(net: Any) -> dict[str, Any]:
@@ -82,3 +95,27 @@ def snapshot_of(net: Any) -> dict[str, Any]:
         "hooks": sum(len(module._forward_hooks) for module in net.modules()),
         "modes": (torch.is_inference_mode_enabled(), torch.is_grad_enabled()),
     }
+
+
+def save_pipeline(folder: Path, model: Any) -> Path:
+    """A ComfyUI MODEL as a diffusers folder, with random text encoders and the real tokenizers."""
+    net = convert(model)
+    net.save_pretrained(folder / "transformer")
+    scheduler(net.config.guidance_embeds).save_pretrained(folder / "scheduler")
+    save_text_encoders(folder)
+    return folder
+
+
+def save_text_encoders(folder: Path) -> None:
+    """What FLUX.1's folders hold for text: CLIP-L and T5, here of a layer each."""
+    texts = Path(comfy.__path__[0])
+    CLIPTokenizer.from_pretrained(
+        texts / "sd1_tokenizer", model_max_length=77, local_files_only=True
+    ).save_pretrained(folder / "tokenizer")
+    T5TokenizerFast.from_pretrained(
+        texts / "text_encoders" / "t5_tokenizer", local_files_only=True
+    ).save_pretrained(folder / "tokenizer_2")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        CLIPTextModel(CLIPTextConfig(**CLIP)).save_pretrained(folder / "text_encoder")
+        T5EncoderModel(T5Config(**T5)).save_pretrained(folder / "text_encoder_2")

@@ -1,0 +1,243 @@
+"""The headless command: a diffusers model in, a LoRA file out, and clear words otherwise."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import graph
+import pytest
+import torch
+from eraseanything_pack.erase_engine import headless
+from eraseanything_pack.erase_engine.backends.diffusers import DiffusersFluxBackend
+from eraseanything_pack.erase_engine.backends.diffusers_files import ModelFiles
+from eraseanything_pack.erase_engine.concept import ConceptPlan
+from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.encoded import encode_plan
+from eraseanything_pack.erase_engine.headless import main
+from eraseanything_pack.erase_engine.lora import LoraSet
+from eraseanything_pack.erase_engine.lora_file import load_lora, read_metadata
+from eraseanything_pack.erase_engine.train import train_erasure
+from eraseanything_pack.nodes.host import apply_lora, base_model_of, training_session
+from safetensors.torch import save_file
+from tiny_diffusers import save_pipeline, save_text_encoders
+from tiny_flux import build, inputs
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+SMALL = """
+pairs: 4
+steps: 2
+batch: 2
+keep_per_step: 2
+trajectories: 2
+trajectory_steps: 2
+width: 64
+height: 64
+lora: {rank: 2}
+"""
+# Runs the command in a process that can't reach any network.
+OFFLINE = """
+import runpy, socket
+def refuse(*args): raise SystemExit("the network was asked for")
+socket.socket.connect = socket.getaddrinfo = refuse
+runpy.run_module("erase_engine", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Flux as a diffusers folder."""
+    return save_pipeline(tmp_path_factory.mktemp("tiny"), build())
+
+
+@pytest.fixture
+def command(folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """The command's arguments, some exchanged: `command(concept="dog")`."""
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL)
+
+    def make(**changes: Any) -> list[str]:
+        options = {"model": folder, "concept": "star", "config": config, "out": tmp_path / "a"}
+        given = {key: value for key, value in (options | changes).items() if value is not None}
+        return [
+            text
+            for key, value in given.items()
+            for text in (f"--{key.replace('_', '-')}", str(value))
+        ]
+
+    return make
+
+
+def files_of(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.safetensors")]
+
+
+def test_command_writes_a_file_without_network(
+    command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, *command(synonyms="pentagram")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "a.safetensors"
+    assert done.stdout == f"{path}\n"
+    assert "Erase: star (object)\nAlso erase: pentagram" in done.stderr
+    assert "100% step 2/2, 0 min left, esd 0." in done.stderr
+    state, record = load_lora(path)
+    assert record["concept"] == "star" and len(state) == 3 * 4
+    assert any(value.any() for key, value in state.items() if "lora_B" in key)
+
+
+def test_record_is_the_nodes(
+    command: Callable[..., list[str]], tmp_path: Path, loras: Path
+) -> None:
+    main(command())
+    graph.erase(graph.flux(), steps=1)
+    ours = read_metadata(tmp_path / "a.safetensors")
+    theirs = read_metadata(next(loras.rglob("*.safetensors")))
+    assert ours.keys() == theirs.keys()
+    versions = [json.loads(record["versions"]) for record in (ours, theirs)]
+    assert versions[0].keys() - versions[1].keys() == {"diffusers"}
+    assert versions[1].keys() - versions[0].keys() == {"comfyui"}
+    assert ours["base_model"] == theirs["base_model"] == base_model_of(build())
+    assert ours["format_version"] == theirs["format_version"]
+
+
+@torch.no_grad()
+def test_file_acts_alike_in_the_apply_node(
+    command: Callable[..., list[str]], folder: Path, tmp_path: Path
+) -> None:
+    main(command())
+    state, record = load_lora(tmp_path / "a.safetensors")
+    strong = {key: value * 100 if "lora_B" in key else value for key, value in state.items()}
+    named = {f"transformer.{key}": value for key, value in strong.items()}
+    model, layers = apply_lora(build(), named, 1.0, name="a", metadata=record)
+    with training_session(model) as comfy:
+        theirs = comfy.velocity(*inputs())
+    with training_session(build()) as comfy:
+        base = comfy.velocity(*inputs())
+    backend = backend_on(folder)
+    slices = backend.linear_slices(key.removesuffix(".alpha") for key in state if "alpha" in key)
+    lora = LoraSet(slices, rank=2, generator=torch.Generator())
+    lora.load_state_dict(strong)
+    with lora.attach(slices):
+        ours = backend.velocity(*inputs())
+    assert layers == 4 and (ours - base).abs().max() > 1e-3
+    torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
+
+
+def backend_on(folder: Path, guidance: float = 3.5) -> DiffusersFluxBackend:
+    files = ModelFiles(folder)
+    net = files.transformer(CPU, torch.float32)
+    return DiffusersFluxBackend(net, files.scheduler(net), guidance=guidance)
+
+
+def test_record_is_enough_to_train_again(
+    command: Callable[..., list[str]], folder: Path, tmp_path: Path
+) -> None:
+    main(command(recipe="paper", seed=3))
+    expected, record = load_lora(tmp_path / "a.safetensors")
+    plan = ConceptPlan.from_json(record["plan"])
+    config = EraseConfig.from_json(record["config"])
+    assert config.recipe == "paper" and config.seed == 3
+    encoder = ModelFiles(folder).text_encoder(CPU, torch.float32)
+    encoded = encode_plan(plan, encoder, contrast=True)
+    generator = torch.Generator().manual_seed(3)
+    with backend_on(folder, guidance=3.0).session() as backend:
+        found = train_erasure(backend, encoded, config, generator=generator).state
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_single_files_give_the_folders_lora(
+    command: Callable[..., list[str]], folder: Path, tmp_path: Path
+) -> None:
+    """In the published layout, and in diffusers' own."""
+    published = tmp_path / "flux" / "tiny.safetensors"
+    published.parent.mkdir()
+    save_file(dict(build().model.diffusion_model.state_dict()), published)
+    own = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    (published.parent / "config.json").write_bytes((own.parent / "config.json").read_bytes())
+    main(command())
+    expected = (tmp_path / "a.safetensors").read_bytes()
+    for model in (published, own):
+        out = tmp_path / f"{model.stem}.safetensors"
+        main(command(model=model, text_encoders=folder, out=out))
+        assert out.read_bytes() == expected
+
+
+def test_schnell_has_no_guidance(command: Callable[..., list[str]], tmp_path: Path) -> None:
+    folder = save_pipeline(tmp_path / "schnell", build(guidance_embed=False))
+    main(command(model=folder))
+    backend = backend_on(folder)
+    assert backend.guidance is None
+    assert torch.equal(backend.timesteps(4, 8, 8), torch.tensor([1, 0.75, 0.5, 0.25, 0]))
+    assert (tmp_path / "a.safetensors").is_file()
+
+
+WRONG = [
+    ({"model": "nowhere"}, r"Got the model nowhere, expected a diffusers folder with"),
+    ({"text_encoders": "/nowhere"}, r"Got /nowhere without tokenizer, .* with --text-encoders"),
+    ({"device": "cuda:99"}, r"Got the device 'cuda:99' \(.*\), expected one of this machine"),
+    ({"device": "abacus"}, r"Got the device 'abacus' \(.*\)"),
+    ({"concept": None}, r"Got no concept, .* Name it with --concept"),
+    ({"keep": "a red star"}, r"Got 'a red star' both to keep and to erase"),
+    ({"resolution": 100}, r"Got width 100 pixels, expected a multiple of 16"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG, ids=[str(one) for one, _ in WRONG])
+def test_wrong_words_end_the_command(
+    command: Callable[..., list[str]], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=f"^Error: {message}"):
+        main(command(**changes))
+    assert not files_of(tmp_path)
+
+
+def test_nothing_is_overwritten(command: Callable[..., list[str]], tmp_path: Path) -> None:
+    taken = tmp_path / "a.safetensors"
+    taken.write_text("mine")
+    with pytest.raises(SystemExit, match=r"a\.safetensors, which exists, expected a new one"):
+        main(command())
+    assert taken.read_text() == "mine"
+
+
+def test_stopping_saves_nothing(
+    command: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Any, report: Any) -> None:
+        if report.step == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(headless.Progress, "__call__", stop)
+    with pytest.raises(SystemExit, match=r"^Stopped\. Nothing was saved\.$"):
+        main(command())
+    assert not files_of(tmp_path)
+
+
+def test_damaged_and_other_files_are_named(folder: Path, tmp_path: Path) -> None:
+    save_text_encoders(tmp_path)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"broken\.safetensors, which can't be read as FLUX\.1 \("):
+        ModelFiles(broken).transformer(CPU, torch.float32)
+    other = tmp_path / "other.safetensors"
+    save_file({"conv.weight": torch.zeros(1)}, other)
+    with pytest.raises(ValueError, match=r"Got a file with \['conv\.weight'\] and without \["):
+        ModelFiles(other).transformer(CPU, torch.float32)
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    with pytest.raises(ValueError, match=r"config\.json of a UNet2DModel, expected FluxTransfor"):
+        ModelFiles(tmp_path).transformer(CPU, torch.float32)
+    (tmp_path / "text_encoder" / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"which can't be read as FLUX\.1"):
+        ModelFiles(tmp_path).text_encoder(CPU, torch.float32)
