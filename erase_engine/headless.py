@@ -30,6 +30,11 @@ def main(arguments: list[str] | None = None) -> None:
         path = run(read_job(arguments))
     except KeyboardInterrupt:
         sys.exit("Stopped. Nothing was saved.")
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"Error: Got no module {error.name!r}, expected all that the command needs. "
+            "Run pip install eraseanything[headless]."
+        )
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"Error: {error}")
     sys.stdout.write(f"{path}\n")
@@ -37,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(job: Job) -> Path:
     """Trains the job's LoRA and saves it; the text encoders are gone before the model comes."""
-    files = _model_files(job)
+    from .backends.diffusers_files import ModelFiles
+
+    files = ModelFiles(job.model, job.text_encoders)
     place = _place(job)
     plan, encoded = _encoded(job, files, place)
     gc.collect()  # the encoders refer to themselves, and their memory is wanted now
@@ -51,17 +58,6 @@ class Place:
 
     device: torch.device
     dtype: torch.dtype
-
-
-def _model_files(job: Job) -> ModelFiles:
-    try:
-        from .backends.diffusers_files import ModelFiles
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"Got no module {error.name!r}, expected all that the command needs. "
-            "Run pip install eraseanything[headless]."
-        ) from error
-    return ModelFiles(job.model, job.text_encoders)
 
 
 def _place(job: Job) -> Place:

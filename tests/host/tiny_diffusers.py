@@ -28,7 +28,15 @@ SCHEDULERS = {
 # Text encoders as wide as the tiny Flux expects.
 _SMALL = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
 CLIP = {**_SMALL, "hidden_size": 12, "projection_dim": 12, "eos_token_id": 49407}
-T5 = {"d_model": 20, "d_kv": 8, "d_ff": 24, "num_heads": 2, "num_layers": 1, "vocab_size": 32128}
+T5 = {
+    "d_model": 20,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_heads": 2,
+    "num_layers": 1,
+    "vocab_size": 32128,
+    "feed_forward_proj": "gated-gelu",
+}
 
 
 def sizes_of(net: Any) -> dict[str, Any]:

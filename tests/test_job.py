@@ -1,0 +1,111 @@
+"""The headless command's words: options win over the config file, the file over the recipe."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from erase_engine.config import EraseConfig
+from erase_engine.job import read_job
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Reads a job from options and a config file: `job("--steps", "3", file={"seed": 1})`."""
+
+    def read(*options, file=None, name="config.json", concept="dog"):
+        words = ["--model", "flux", "--out", str(tmp_path / "a"), *options]
+        if concept:
+            words += ["--concept", concept]
+        if file is not None:
+            path = tmp_path / name
+            path.write_text(file if isinstance(file, str) else json.dumps(file))
+            words += ["--config", str(path)]
+        return read_job(words)
+
+    return read
+
+
+def test_without_options_it_is_the_fast_recipe(job):
+    found = job()
+    assert found.config == EraseConfig.from_recipe("fast")
+    assert (found.request.concept, found.request.kind, found.device) == ("dog", "object", "")
+    assert found.out.name == "a.safetensors" and found.text_encoders is None
+
+
+def test_options_go_where_they_belong(job):
+    found = job(
+        *("--kind", "style", "--replace-with", "cat", "--recipe", "esd", "--steps", "7"),
+        *("--resolution", "256", "--seed", "9", "--synonyms", "hound", "puppy dogs"),
+        *("--keep", "a red fox", "--prompts", "a dog here", "--text-encoders", "there"),
+    )
+    request, config = found.request, found.config
+    assert (request.kind, request.replacement, request.seed) == ("style", "cat", 9)
+    assert request.synonyms == ("hound", "puppy dogs")
+    assert (request.keep, request.prompts) == (("a red fox",), ("a dog here",))
+    expected = EraseConfig.from_recipe("esd", steps=7, width=256, height=256, seed=9)
+    assert config == expected and found.text_encoders.name == "there"
+
+
+def test_options_win_over_the_file_and_the_file_over_the_recipe(job):
+    file = {"concept": "cat", "recipe": "paper", "steps": 5, "batch": 2, "attention_blocks": [0]}
+    found = job("--steps", "6", file=file)
+    assert found.request.concept == "dog"
+    assert found.config == EraseConfig.from_recipe("paper", steps=6, batch=2, attention_blocks=(0,))
+
+
+def test_parts_of_weights_and_lora_keep_the_recipes_rest(job):
+    file = {"recipe": "paper", "weights": {"keep": 2.0}, "lora": {"rank": 16}}
+    config = job(file=file).config
+    base = EraseConfig.from_recipe("paper")
+    assert (config.weights.keep, config.weights.rsc) == (2.0, base.weights.rsc)
+    assert (config.lora.rank, config.lora.alpha, config.lora.init) == (16, 16.0, "gaussian")
+
+
+def test_yaml_says_the_same_as_json(job):
+    text = "concept: cat\nsynonyms: [kitten]\nlora: {rank: 4, alpha: 2}\nguidance: null\n"
+    found = job(file=text, name="config.yaml", concept=None)
+    same = {"concept": "cat", "synonyms": ["kitten"], "lora": {"rank": 4, "alpha": 2}}
+    assert found == job(file={**same, "guidance": None}, concept=None)
+    assert found.config.guidance is None and found.config.lora.alpha == 2
+
+
+WRONG = [
+    ({"stpes": 3}, r"Got \['stpes'\] in the config .*json, expected fields out of attention_blo"),
+    ([1], r"Got \[\[1\]\] in the config"),
+    ("{", r"Got the config .*config\.json that can't be read \(Expecting property"),
+    ({"steps": "many"}, "Got steps 'many', expected a whole number from 1"),
+    ({"lora": {"rnk": 2}}, "Got rnk for LoraConfig, expected fields out of rank"),
+    ({"weights": 3}, "Got int for LossWeights, expected an object with fields esd"),
+    ({"recipe": "slow"}, "Got recipe 'slow', expected one of fast"),
+    ({"synonyms": "hound"}, "Got 'hound' for synonyms, expected a list"),
+]
+
+
+@pytest.mark.parametrize(("file", "message"), WRONG, ids=[str(file) for file, _ in WRONG])
+def test_wrong_config_files_are_named(job, file, message):
+    with pytest.raises(ValueError, match=message):
+        job(file=file)
+
+
+def test_broken_yaml_and_missing_files_are_named(job, tmp_path):
+    with pytest.raises(ValueError, match=r"config\.yaml that can't be read \(.*line 1"):
+        job(file="a: [", name="config.yaml")
+    with pytest.raises(ValueError, match=r"none\.json that can't be read \(.*No such file"):
+        job("--config", str(tmp_path / "none.json"))
+
+
+def test_names_that_cannot_be_written_are_errors(job, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"but .*file is no folder"):
+        job("--out", str(tmp_path / "file" / "a"))
+    (tmp_path / "b.safetensors").mkdir()
+    with pytest.raises(ValueError, match=r"b\.safetensors, which exists"):
+        job("--out", str(tmp_path / "b"))
+
+
+def test_unknown_options_are_argparses_own_error(job, capsys):
+    with pytest.raises(SystemExit):
+        job("--kind", "colour")
+    assert "invalid choice: 'colour'" in capsys.readouterr().err
