@@ -35,6 +35,11 @@ def main(arguments: list[str] | None = None) -> None:
             f"Error: Got no module {error.name!r}, expected all that the command needs. "
             "Run pip install eraseanything[headless]."
         )
+    except torch.cuda.OutOfMemoryError as error:
+        sys.exit(
+            f"Error: Got too little memory ({str(error).splitlines()[0]}), expected room for the "
+            "model and its activations. Lower --resolution, or batch in the config file."
+        )
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"Error: {error}")
     sys.stdout.write(f"{path}\n")

@@ -211,15 +211,27 @@ def test_nothing_is_overwritten(command: Callable[..., list[str]], tmp_path: Pat
     assert taken.read_text() == "mine"
 
 
-def test_stopping_saves_nothing(
-    command: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+ENDINGS = [
+    (KeyboardInterrupt(), r"^Stopped\. Nothing was saved\.$"),
+    (torch.cuda.OutOfMemoryError("no 2 GiB\nmore"), r"^Error: Got too little memory \(no 2 GiB\)"),
+    (FloatingPointError("Got nan"), r"^Error: Got nan$"),
+]
+
+
+@pytest.mark.parametrize(("trouble", "message"), ENDINGS, ids=lambda one: type(one).__name__)
+def test_trouble_ends_in_words_and_saves_nothing(
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: BaseException,
+    message: str,
 ) -> None:
     def stop(self: Any, report: Any) -> None:
         if report.step == 1:
-            raise KeyboardInterrupt
+            raise trouble
 
     monkeypatch.setattr(headless.Progress, "__call__", stop)
-    with pytest.raises(SystemExit, match=r"^Stopped\. Nothing was saved\.$"):
+    with pytest.raises(SystemExit, match=message):
         main(command())
     assert not files_of(tmp_path)
 
