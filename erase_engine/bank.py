@@ -6,6 +6,7 @@ than all the rest of the step, and the answers fall out of the sampling itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,10 +49,11 @@ class Bank:
     times: Tensor  # (S,) falling from 1
     rows: Tensor  # (N,) the prompt of each path
 
-    def draw(self, count: int, generator: Generator) -> Draw:
-        """`count` states, paths and times uniformly at random."""
+    def draw(self, count: int, generator: Generator, *, early: float = 1.0) -> Draw:
+        """`count` states: paths uniformly at random, and times in the first `early` share."""
+        times = math.ceil(early * len(self.times))
         n = torch.randint(len(self.states), (count,), generator=generator)
-        s = torch.randint(len(self.times), (count,), generator=generator)
+        s = torch.randint(times, (count,), generator=generator)
         x_t, answers, mass = self.states[n, s], self.answers[n, s], self.masses[n, s]
         return Draw(x_t, self.times[s], self.rows[n], answers, mass)
 

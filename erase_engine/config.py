@@ -14,6 +14,7 @@ from .checks import check_choice, check_fields, check_number, check_ranges, read
 Targets = Literal["text_qk", "dual_qk", "text_all", "all_attention"]
 AdapterInit = Literal["kaiming", "gaussian"]
 Solver = Literal["alternate", "budget"]
+EraseForm = Literal["esd", "hinge"]
 AttentionForm = Literal["ratio", "sum"]
 Blocks = Literal["all"] | tuple[int, ...]
 
@@ -75,6 +76,8 @@ class EraseConfig:
     weight_decay: float = within(0.0, 0, 1)
     gradient_clip: float = within(1.0, 0)  # norm of all LoRA gradients together; 0 is no limit
     weights: LossWeights = field(default_factory=LossWeights)
+    erase_form: EraseForm = "esd"  # the target of ESD, or GEM's hinge; weighed by weights.esd
+    early: float = within(1.0, 1e-3, 1)  # first share of each path that erase steps look at
     attention_form: AttentionForm = "ratio"  # mass over the teacher's mass, or the bare sum
     attention_blocks: Blocks = "all"  # double blocks whose attention is read; -1 is the last
     keep_per_step: int = within(4, 1, 1024)  # keep prompts in one preserve step
@@ -94,6 +97,7 @@ class EraseConfig:
         check_ranges(self)
         check_choice("recipe", self.recipe, tuple(RECIPES))
         check_choice("solver", self.solver, get_args(Solver))
+        check_choice("erase_form", self.erase_form, get_args(EraseForm))
         check_choice("attention_form", self.attention_form, get_args(AttentionForm))
         if self.guidance is not None:
             check_number("guidance", self.guidance, low=0, high=100)
@@ -147,8 +151,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "keep_per_step": 8,
             "learning_rate": 4e-3,
             "cooldown": 0.5,
-            "trajectories": 40,
-            "trajectory_steps": 12,
+            "trajectories": 80,
+            "trajectory_steps": 8,
             "weights": LossWeights(esd=1.0, attention=0.1, keep=1.0),
         },
         "paper": {
@@ -168,6 +172,11 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "ablate": {
             "negative_guidance": 0.0,
+            "weights": LossWeights(esd=1.0, keep=0.0),
+        },
+        "gem": {
+            "erase_form": "hinge",
+            "early": 0.5,
             "weights": LossWeights(esd=1.0, keep=0.0),
         },
     }

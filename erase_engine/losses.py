@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+TINY = 1e-12  # under a root, whose slope at 0 is infinite
 SMALLEST_MASS = 1e-8  # below this a teacher's attention counts as this, so that ratios stay finite
 
 
@@ -27,6 +28,25 @@ def esd_target(v_concept: Tensor, v_anchor: Tensor, negative_guidance: float) ->
 def esd_loss(v_student: Tensor, target: Tensor) -> Tensor:
     """L_esd = mean (v_S(x_t, c) - target)^2; pulls the concept's picture to the anchor's."""
     return _mean_square(v_student, target)
+
+
+def erase_by_target(v_student: Tensor, v_concept: Tensor, v_anchor: Tensor, eta: float) -> Tensor:
+    """L_esd from the teacher's two velocities."""
+    return esd_loss(v_student, esd_target(v_concept, v_anchor, eta))
+
+
+def erase_by_hinge(v_student: Tensor, v_concept: Tensor, v_anchor: Tensor, eta: float) -> Tensor:
+    """GEM's objective: nearer to the anchor's velocity than eta times as near as to the concept's.
+
+        mean_B relu( |v_S(c) - v_T(c0)| - eta |v_S(c) - v_T(c)| ),  | | the root mean square
+
+    It is 0 once that holds, and pulls no further. Source: GEM (ICML 2026, arXiv 2606.00140).
+    """
+    to_anchor, to_concept = (
+        (v_student.float() - v.float()).square().mean(dim=(1, 2, 3)).add(TINY).sqrt()
+        for v in (v_anchor, v_concept)
+    )
+    return (to_anchor - eta * to_concept).relu().mean()
 
 
 def keep_loss(v_student: Tensor, v_teacher: Tensor) -> Tensor:
@@ -90,6 +110,7 @@ def rsc_loss(concept: Tensor, synonym: Tensor, irrelevant: Tensor, temperature: 
     return (torch.logaddexp(to_synonym, others) - others).mean()
 
 
+ERASE_LOSSES = {"esd": erase_by_target, "hinge": erase_by_hinge}
 ATTENTION_LOSSES = {"ratio": attention_ratio, "sum": attention_sum}
 
 

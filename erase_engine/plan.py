@@ -32,7 +32,7 @@ class ConceptRequest:
     synonyms: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()  # prompts or bare concepts that must not change
     prompts: tuple[str, ...] = ()  # the person's own sentences with the concept
-    pairs: int = within(48, 1, 4096)  # how many sentences to make
+    pairs: int = within(96, 1, 4096)  # how many sentences to make
     shuffled: float = within(0.9, 0, 1)  # share of sentences whose phrases change places
     varied: float = within(0.05, 0, 1)  # share with the concept misspelled or repeated
     seed: int = within(0, 0, 2**64 - 1)

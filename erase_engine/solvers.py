@@ -13,7 +13,7 @@ from .backends.base import Conditioning
 from .bank import Draw
 from .config import EraseConfig
 from .lora import LoraSet
-from .losses import ATTENTION_LOSSES, attention_feature, esd_loss, esd_target, keep_loss, rsc_loss
+from .losses import ATTENTION_LOSSES, ERASE_LOSSES, attention_feature, keep_loss, rsc_loss
 from .teacher import Banks, PromptedModel
 
 
@@ -33,12 +33,12 @@ class Run:
     def erase_losses(self) -> dict[str, Tensor]:
         """L_esd, and L_attn where it counts, on states of the concept's and anchor's paths."""
         model, encoded = self.model, self.model.encoded
-        draw = self.banks.erase.draw(self.config.batch, self.generator)
+        draw = self.banks.erase.draw(self.config.batch, self.generator, early=self.config.early)
         tokens = encoded.tokens[draw.rows] if model.watched else None
         v, blocks = model.velocity(draw.x_t, draw.t, encoded.concept.take(draw.rows), tokens)
         v_concept, v_anchor = draw.answers.to(v).unbind(dim=1)
-        target = esd_target(v_concept, v_anchor, self.config.negative_guidance)
-        losses = {"esd": esd_loss(v, target)}
+        loss = ERASE_LOSSES[self.config.erase_form]
+        losses = {"esd": loss(v, v_concept, v_anchor, self.config.negative_guidance)}
         if model.watched:
             losses["attention"] = ATTENTION_LOSSES[self.config.attention_form](blocks, draw.mass)
         return losses

@@ -156,7 +156,7 @@ def _expert_inputs() -> list[Any]:
             "recipe",
             options=[name for name in RECIPES if name != "ablate"],
             default="fast",
-            tooltip="fast: ours. paper: the published weights. esd: the erase loss alone.",
+            tooltip="fast: ours. paper: the published weights. esd and gem: an erase loss alone.",
         ),
         io.Float.Input(
             "negative_guidance",

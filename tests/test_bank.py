@@ -64,6 +64,12 @@ def test_every_path_and_time_is_drawn_about_as_often(bank: Bank) -> None:
     assert 1350 < (draw.rows == 2).sum() < 1650  # two paths of four
 
 
+def test_early_draws_come_from_the_start_of_each_path(bank: Bank) -> None:
+    for early, times in ((0.01, 1), (0.5, 2), (1.0, 3)):
+        draw = bank.draw(100, torch.Generator().manual_seed(2), early=early)
+        assert set(draw.t.tolist()) == set(bank.times[:times].tolist())
+
+
 def test_one_generator_one_draw(bank: Bank) -> None:
     one, same, other = (bank.draw(5, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(one.x_t, same.x_t) and torch.equal(one.rows, same.rows)

@@ -13,6 +13,8 @@ from erase_engine.losses import (
     attention_mass,
     attention_ratio,
     attention_sum,
+    erase_by_hinge,
+    erase_by_target,
     esd_loss,
     esd_target,
     keep_loss,
@@ -46,6 +48,31 @@ def test_velocity_losses_are_mean_squares(loss) -> None:
     found.backward()
     assert student.grad is not None
     torch.testing.assert_close(student.grad, torch.full_like(CONCEPT, -4 / CONCEPT.numel()))
+
+
+def test_the_erase_losses_take_the_teachers_velocities() -> None:
+    target = esd_target(CONCEPT, ANCHOR, 0.5)
+    student = draw(2, 4, 3, 3, seed=5)
+    assert erase_by_target(student, CONCEPT, ANCHOR, 0.5) == esd_loss(student, target)
+
+
+def test_the_hinge_is_0_near_the_anchor_and_a_gap_at_the_concept() -> None:
+    assert erase_by_hinge(ANCHOR, CONCEPT, ANCHOR, 1.0) == 0
+    gap = (CONCEPT - ANCHOR).square().mean(dim=(1, 2, 3)).sqrt().mean()
+    assert erase_by_hinge(CONCEPT, CONCEPT, ANCHOR, 1.0).item() == pytest.approx(gap.item())
+    halfway = (CONCEPT + ANCHOR) / 2
+    assert erase_by_hinge(halfway, CONCEPT, ANCHOR, 1.0).item() == pytest.approx(0, abs=1e-6)
+    assert erase_by_hinge(halfway, CONCEPT, ANCHOR, 0.5).item() == pytest.approx(gap.item() / 4)
+
+
+def test_the_hinge_pulls_from_the_concept_to_the_anchor() -> None:
+    student = ((3 * CONCEPT + ANCHOR) / 4).requires_grad_()
+    erase_by_hinge(student, CONCEPT, ANCHOR, 1.0).backward()
+    assert student.grad is not None
+    assert ((ANCHOR - CONCEPT) * student.grad).sum() < 0  # downhill is towards the anchor
+    at_concept = CONCEPT.clone().requires_grad_()
+    erase_by_hinge(at_concept, CONCEPT, ANCHOR, 1.0).backward()
+    assert at_concept.grad is not None and at_concept.grad.isfinite().all()
 
 
 def test_velocity_losses_are_computed_in_float32() -> None:

@@ -10,7 +10,8 @@ import torch
 from tinyworld.evaluate import found, obeyed, prompts_with, prompts_without, shows
 from tinyworld.judge import HEADS, Judge
 from tinyworld.make.data import random_scenes, render_all
-from tinyworld.make.judge import accuracy, round_trip, truth_of
+from tinyworld.make.judge import accuracy, round_trip, truth_of, with_misshapen
+from tinyworld.make.misshapen import Misshapen
 from tinyworld.models import WEIGHTS, TinyAutoencoder, load_weights, weights_metadata
 from tinyworld.pictures import DISTANCE, render
 from tinyworld.vocabulary import (
@@ -146,6 +147,16 @@ def test_a_swapped_pair_is_not_the_relation_that_was_asked() -> None:
     ]
     verdict = Judge.load().look(draw(swapped))
     assert found("above", named, verdict).float().mean() <= 0.02
+    assert obeyed(named, verdict).mean() <= 0.5
+    assert obeyed(named, verdict, but="above").mean() >= 0.98  # all else is there
+
+
+def test_a_shape_that_is_none_is_found_to_be_none() -> None:
+    scenes = with_misshapen(random_scenes(300, 103), 1.0, 0)
+    pictures = render_all(scenes, 104, distance=Misshapen(105)).float() / 255
+    verdict = Judge.load().look(pictures)
+    for shape in SHAPES:
+        assert verdict.finds(shape).float().mean() <= 0.03, shape
 
 
 def test_the_weights_are_small_half_precision_and_say_what_made_them() -> None:

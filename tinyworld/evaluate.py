@@ -120,7 +120,7 @@ def _obeyed(index: int, prompt: Prompt, verdict: Verdict, but: str) -> float:
         checks.append(chances["layout"] == layout_of(scene))
     if prompt.background:
         checks.append(chances["background"] == scene.background)
-    for thing, slot in zip(scene.things, _slots_seen(index, prompt, verdict), strict=True):
+    for thing, slot in zip(scene.things, _slots_seen(index, prompt, verdict, but), strict=True):
         for field, names in (
             ("shape", SHAPE_NAMES),
             ("colour", COLOUR_NAMES),
@@ -131,8 +131,11 @@ def _obeyed(index: int, prompt: Prompt, verdict: Verdict, but: str) -> float:
     return sum(checks) / len(checks)
 
 
-def _slots_seen(index: int, prompt: Prompt, verdict: Verdict) -> tuple[int, ...]:
-    """The slot of each named thing; where the relation is gone, whichever way round fits best."""
+def _slots_seen(index: int, prompt: Prompt, verdict: Verdict, but: str) -> tuple[int, ...]:
+    """The slot of each named thing; where the relation is gone, whichever way round fits best.
+
+    It is gone where the layout is another, and where it does not count: "below" for "above".
+    """
     slots = slots_of(prompt.scene)
     if len(slots) == 1:
         return slots
@@ -142,4 +145,5 @@ def _slots_seen(index: int, prompt: Prompt, verdict: Verdict) -> tuple[int, ...]
     expected = RELATION_LAYOUT[relation][1]
     fits = one.pair_score(pair, expected) >= one.pair_score(pair, 1 - expected)  # type: ignore
     right_layout = verdict.chances["layout"][index].argmax().item() == layout_of(prompt.scene)
-    return slots if right_layout or bool(fits) else slots[::-1]
+    counts = right_layout and relation != but
+    return slots if counts or bool(fits) else slots[::-1]

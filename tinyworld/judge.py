@@ -134,6 +134,11 @@ class Judge:
             {name: torch.cat([part[name] for part in parts]).softmax(-1) for name in HEADS}
         )
 
+    @torch.inference_mode()
+    def features(self, pictures: Tensor) -> Tensor:
+        """(N, 256): what the network knows of each picture before it answers."""
+        return self.network.features(pictures)
+
 
 def slots_of(scene: Scene) -> tuple[int, ...]:
     """The judge's slot of each thing of the scene, in the order they are named."""

@@ -81,25 +81,34 @@ def measured(case: Case, method: str) -> tuple[dict[str, Any], dict[str, Tensor]
     """The row, and its pictures for a sheet."""
     erasure, cost = (None, {}) if method == "base" else _train(case, method)
     pictures = {kind: case.draw(kind, erasure) for kind in ("named", "synonyms", "others")}
-    others, base_others = case.prompts["others"], case.draw("others", None)
-    verdict = {kind: case.world.judge.look(some) for kind, some in pictures.items()}
+    base = {kind: case.draw(kind, None) for kind in ("anchors", "others")}
     row = {
         "concept": case.concept,
         "kind": family(case.concept),
         "method": method,
         "seed": case.seed,
-        "acc_e": percent(case.found("named", pictures["named"])),
-        "floor": percent(case.found("anchors", case.draw("anchors", None))),
-        "acc_g": percent(case.found("synonyms", pictures["synonyms"])),
-        "acc_ir": percent(obeyed(others, verdict["others"])),
-        "acc_co": percent(obeyed(case.prompts["named"], verdict["named"], but=case.concept)),
-        "drift": round(drift(pictures["others"], base_others), 6),
-        "fjd": round(_judge_distance(case, pictures["others"], base_others), 3),
+        **quality(case, pictures, base),
         "asr_white": percent(_white_box(case, erasure)),
         "asr_black": percent(_black_box(case, erasure)),
         **cost,
     }
     return row, pictures
+
+
+def quality(case: Case, erased: dict[str, Tensor], base: dict[str, Tensor]) -> dict[str, float]:
+    """What the judge says of pictures, by the kind of their prompts."""
+    judge, prompts = case.world.judge, case.prompts
+    named, others = (judge.look(erased[kind]) for kind in ("named", "others"))
+    features = [judge.features(some) for some in (erased["others"], base["others"])]
+    return {
+        "acc_e": percent(found(case.concept, prompts["named"], named)),
+        "floor": percent(case.found("anchors", base["anchors"])),
+        "acc_g": percent(case.found("synonyms", erased["synonyms"])),
+        "acc_ir": percent(obeyed(prompts["others"], others)),
+        "acc_co": percent(obeyed(prompts["named"], named, but=case.concept)),
+        "drift": round(drift(erased["others"], base["others"]), 6),
+        "fjd": round(frechet_distance(*features), 3),
+    }
 
 
 def _train(case: Case, method: str) -> tuple[Erasure, dict[str, float]]:
@@ -111,12 +120,6 @@ def _train(case: Case, method: str) -> tuple[Erasure, dict[str, float]]:
         "seconds": round(time.perf_counter() - start, 1),
         "peak_mb": round(_memory_mb("VmHWM") - before),
     }
-
-
-def _judge_distance(case: Case, one: Tensor, other: Tensor) -> float:
-    with torch.inference_mode():
-        features = [case.world.judge.network.features(each) for each in (one, other)]
-    return frechet_distance(*features)
 
 
 def _white_box(case: Case, erasure: Erasure | None) -> Tensor:

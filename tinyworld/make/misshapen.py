@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from ..judge import NO_SHAPE
 from ..pictures import SIZE, signed_distance
 
-ASKEW_ANGLE, ASKEW_BEND = math.radians(6), 0.05  # radians; radii
+ASKEW_ANGLE, ASKEW_BEND = math.radians(8), 0.09  # radians; radii
 WAVES = (2, 3, 4, 6)  # of a blob's rim; five would be a star
 
 
@@ -53,13 +53,13 @@ class Misshapen:
         angle = torch.atan2(y, x)
         rim = torch.full_like(angle, 0.55 + 0.25 * self._unit())
         for waves in WAVES:
-            height = (0.15 + 0.25 * self._unit()) / math.sqrt(waves)
+            height = (0.2 + 0.25 * self._unit()) / math.sqrt(waves)
             rim = rim + height * torch.cos(waves * angle + math.tau * self._unit())
         return torch.hypot(x, y) - radius * rim
 
     def _bent(self, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
         """A shape bent beyond recognition."""
-        x, y = (axis + self._bend(1, 0.45 + 0.2 * self._unit()) * radius for axis in (x, y))
+        x, y = (axis + self._bend(1, 0.55 + 0.2 * self._unit()) * radius for axis in (x, y))
         return signed_distance([self._whole(NO_SHAPE)], x, y, radius)
 
     def _turned(self, x: Tensor, y: Tensor, most: float) -> tuple[Tensor, Tensor]:
