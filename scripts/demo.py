@@ -122,7 +122,7 @@ def keep_files(server: Server, prompt: dict[str, Any], shown: dict[str, Any], lo
 def sheet_rows(concept: str, erase: Drawn, keep: Drawn) -> list[Row]:
     """Four rows: prompts that name the concept and prompts that don't, each before and after."""
     return [
-        Row(f"{heading}, {when}", drawn.one_of_each(model)[:PICTURES_IN_ROW])
+        Row(f"{heading}, {when}", drawn.pictures[model][:PICTURES_IN_ROW])
         for heading, drawn in ((f"prompts with {concept}", erase), ("other prompts", keep))
         for when, model in (("before", "base"), ("after", "erased"))
     ]

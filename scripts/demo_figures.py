@@ -16,11 +16,10 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from erase_engine.lora_file import read_metadata
-from tinyworld.evaluate import Prompt, found, look, obeyed, prompts_with, prompts_without
+from tinyworld.evaluate import found, look, obeyed, prompts_with, prompts_without
 
 MODELS = ("base", "erased")
 PROMPTS = 48  # that name the concept, and as many that do not
-PICTURES_PER_PROMPT = 1
 SEED = 1_000_000  # the first of the judge's seeds; training never gets so far
 SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "denoise": 1.0}
 
@@ -37,14 +36,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures of each prompt in turn, PICTURES_PER_PROMPT of each, by the model that drew them."""
+    """A picture of each prompt in turn, by the model that drew it."""
 
     prompts: Sequence[str]
     pictures: dict[str, list[Path]]
-
-    def one_of_each(self, model: str) -> list[Path]:
-        """The first picture of each prompt."""
-        return self.pictures[model][::PICTURES_PER_PROMPT]
 
     def tensor(self, model: str) -> Tensor:
         """(N, 3, height, width) in 0..1."""
@@ -85,9 +80,7 @@ def sampling_prompt(prompts: Sequence[str], lora: str, name: str) -> dict[str, A
         "base": node("EraseAnythingTinyFlux"),
         "erased": node("EraseAnythingApply", model=["base", 0], file=lora, strength=1.0),
         "nothing": node("CLIPTextEncode", clip=["base", 1], text=""),
-        "latent": node(
-            "EmptySD3LatentImage", width=128, height=128, batch_size=PICTURES_PER_PROMPT
-        ),
+        "latent": node("EmptySD3LatentImage", width=128, height=128, batch_size=1),
     }
     for number, text in enumerate(prompts):
         graph[f"text {number}"] = node("CLIPTextEncode", clip=["base", 1], text=text)
@@ -128,8 +121,8 @@ def evaluation_prompts(concept: str) -> tuple[list[str], list[str]]:
 
 def judge_pictures(concept: str, erase: Drawn, keep: Drawn) -> Figures:
     """What the judge finds in the pictures of the two kinds of prompts."""
-    named = _for_each_picture(prompts_with(concept, PROMPTS))
-    others = _for_each_picture(prompts_without(concept, PROMPTS))
+    named = prompts_with(concept, PROMPTS)
+    others = prompts_without(concept, PROMPTS)
     hits = {model: found(concept, named, look(erase.tensor(model))) for model in MODELS}
     kept = {model: obeyed(others, look(keep.tensor(model))) for model in MODELS}
     return Figures(
@@ -138,11 +131,6 @@ def judge_pictures(concept: str, erase: Drawn, keep: Drawn) -> Figures:
         kept=kept["erased"].mean().item(),
         base_kept=kept["base"].mean().item(),
     )
-
-
-def _for_each_picture(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """Each prompt as often as it is drawn."""
-    return [prompt for prompt in prompts for _ in range(PICTURES_PER_PROMPT)]
 
 
 def forwards_of(lora: Path) -> int:
