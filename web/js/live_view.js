@@ -85,7 +85,7 @@ export class LiveView {
     const { run } = this;
     this.element.dataset.state = run?.state ?? "idle";
     this.state.textContent = run ? HEADINGS[run.state] : "";
-    this.steps.textContent = run?.total ? `step ${run.step} of ${run.total}` : "";
+    this.steps.textContent = run?.step ? `step ${run.step} of ${run.total}` : "";
     this.left.textContent = run?.seconds_left == null ? "" : `${duration(run.seconds_left)} left`;
     if (this.message.textContent !== (run?.message ?? IDLE)) {
       this.message.textContent = run?.message ?? IDLE;
@@ -194,7 +194,7 @@ function make(tag, className, text = "") {
  * @param {Run} run
  */
 function summary(run) {
-  const where = run.total ? `, step ${run.step} of ${run.total}` : "";
+  const where = run.step ? `, step ${run.step} of ${run.total}` : "";
   const losses = latest(run.losses).map(({ label, value }) => `${label} ${short(value)}`);
   return `${HEADINGS[run.state]}${where}. ${losses.join(", ")}`;
 }

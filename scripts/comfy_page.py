@@ -1,0 +1,144 @@
+"""ComfyUI's page in a headless Chromium: opened, given a workflow, queued, looked at."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from comfy_server import Server
+from playwright.sync_api import Browser, ConsoleMessage, Locator, sync_playwright
+from playwright.sync_api import Page as Tab
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SIZE = {"width": 1400, "height": 1000}
+READY_MS = 120_000
+# What lies over the page of a first start: the offer of Nodes 2.0 and its explanation.
+DISMISSED = ("vueNodesBannerDismissed", "comfy.vueNodesMigration.dismissed")
+DISMISS = "".join(f"localStorage.setItem('{name}', 'true');" for name in DISMISSED)
+OURS = "eraseanything"  # in what the console says of us
+
+
+def find_chromium() -> str:
+    """The path of a Chromium; RuntimeError where there is none."""
+    for name in NAMES:
+        path = shutil.which(name)
+        if path:
+            return path
+    raise RuntimeError(
+        f"Found none of {', '.join(NAMES)}, expected a browser for the page. Install one: on "
+        "Debian `apt-get install chromium`."
+    )
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A running Chromium of this machine; none is ever downloaded."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=SWITCHES)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def write_settings(base: Path, **settings: Any) -> None:
+    """The user's settings of a server at `base`; without the first the templates lie open."""
+    file = base / "user" / "default" / "comfy.settings.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names = {name.replace("_", "."): value for name, value in settings.items()}
+    file.write_text(json.dumps({"Comfy.TutorialCompleted": True, **names}))
+
+
+@contextmanager
+def open_page(browser: Browser, server: Server) -> Iterator[Page]:
+    """A fresh visit to the server's page, with the graph empty."""
+    context = browser.new_context(viewport=SIZE, device_scale_factor=1)  # type: ignore[arg-type]
+    context.add_init_script(DISMISS)
+    page = Page(context.new_page(), server)
+    page.tab.on("console", page.hear)
+    page.tab.on("pageerror", lambda error: page.troubles.append(f"uncaught: {error.stack}"))
+    try:
+        page.tab.goto(server.url)
+        page.wait_until_ready()
+        yield page
+    finally:
+        context.close()
+
+
+@dataclass
+class Page:
+    """One tab with ComfyUI in it."""
+
+    tab: Tab
+    server: Server
+    troubles: list[str] = field(default_factory=list)  # the console's errors and warnings
+
+    def hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.troubles.append(f"{message.type}: {message.text} ({message.location})")
+
+    def own_troubles(self) -> list[str]:
+        """Errors and warnings that come from our scripts or name our events."""
+        return [each for each in self.troubles if OURS in each.lower()]
+
+    def wait_until_ready(self) -> None:
+        ready = "() => window.app?.rootGraph && window.app.extensionManager?.command"
+        self.tab.wait_for_function(ready, timeout=READY_MS)
+        self.tab.wait_for_selector("#splash-loader", state="detached", timeout=READY_MS)
+
+    def reload(self) -> None:
+        self.tab.reload()
+        self.wait_until_ready()
+
+    def run(self, script: str, argument: Any = None) -> Any:
+        """The value of a JavaScript function in the page."""
+        return self.tab.evaluate(script, argument)
+
+    def command(self, name: str) -> None:
+        """What a menu entry or a shortcut of the page does."""
+        self.run("name => app.extensionManager.command.execute(name)", name)
+
+    def load_template(self, name: str) -> None:
+        """Opens the template browser, finds our workflow and clicks on it."""
+        self.command("Comfy.BrowseTemplates")
+        content = self.tab.get_by_test_id("template-workflows-content")
+        content.wait_for()
+        self.tab.get_by_placeholder("Search").last.fill(name)
+        self.tab.get_by_test_id(f"template-workflow-{name}").click()
+        content.wait_for(state="detached")
+        self.run("() => new Promise(requestAnimationFrame)")
+
+    def load(self, workflow: dict[str, Any]) -> None:
+        """Puts a workflow on the canvas."""
+        self.run("workflow => app.loadGraphData(workflow)", workflow)
+
+    def set_widgets(self, node: str, **values: Any) -> None:
+        """Sets widgets of the node at a path such as "5" or "12:5"."""
+        self.run(
+            """([path, values]) => {
+                const find = (graph, [id, ...rest]) => {
+                    const node = graph.getNodeById(id);
+                    return rest.length ? find(node.subgraph, rest) : node;
+                };
+                const node = find(app.rootGraph, path.split(":"));
+                for (const [name, value] of Object.entries(values))
+                    node.widgets.find(widget => widget.name === name).value = value;
+            }""",
+            [node, values],
+        )
+
+    def queue(self) -> None:
+        self.command("Comfy.QueuePrompt")
+
+    def cancel(self) -> None:
+        self.command("Comfy.Interrupt")
+
+    def views(self) -> Locator:
+        """The live views on the page, in the order of their nodes."""
+        return self.tab.locator(".eraseanything-live:visible")
