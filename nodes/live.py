@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -191,6 +192,5 @@ def _remember(key: tuple[str, ...], event: Event) -> None:
 
 
 def _server() -> Any:
-    from server import PromptServer
-
-    return getattr(PromptServer, "instance", None)
+    """The host's server; None where none runs. It is never imported: whoever runs it has it."""
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ from typing import Any
 from comfy_server import Server
 from playwright.sync_api import Browser, ConsoleMessage, Locator, sync_playwright
 from playwright.sync_api import Page as Tab
+from setup import BROWSERS, GET_BROWSER, find_browser
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SIZE = {"width": 1400, "height": 1000}
 READY_MS = 120_000
@@ -24,23 +23,14 @@ DISMISS = "".join(f"localStorage.setItem('{name}', 'true');" for name in DISMISS
 OURS = "eraseanything"  # in what the console says of us
 
 
-def find_chromium() -> str:
-    """The path of a Chromium; RuntimeError where there is none."""
-    for name in NAMES:
-        path = shutil.which(name)
-        if path:
-            return path
-    raise RuntimeError(
-        f"Found none of {', '.join(NAMES)}, expected a browser for the page. Install one: on "
-        "Debian `apt-get install chromium`."
-    )
-
-
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A running Chromium of this machine; none is ever downloaded."""
+    """A running Chromium of this machine; none is ever downloaded. RuntimeError without one."""
+    path = find_browser()
+    if path is None:
+        raise RuntimeError(f"Found none of {', '.join(BROWSERS)}, expected one. {GET_BROWSER}")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=SWITCHES)
+        browser = playwright.chromium.launch(executable_path=path, args=SWITCHES)
         try:
             yield browser
         finally:

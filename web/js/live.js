@@ -9,7 +9,6 @@ import { app } from "../../../scripts/app.js";
 import { LiveView } from "./live_view.js";
 
 /** @typedef {import("./live_view.js").Run} Run */
-/** @typedef {import("@comfyorg/comfyui-frontend-types").LGraphNode} LGraphNode */
 
 const NODE = "EraseAnythingTrain";
 const EVENT = "eraseanything.step";
@@ -34,7 +33,7 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    if (node.comfyClass === NODE) addView(node);
+    if (node.comfyClass === NODE) addView(/** @type {ComfyNode} */ (node));
   },
 
   async afterConfigureGraph() {
@@ -44,7 +43,7 @@ app.registerExtension({
 
 /**
  * Puts a view on a node.
- * @param {LGraphNode} node
+ * @param {ComfyNode} node
  */
 function addView(node) {
   const view = new LiveView(() => makeRoom(node, view));
@@ -53,6 +52,7 @@ function addView(node) {
     serialize: false,
     hideOnZoom: false,
     getMinHeight: () => view.height,
+    getMaxHeight: () => view.height,
   });
   widget.serialize = false;
   view.element.addEventListener("wheel", zoomCanvas, { passive: false });
@@ -69,7 +69,7 @@ function addView(node) {
 
 /**
  * Lets a node grow where its view has become taller.
- * @param {LGraphNode} node
+ * @param {ComfyNode} node
  * @param {LiveView} view
  */
 function makeRoom(node, view) {
