@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from ..erase_engine.concept import KINDS, ConceptPlan, ConceptRequest, plan_concept
 from ..erase_engine.config import RECIPES, EraseConfig, LoraConfig
-from ..erase_engine.encoded import encode_plan
+from ..erase_engine.encoded import EncodedPlan, encode_plan
 from ..erase_engine.lora import TARGETS
 from ..erase_engine.lora_file import PREFIX
 from ..erase_engine.train import Erasure, OnStep, StepReport, train_erasure
@@ -62,24 +62,19 @@ class EraseConcept(io.ComfyNode):
     def execute(cls, model: Any, clip: Any, vae: Any = None, **widgets: Any) -> io.NodeOutput:
         with live_training(sender(workflow_id(cls.hidden))) as live:
             request, config = _request(widgets), _config(widgets)
-            require_flux(model)
-            if vae is not None:
-                require_flux_vae(vae)
+            _check(model, vae)
             stem = lora_stem(widgets["file_name"], request.concept)
-            with ordinary_tensors():
-                encoder = encoder_for(clip)
-                plan = plan_concept(request, encoder, vocabulary=vocabulary_of(clip))
-                encoded = encode_plan(plan, encoder, contrast=config.weights.rsc > 0)
+            plan, encoded = _encode(request, config, clip)
             with training_session(model, guidance=config.guidance) as backend:
-                scene = Scene.of(plan, encoded, config)
+                every = 0 if vae is None else widgets["preview_every"]
                 decode = partial(decode_while_training, model, vae)
-                every = widgets["preview_every"] if vae is not None else 0
+                draw_before = partial(Previews, backend, Scene.of(plan, encoded, config), decode)
                 erasure = train_erasure(
                     backend,
                     encoded,
                     config,
                     generator=torch.Generator().manual_seed(config.seed),
-                    on_step=_watch(live, every, partial(Previews, backend, scene, decode)),
+                    on_step=_watch(live, draw_before, every),
                 )
             path = save_erasure(stem, erasure, plan, config, base_model=base_model_of(model))
             live.end("done", f"Saved as {lora_name(path)}")
@@ -91,7 +86,24 @@ class EraseConcept(io.ComfyNode):
         return io.NodeOutput(state, loss, erased, report, ui=shown)
 
 
-def _watch(live: Live, every: int, draw_before: Callable[[], Previews]) -> OnStep:
+def _check(model: Any, vae: Any) -> None:
+    """Raises ValueError, naming the input, before any work."""
+    require_flux(model)
+    if vae is not None:
+        require_flux_vae(vae)
+
+
+def _encode(
+    request: ConceptRequest, config: EraseConfig, clip: Any
+) -> tuple[ConceptPlan, EncodedPlan]:
+    """The plan in words, and as the model reads it."""
+    with ordinary_tensors():
+        encoder = encoder_for(clip)
+        plan = plan_concept(request, encoder, vocabulary=vocabulary_of(clip))
+        return plan, encode_plan(plan, encoder, contrast=config.weights.rsc > 0)
+
+
+def _watch(live: Live, draw_before: Callable[[], Previews], every: int) -> OnStep:
     """Shows each step, and pictures after every `every` steps and the last; 0 draws none."""
     progress = step_progress()
     previews = draw_before() if every else None

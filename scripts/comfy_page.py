@@ -16,7 +16,7 @@ from playwright.sync_api import Page as Tab
 from setup import BROWSERS, GET_BROWSER, find_browser
 
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-SIZE = {"width": 1400, "height": 1000}
+SIZE = {"width": 1400, "height": 1400}  # the train node is a tall one
 READY_MS = 300_000
 # What lies over the page of a first start: the offer of Nodes 2.0 and its explanation.
 DISMISSED = ("vueNodesBannerDismissed", "comfy.vueNodesMigration.dismissed")

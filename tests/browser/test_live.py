@@ -28,8 +28,10 @@ expect.set_options(timeout=PATIENCE_MS)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with comfy_server(comfyui_path(), tmp_path_factory.mktemp("comfyui")) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # the page needs a processor too
+        with comfy_server(comfyui_path(), tmp_path_factory.mktemp("comfyui")) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
