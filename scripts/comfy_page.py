@@ -59,6 +59,7 @@ def open_page(browser: Browser, server: Server) -> Iterator[Page]:
     page = Page(context.new_page(), server)
     page.tab.on("console", page.hear)
     page.tab.on("pageerror", lambda error: page.troubles.append(f"uncaught: {error.stack}"))
+    page.tab.on("websocket", lambda socket: socket.on("framereceived", page.receive))
     try:
         page.tab.goto(server.url, wait_until="commit")
         page.wait_until_ready()
@@ -74,10 +75,15 @@ class Page:
     tab: Tab
     server: Server
     troubles: list[str] = field(default_factory=list)  # the console's errors and warnings
+    received: list[str] = field(default_factory=list)  # the server's events, as they came
 
     def hear(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.troubles.append(f"{message.type}: {message.text} ({message.location})")
+
+    def receive(self, frame: str | bytes) -> None:
+        if isinstance(frame, str):  # bytes are pictures
+            self.received.append(frame)
 
     def own_troubles(self) -> list[str]:
         """Errors and warnings that come from our scripts or name our events."""

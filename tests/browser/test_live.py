@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from comfy_page import Page, chromium, open_page, write_settings
-from comfy_server import PACK, Server, comfy_server
+from comfy_server import PACK, PACK_NAME, Server, comfy_server
 from playwright.sync_api import Browser, Locator, expect
 from setup import comfyui_path
 
@@ -107,77 +107,149 @@ def drawn_share(view: Locator) -> float:
     )
 
 
-@both_renderers
-def test_a_training_is_seen_from_start_to_end(page: Page) -> None:
-    view = prepare(page, by_hand=True, steps=16)
-    page.queue()
-    wait_for(view, "training")
-    wait_for_step(view, 2)
-    before, share = pixels(view), drawn_share(view)
-    assert view.locator(".left").inner_text().endswith(" left")
-    wait_for_step(view, 8)
-    assert pixels(view) != before and 0 < share < drawn_share(view) < 0.9
-    wait_for(view, "done")
-    assert drawn_share(view) > 0.95 and step_of(view) == 16
-    assert view.locator(".message").inner_text().startswith("Saved as EraseAnything/star_")
-    names = view.locator(".loss .name").all_inner_texts()
-    assert names == ["erase", "attention", "keep", "contrast"]
-    assert all(float(value) for value in view.locator(".loss .value").all_inner_texts())
-    assert "step 16 of 16" in (view.get_attribute("aria-label") or "")
+@dataclass(frozen=True)
+class Finished:
+    """A page whose training has ended, and how the curves looked on the way."""
+
+    page: Page
+    view: Locator
+    pixels: tuple[str, ...]  # at three steps, the last one among them
+    shares: tuple[float, ...]
 
 
-@both_renderers
-def test_previews_show_both_prompts_before_and_after(page: Page) -> None:
-    view = prepare(page, steps=4)
-    page.queue()
-    wait_for(view, "done")
-    assert view.locator(".role").all_inner_texts() == ["to erase", "to keep"]
-    assert view.locator(".when").all_inner_texts() == ["before", "step 4"] * 2
-    widths = view.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")
-    assert widths == [64] * 4
-    descriptions = view.locator("img").evaluate_all("all => all.map(one => one.alt)")
-    assert all("star" in each for each in descriptions[:2])
-    box = view.bounding_box()
-    for part in view.locator(".body > :visible").all():  # nothing hangs out of the node
-        inner = part.bounding_box()
-        assert box and inner and inner["y"] + inner["height"] <= box["y"] + box["height"] + 1
+@pytest.fixture(scope="class", params=[CLASSIC, NODES_2], ids=["classic", "nodes_2"])
+def finished(request: Any, server: Server, browser: Browser) -> Iterator[Finished]:
+    """From the template browser to the end."""
+    write_settings(server.base, request.param)
+    with open_page(browser, server) as page:
+        view = prepare(page, by_hand=True, steps=16)
+        page.queue()
+        wait_for(view, "training")
+        moments = []
+        for step in (2, 8):
+            wait_for_step(view, step)
+            moments.append((pixels(view), drawn_share(view)))
+        wait_for(view, "done")
+        moments.append((pixels(view), drawn_share(view)))
+        yield Finished(page, view, *zip(*moments, strict=True))
+        assert page.own_troubles() == []
 
 
-@both_renderers
-def test_cancel_says_so_and_leaves_the_curve(page: Page) -> None:
-    view = prepare(page, steps=LONG)
-    page.queue()
-    wait_for(view, "training")
-    wait_for_step(view, 2)
-    page.cancel()
-    wait_for(view, "cancelled")
-    message = view.locator(".message").inner_text()
-    assert re.fullmatch(rf"Cancelled in step \d+ of {LONG}\. Nothing was saved\.", message)
-    assert drawn_share(view) > 0 and view.locator(".left").inner_text() == ""
+class TestFinished:
+    """What one training, seen to its end, leaves on the node."""
+
+    def test_the_curves_move_to_the_end(self, finished: Finished) -> None:
+        assert len(set(finished.pixels)) == 3
+        first, second, last = finished.shares
+        assert 0 < first < second < 0.95 < last
+
+    def test_it_says_what_it_did(self, finished: Finished) -> None:
+        view = finished.view
+        assert view.locator(".steps").inner_text() == "step 16 of 16"
+        assert view.locator(".left").inner_text() == ""
+        assert view.locator(".message").inner_text().startswith("Saved as EraseAnything/star_")
+        names = view.locator(".loss .name").all_inner_texts()
+        assert names == ["erase", "attention", "keep", "contrast"]
+        assert all(float(value) for value in view.locator(".loss .value").all_inner_texts())
+        assert "step 16 of 16" in (view.get_attribute("aria-label") or "")
+
+    def test_previews_show_both_prompts_before_and_after(self, finished: Finished) -> None:
+        view = finished.view
+        assert view.locator(".role").all_inner_texts() == ["to erase", "to keep"]
+        assert view.locator(".when").all_inner_texts() == ["before", "step 16"] * 2
+        images = view.locator("img")
+        assert images.evaluate_all("all => all.map(one => one.naturalWidth)") == [64] * 4
+        descriptions = images.evaluate_all("all => all.map(one => one.alt)")
+        assert ["star" in each for each in descriptions] == [True, True, False, False]
+
+    def test_nothing_hangs_out_of_the_node(self, finished: Finished) -> None:
+        finished.page.look_at(TRAIN)
+        finished.page.tab.wait_for_timeout(500)
+        box = finished.view.bounding_box()
+        for part in finished.view.locator(".body > :visible").all():
+            inner = part.bounding_box()
+            assert box and inner and inner["y"] + inner["height"] <= box["y"] + box["height"] + 1
+
+    def test_every_event_was_strict_json(self, finished: Finished) -> None:
+        def refuse(word: str) -> None:
+            pytest.fail(f"{word} in an event")
+
+        events = [json.loads(text, parse_constant=refuse) for text in finished.page.received]
+        ours = [event["data"] for event in events if event["type"] == "eraseanything.step"]
+        assert [ours[0]["state"], ours[-1]["state"]] == ["starting", "done"]
+        assert {event["node"] for event in ours} == {TRAIN}
+
+    def test_the_keyboard_walks_along_the_curves(self, finished: Finished) -> None:
+        value, keyboard = finished.view.locator(".value").first, finished.page.tab.keyboard
+        last = value.inner_text()
+        finished.view.focus()
+        keyboard.press("ArrowLeft")
+        before = value.inner_text()
+        keyboard.press("Home")
+        assert len({last, before, value.inner_text()}) == 3
+        keyboard.press("Escape")
+        assert value.inner_text() == last
+
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    def test_colours_stand_out_in_every_theme(self, finished: Finished, theme: str) -> None:
+        setting = "theme => app.extensionManager.setting.set('Comfy.ColorPalette', theme)"
+        finished.page.run(setting, theme)
+        finished.page.tab.wait_for_timeout(500)
+        text, *curves = finished.view.evaluate(CONTRASTS)
+        assert text > 4.5 and len(curves) == 4 and min(curves) > 3
+
+    def test_it_is_there_at_any_zoom_and_lets_the_wheel_through(self, finished: Finished) -> None:
+        page, view = finished.page, finished.view
+        for zoom in (0.3, 1.5):
+            page.look_at(TRAIN, zoom=zoom)
+            expect(view).to_be_visible()
+        scales = []
+        for spot in (view.locator(".head"), page.tab.locator("#graph-canvas")):
+            page.look_at(TRAIN, zoom=0.8)
+            page.tab.wait_for_timeout(500)
+            spot.hover(force=True, position={"x": 5, "y": 5})
+            page.tab.mouse.wheel(0, -100)
+            page.tab.wait_for_function("() => app.canvas.ds.scale > 0.8")
+            scales.append(page.run("() => app.canvas.ds.scale"))
+        assert scales[0] == scales[1]  # one turn, one step
+
+
+# How far the text, then each curve, stands out from the ground: WCAG's ratio.
+CONTRASTS = """view => {
+    const channel = part => (part /= 255) <= 0.04 ? part / 12.9 : ((part + 0.055) / 1.055) ** 2.4;
+    const light = color => {
+        const [r, g, b] = color.match(/[0-9.]+/g).map(Number).map(channel);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = light(getComputedStyle(view).backgroundColor);
+    return [view, ...view.querySelectorAll(".sign")].map((each, at) => {
+        const own = light(getComputedStyle(each)[at ? "borderTopColor" : "color"]);
+        return (Math.max(own, ground) + 0.05) / (Math.min(own, ground) + 0.05);
+    });
+}"""
 
 
 @both_renderers
 def test_a_reloaded_page_finds_its_curve_again(page: Page) -> None:
     view = prepare(page, steps=LONG)
-    page.run(
-        "() => new Promise(done => setTimeout(done, 1500))"
-    )  # the page's own saving of a draft
+    page.tab.wait_for_timeout(1500)  # for the page's own saving of a draft
     page.queue()
     wait_for(view, "training")
-    wait_for_step(view, 5)
+    wait_for_step(view, 3)
     seen = step_of(view)
     page.reload()
     page.look_at(TRAIN)
-    wait_for(view, "training")
     wait_for_step(view, seen + 1)
     view.focus()
-    page.tab.keyboard.press("Home")  # the first step's values are there, from before
-    assert view.locator(".value").first.inner_text() != "–"
+    page.tab.keyboard.press("Home")
+    assert view.locator(".value").first.inner_text() != "–"  # from before the reload
     page.cancel()
     wait_for(view, "cancelled")
     page.reload()  # no event will come any more
     wait_for(view, "cancelled")
-    assert step_of(view) > seen
+    assert step_of(view) > seen and drawn_share(view) > 0
+    message = view.locator(".message").inner_text()
+    assert re.fullmatch(rf"Cancelled in step \d+ of {LONG}\. Nothing was saved\.", message)
 
 
 def test_two_nodes_show_their_own_trainings(page: Page) -> None:
@@ -236,18 +308,18 @@ def test_another_workflows_node_shows_nothing(page: Page) -> None:
     wait_for(page.views().first, "idle")
 
 
-def test_a_cached_node_shows_its_last_curve(page: Page, server: Server, browser: Browser) -> None:
+def test_a_cached_node_shows_its_last_curve(server: Server, browser: Browser) -> None:
     """A page that never saw the training gets the curve with the node's output."""
-    widgets = {"steps": 3, "seed": 11}
-    view = prepare(page, **widgets)
-    page.queue()
-    wait_for(view, "done")
-    with open_page(browser, server) as other:
-        view = prepare(other, **widgets)
-        other.queue()
-        wait_for(view, "done")
-        assert step_of(view) == 3 and view.locator("img").count() == 4
-        assert other.own_troubles() == []
+    write_settings(server.base, CLASSIC)
+    for visit in ("trains", "finds it in the cache"):
+        with open_page(browser, server) as page:
+            view = prepare(page, steps=3, seed=11)
+            page.queue()
+            wait_for(view, "done")
+            assert step_of(view) == 3 and view.locator("img").count() == 4, visit
+            events = [text for text in page.received if "eraseanything.step" in text]
+            assert bool(events) == (visit == "trains")
+            assert page.own_troubles() == []
 
 
 HTML = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script>"
@@ -265,83 +337,6 @@ def test_texts_are_never_html(page: Page) -> None:
     assert HTML[:30] in view.locator(".message").inner_text()
     assert view.locator("script").count() == 0 and view.locator("img").count() == 0
     assert page.run("() => window.hacked") is None
-
-
-def test_every_event_is_strict_json(page: Page) -> None:
-    view = prepare(page, steps=3)
-    frames: list[str] = []
-    page.tab.on("websocket", lambda socket: socket.on("framereceived", frames.append))
-    page.reload()
-    page.look_at(TRAIN)
-    page.queue()
-    wait_for(view, "done")
-
-    def refuse(word: str) -> None:
-        pytest.fail(f"{word} in an event")
-
-    texts = [frame for frame in frames if isinstance(frame, str)]
-    events = [json.loads(text, parse_constant=refuse) for text in texts]
-    ours = [event["data"] for event in events if event["type"] == "eraseanything.step"]
-    assert [ours[0]["state"], ours[-1]["state"]] == ["starting", "done"]
-    assert {event["node"] for event in ours} == {TRAIN}
-
-
-def test_the_keyboard_walks_along_the_curve(page: Page) -> None:
-    view = prepare(page, steps=6)
-    page.queue()
-    wait_for(view, "done")
-    value = view.locator(".value").first
-    last = value.inner_text()
-    view.focus()
-    page.tab.keyboard.press("ArrowLeft")
-    before = value.inner_text()
-    page.tab.keyboard.press("Home")
-    assert len({last, before, value.inner_text()}) == 3
-    page.tab.keyboard.press("Escape")
-    assert value.inner_text() == last
-
-
-@both_renderers
-def test_it_is_there_at_any_zoom_and_lets_the_wheel_through(page: Page) -> None:
-    view = prepare(page)
-    for zoom in (0.3, 1.5):
-        page.look_at(TRAIN, zoom=zoom)
-        expect(view).to_be_visible()
-    page.look_at(TRAIN, zoom=0.8)
-    page.tab.wait_for_timeout(300)
-    view.hover()
-    page.tab.mouse.wheel(0, -100)
-    page.tab.wait_for_function("() => app.canvas.ds.scale > 0.8")
-    over_view = page.run("() => app.canvas.ds.scale")
-    page.look_at(TRAIN, zoom=0.8)
-    page.tab.mouse.move(1300, 900)
-    page.tab.mouse.wheel(0, -100)
-    page.tab.wait_for_function("() => app.canvas.ds.scale > 0.8")
-    assert page.run("() => app.canvas.ds.scale") == over_view
-
-
-@pytest.mark.parametrize(
-    "settings", [CLASSIC | {"Comfy.ColorPalette": name} for name in ("dark", "light")]
-)
-def test_colours_stand_out_in_every_theme(page: Page) -> None:
-    view = prepare(page, steps=1)
-    page.queue()
-    wait_for(view, "done")
-    ratios = view.evaluate(
-        """view => {
-            const channel = part => (part /= 255) <= 0.04 ? part / 12.9
-                : ((part + 0.055) / 1.055) ** 2.4;
-            const light = color => {
-                const [r, g, b] = color.match(/[0-9.]+/g).map(Number).map(channel);
-                return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-            };
-            const ground = light(getComputedStyle(view).backgroundColor);
-            const all = [view, ...view.querySelectorAll(".sign")].map((each, at) =>
-                light(getComputedStyle(each)[at ? "borderTopColor" : "color"]));
-            return all.map(one => (Math.max(one, ground) + 0.05) / (Math.min(one, ground) + 0.05));
-        }"""
-    )
-    assert len(ratios) == 5 and min(ratios) > 3 and ratios[0] > 4.5
 
 
 def test_without_the_backend_nothing_happens(server: Server, browser: Browser) -> None:
@@ -368,4 +363,4 @@ def test_without_the_backend_nothing_happens(server: Server, browser: Browser) -
 
 def test_the_scripts_are_loaded_once(server: Server) -> None:
     scripts = [path for path in server.get("/extensions") if path.endswith("/live.js")]
-    assert scripts == [f"/extensions/{Path('ComfyUI-EraseAnything/js/live.js')}"]
+    assert scripts == [f"/extensions/{PACK_NAME}/js/live.js"]
