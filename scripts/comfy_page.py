@@ -15,7 +15,13 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, sync_playwrigh
 from playwright.sync_api import Page as Tab
 from setup import BROWSERS, GET_BROWSER, find_browser
 
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    # What the page asks of other machines may hang where there is no network.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
 SIZE = {"width": 1400, "height": 1400}  # the train node is a tall one
 READY_MS = 300_000
 # What lies over the page of a first start: the offer of Nodes 2.0 and its explanation.
@@ -54,8 +60,6 @@ def open_page(browser: Browser, server: Server) -> Iterator[Page]:
     context = browser.new_context(viewport=SIZE, device_scale_factor=1)  # type: ignore[arg-type]
     context.set_default_timeout(READY_MS)
     context.add_init_script(DISMISS)
-    # What the page asks of other machines may hang where there is no network.
-    context.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
     page = Page(context.new_page(), server)
     page.tab.on("console", page.hear)
     page.tab.on("pageerror", lambda error: page.troubles.append(f"uncaught: {error.stack}"))

@@ -21,6 +21,7 @@ QUICK = {"resolution": 64, "recipe": "paper", "batch": 1, "preview_every": 4}
 LONG = 2000  # steps that no test waits for
 CLASSIC = {"Comfy.VueNodes.Enabled": False}
 NODES_2 = {"Comfy.VueNodes.Enabled": True}
+EMPTY_SPOT = (1200, 700)  # of the canvas, where neither nodes nor menus lie
 PATIENCE_MS = 300_000
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -204,10 +205,13 @@ class TestFinished:
             page.look_at(TRAIN, zoom=zoom)
             expect(view).to_be_visible()
         scales = []
-        for spot in (view.locator(".head"), page.tab.locator("#graph-canvas")):
+        for over_view in (True, False):
             page.look_at(TRAIN, zoom=0.8)
             page.tab.wait_for_timeout(500)
-            spot.hover(force=True, position={"x": 5, "y": 5})
+            box = view.bounding_box()
+            assert box is not None
+            spot = (box["x"] + 20, box["y"] + 10) if over_view else EMPTY_SPOT
+            page.tab.mouse.move(*spot)
             page.tab.mouse.wheel(0, -100)
             page.tab.wait_for_function("() => app.canvas.ds.scale > 0.8")
             scales.append(page.run("() => app.canvas.ds.scale"))
