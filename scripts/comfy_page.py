@@ -27,6 +27,8 @@ READY_MS = 300_000
 # What lies over the page of a first start: the offer of Nodes 2.0 and its explanation.
 DISMISSED = ("vueNodesBannerDismissed", "comfy.vueNodesMigration.dismissed")
 DISMISS = "".join(f"localStorage.setItem('{name}', 'true');" for name in DISMISSED)
+Box = dict[str, float]  # x, y, width, height in the window's pixels
+
 OURS = "eraseanything"  # in what the console says of us
 NOT_OURS = "api.comfy.org"  # the host asks a registry about every node, which its own rules forbid
 # Drawn by the processor alone, a lively canvas would take it away from the training.
@@ -158,10 +160,32 @@ class Page:
             """([id, zoom]) => {
                 const node = app.canvas.graph.getNodeById(id);
                 app.canvas.ds.scale = zoom;
-                app.canvas.ds.offset = [120 / zoom - node.pos[0], 110 / zoom - node.pos[1]];
+                app.canvas.ds.offset = [300 / zoom - node.pos[0], 140 / zoom - node.pos[1]];
                 app.canvas.setDirty(true, true);
             }""",
             [node, zoom],
+        )
+
+    def box_of(self, node: str) -> Box:
+        """Where a node of the graph in front lies on the screen, its title included."""
+        return self.run(
+            """id => {
+                const tile = document.querySelector(`[data-node-id="${id}"]`); // of Nodes 2.0
+                if (tile) {
+                    const { x, y, width, height } = tile.getBoundingClientRect();
+                    return { x, y, width, height };
+                }
+                const { ds, canvas, graph } = app.canvas;
+                const [x, y, width, height] = graph.getNodeById(id).boundingRect;
+                const { left, top } = canvas.getBoundingClientRect();
+                return {
+                    x: (x + ds.offset[0]) * ds.scale + left,
+                    y: (y + ds.offset[1]) * ds.scale + top,
+                    width: width * ds.scale,
+                    height: height * ds.scale,
+                };
+            }""",
+            node,
         )
 
     def queue(self) -> None:

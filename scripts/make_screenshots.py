@@ -23,7 +23,7 @@ WORKFLOW = PACK / "example_workflows" / "erase_object.json"
 TRAIN = "3"  # the node's id in that workflow
 KINDS = ("EraseAnythingTinyFlux", "EraseAnythingTrain")
 PATIENCE_MS = 900_000
-COLOURS = 128  # of the saved pictures, which keeps them small
+EDGE = 16  # pixels around the node
 
 CLASSIC = {"Comfy.VueNodes.Enabled": False}
 NODES_2 = {"Comfy.VueNodes.Enabled": True}
@@ -105,20 +105,12 @@ def wait_for(page: Page, state: str) -> None:
 def take(page: Page, name: str) -> None:
     """Saves the node as it looks now, with what is around it cut off."""
     page.tab.wait_for_timeout(600)  # the node grows in the frame after its view has
-    box = page.run(
-        """id => {
-            const { ds } = app.canvas;
-            const [x, y, width, height] = app.canvas.graph.getNodeById(id).boundingRect;
-            const { left, top } = app.canvas.canvas.getBoundingClientRect();
-            const at = (value, offset) => (value + offset) * ds.scale;
-            return { x: at(x, ds.offset[0]) + left - 12, y: at(y, ds.offset[1]) + top - 12,
-                     width: width * ds.scale + 24, height: height * ds.scale + 24 };
-        }""",
-        TRAIN,
-    )
-    shot = Image.open(io.BytesIO(page.tab.screenshot(clip=box)))
+    box = page.box_of(TRAIN)
+    clip = {"x": box["x"] - EDGE, "y": box["y"] - EDGE}
+    clip |= {side: box[side] + 2 * EDGE for side in ("width", "height")}
+    shot = Image.open(io.BytesIO(page.tab.screenshot(clip=clip)))
     file = FOLDER / f"{name}.png"
-    shot.quantize(COLOURS).save(file, optimize=True)
+    shot.convert("RGB").save(file, optimize=True)
     print(f"wrote {file.relative_to(PACK)}", flush=True)
 
 

@@ -15,6 +15,7 @@ type ComfyNode = Parameters<
     options: {
       serialize: boolean;
       hideOnZoom: boolean;
+      margin: number;
       getMinHeight: () => number;
       getMaxHeight: () => number;
     },

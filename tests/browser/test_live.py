@@ -166,10 +166,11 @@ class TestFinished:
     def test_nothing_hangs_out_of_the_node(self, finished: Finished) -> None:
         finished.page.look_at(TRAIN)
         finished.page.tab.wait_for_timeout(500)
-        box = finished.view.bounding_box()
+        node, box = finished.page.box_of(TRAIN), finished.view.bounding_box()
+        assert box and box["y"] + box["height"] <= node["y"] + node["height"]
         for part in finished.view.locator(".body > :visible").all():
             inner = part.bounding_box()
-            assert box and inner and inner["y"] + inner["height"] <= box["y"] + box["height"] + 1
+            assert inner and inner["y"] + inner["height"] <= box["y"] + box["height"] + 1
 
     def test_every_event_was_strict_json(self, finished: Finished) -> None:
         def refuse(word: str) -> None:

@@ -13,6 +13,7 @@ import { LiveView } from "./live_view.js";
 const NODE = "EraseAnythingTrain";
 const EVENT = "eraseanything.step";
 const OUTPUT = "eraseanything"; // the key of our part of a node's output
+const MARGIN = 8; // pixels around the view in the classic canvas
 const WIDGET = "eraseanything_live"; // name and type: no other pack draws widgets of this type
 
 // By node, since a node has no id yet when it is created.
@@ -51,8 +52,9 @@ function addView(node) {
   const widget = node.addDOMWidget(WIDGET, WIDGET, view.element, {
     serialize: false,
     hideOnZoom: false,
-    getMinHeight: () => view.height,
-    getMaxHeight: () => view.height,
+    margin: MARGIN,
+    getMinHeight: () => view.height + 2 * MARGIN,
+    getMaxHeight: () => view.height + 2 * MARGIN,
   });
   widget.serialize = false;
   view.element.addEventListener("wheel", zoomCanvas, { passive: false });
