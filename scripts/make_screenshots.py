@@ -81,7 +81,7 @@ def take_endings(browser: Browser, server: Server) -> None:
         wait_for(page, "failed")
         page.tab.keyboard.press("Escape")  # the host's own report lies over the node
         take(page, "failed")
-        page.set_widgets(TRAIN, keep="", seed=1)
+        page.set_widgets(TRAIN, keep="", batch=1)
         page.queue()
         wait_for(page, "training")
         expect(page.views().first.locator("img")).to_have_count(4)

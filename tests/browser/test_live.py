@@ -123,7 +123,8 @@ def finished(request: Any, server: Server, browser: Browser) -> Iterator[Finishe
     """From the template browser to the end."""
     write_settings(server.base, request.param)
     with open_page(browser, server) as page:
-        view = prepare(page, by_hand=True, steps=16)
+        # Another seed each time: the server would not train the same again.
+        view = prepare(page, by_hand=True, steps=16, seed=request.param_index)
         page.queue()
         wait_for(view, "training")
         moments = []
@@ -313,13 +314,17 @@ def test_another_workflows_node_shows_nothing(page: Page) -> None:
     wait_for(page.views().first, "idle")
 
 
-def test_a_cached_node_shows_its_last_curve(server: Server, browser: Browser) -> None:
-    """A page that never saw the training gets the curve with the node's output."""
+def test_a_finished_curve_comes_back_without_a_training(server: Server, browser: Browser) -> None:
+    """With the node's output, as the cache and the history keep it."""
     write_settings(server.base, CLASSIC)
-    for visit in ("trains", "finds it in the cache"):
+    for visit in ("trains", "finds it in the cache", "opens the history"):
         with open_page(browser, server) as page:
             view = prepare(page, steps=3, seed=11)
-            page.queue()
+            if visit == "opens the history":
+                *_, last = server.get("/history").values()
+                page.run("outputs => { app.nodeOutputs = outputs; }", last["outputs"])
+            else:
+                page.queue()
             wait_for(view, "done")
             assert step_of(view) == 3 and view.locator("img").count() == 4, visit
             events = [text for text in page.received if "eraseanything.step" in text]

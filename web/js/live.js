@@ -40,6 +40,12 @@ app.registerExtension({
   async afterConfigureGraph() {
     if (app.rootGraph && someNode(app.rootGraph)) await restore();
   },
+
+  onNodeOutputsUpdated(/** @type {Record<string, unknown>} */ outputs) {
+    for (const [id, output] of Object.entries(outputs)) {
+      showOutput(nodeAt(app.rootGraph, id), output);
+    }
+  },
 });
 
 /**
@@ -65,7 +71,7 @@ function addView(node) {
   };
   node.onExecuted = function (output) {
     onExecuted?.call(this, output);
-    showOutput(view, output);
+    showOutput(node, output);
   };
 }
 
@@ -91,13 +97,13 @@ function zoomCanvas(event) {
 }
 
 /**
- * What a node has left after it ran, or from an entry of the history.
- * @param {LiveView} view
+ * Shows what a node left when it ran: just now, from the server's cache, or from the history.
+ * @param {any} node
  * @param {any} output
  */
-function showOutput(view, output) {
+function showOutput(node, output) {
   const run = output?.[OUTPUT]?.[0];
-  if (run) view.show(run);
+  if (node && run) views.get(node)?.show(run);
 }
 
 /**
@@ -112,7 +118,7 @@ function show(run) {
 
 /** Asks the server for the trainings that this page has queued: it may have been reloaded. */
 async function restore() {
-  const client = encodeURIComponent(api.clientId ?? window.name);
+  const client = encodeURIComponent(api.clientId ?? api.initialClientId ?? "");
   const answer = await api.fetchApi(`/eraseanything/live?client=${client}`);
   if (answer.ok) for (const run of await answer.json()) show(run);
 }
