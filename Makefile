@@ -14,6 +14,7 @@ demo: setup
 	$(BIN)/python scripts/demo.py --concept "$(CONCEPT)" --kind "$(KIND)"
 
 test: setup
+	@$(PYTHON) scripts/setup.py --tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright

@@ -5,7 +5,10 @@ from comfy_api.latest import ComfyExtension, io
 from .apply import ApplyErasure
 from .attention import AttentionPreview
 from .erase import EraseConcept
+from .live import add_route
 from .tiny import LoadTinyFlux
+
+add_route()  # as the host loads the pack: 0.3.75 calls no `on_load`
 
 
 class EraseAnythingExtension(ComfyExtension):

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..erase_engine.concept import KINDS, ConceptPlan, ConceptRequest, plan_concept
 from ..erase_engine.config import RECIPES, EraseConfig, LoraConfig
-from ..erase_engine.encoded import encode_plan
+from ..erase_engine.encoded import EncodedPlan, encode_plan
 from ..erase_engine.lora import TARGETS
 from ..erase_engine.lora_file import PREFIX
-from ..erase_engine.train import Erasure, train_erasure
+from ..erase_engine.train import Erasure, OnStep, StepReport, train_erasure
 from .files import lora_name, lora_stem, save_erasure
 from .host import (
     CATEGORY,
     apply_lora,
     base_model_of,
     checked_resolution,
+    decode_while_training,
     encoder_for,
     ordinary_tensors,
     require_flux,
+    require_flux_vae,
     step_progress,
     training_session,
     vocabulary_of,
 )
+from .live import Live, live_training, sender, workflow_id
+from .preview import Previews, Scene
 
 FAST = EraseConfig.from_recipe("fast")
 
@@ -41,7 +47,8 @@ class EraseConcept(io.ComfyNode):
             category=CATEGORY,
             description="Trains a small LoRA that makes a Flux model unable to draw a concept and "
             "leaves everything else as it was. The model itself is not changed.",
-            inputs=[*_model_inputs(), *_concept_inputs(), *_training_inputs()],
+            inputs=[*_model_inputs(), *_concept_inputs(), *_training_inputs(), _vae_input()],
+            hidden=[io.Hidden.extra_pnginfo],  # says which workflow's node the curves belong to
             is_output_node=True,  # it saves a file, whether or not its outputs are used
             outputs=[
                 io.LoraModel.Output("LORA_MODEL", tooltip="For Apply Erasure LoRA."),
@@ -52,28 +59,64 @@ class EraseConcept(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, clip: Any, **widgets: Any) -> io.NodeOutput:
-        request, config = _request(widgets), _config(widgets)
-        require_flux(model)
-        stem = lora_stem(widgets["file_name"], request.concept)
-        with ordinary_tensors():
-            encoder = encoder_for(clip)
-            plan = plan_concept(request, encoder, vocabulary=vocabulary_of(clip))
-            encoded = encode_plan(plan, encoder, contrast=config.weights.rsc > 0)
-        with training_session(model, guidance=config.guidance) as backend:
-            erasure = train_erasure(
-                backend,
-                encoded,
-                config,
-                generator=torch.Generator().manual_seed(config.seed),
-                on_step=step_progress(),
-            )
-        path = save_erasure(stem, erasure, plan, config, base_model=base_model_of(model))
+    def execute(cls, model: Any, clip: Any, vae: Any = None, **widgets: Any) -> io.NodeOutput:
+        with live_training(sender(workflow_id(cls.hidden))) as live:
+            request, config = _request(widgets), _config(widgets)
+            _check(model, vae)
+            stem = lora_stem(widgets["file_name"], request.concept)
+            plan, encoded = _encode(request, config, clip)
+            with training_session(model, guidance=config.guidance) as backend:
+                every = 0 if vae is None else widgets["preview_every"]
+                decode = partial(decode_while_training, model, vae)
+                draw_before = partial(Previews, backend, Scene.of(plan, encoded, config), decode)
+                erasure = train_erasure(
+                    backend,
+                    encoded,
+                    config,
+                    generator=torch.Generator().manual_seed(config.seed),
+                    on_step=_watch(live, draw_before, every),
+                )
+            path = save_erasure(stem, erasure, plan, config, base_model=base_model_of(model))
+            live.end("done", f"Saved as {lora_name(path)}")
         state = {PREFIX + key: tensor for key, tensor in erasure.state.items()}
         erased, _ = apply_lora(model, state, 1.0, name="the LoRA")
         report = _report(plan, erasure, lora_name(path))
         loss = {"loss": erasure.history["esd"]}
-        return io.NodeOutput(state, loss, erased, report, ui=ui.PreviewText(report))
+        shown = {"text": (report,), "eraseanything": [live.event()]}
+        return io.NodeOutput(state, loss, erased, report, ui=shown)
+
+
+def _check(model: Any, vae: Any) -> None:
+    """Raises ValueError, naming the input, before any work."""
+    require_flux(model)
+    if vae is not None:
+        require_flux_vae(vae)
+
+
+def _encode(
+    request: ConceptRequest, config: EraseConfig, clip: Any
+) -> tuple[ConceptPlan, EncodedPlan]:
+    """The plan in words, and as the model reads it."""
+    with ordinary_tensors():
+        encoder = encoder_for(clip)
+        plan = plan_concept(request, encoder, vocabulary=vocabulary_of(clip))
+        return plan, encode_plan(plan, encoder, contrast=config.weights.rsc > 0)
+
+
+def _watch(live: Live, draw_before: Callable[[], Previews], every: int) -> OnStep:
+    """Shows each step, and pictures after every `every` steps and the last; 0 draws none."""
+    progress = step_progress()
+    previews = draw_before() if every else None
+    live.begin()
+
+    def on_step(report: StepReport) -> None:
+        live.step(report)
+        progress(report)
+        due = every and report.step and (not report.step % every or report.step == report.total)
+        if previews and due:
+            live.preview(previews.compare(), report.step)
+
+    return on_step
 
 
 def _model_inputs() -> list[Any]:
@@ -176,7 +219,21 @@ def _expert_inputs() -> list[Any]:
         io.Int.Input(
             "batch", default=FAST.batch, min=1, max=64, tooltip="Pictures in one training step."
         ),
+        io.Int.Input(
+            "preview_every",
+            default=20,
+            min=0,
+            max=10_000,
+            tooltip="Steps between two previews, where a VAE is connected; 0 draws none. "
+            "They don't change the result.",
+        ),
     ]
+
+
+def _vae_input() -> Any:
+    return io.Vae.Input(
+        "vae", optional=True, tooltip="Shows pictures before and after while it trains."
+    )
 
 
 def _request(widgets: dict[str, Any]) -> ConceptRequest:

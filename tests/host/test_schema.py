@@ -22,7 +22,7 @@ INPUTS = {
     "EraseAnythingTrain": (
         *("model", "clip", "concept", "kind", "replace_with", "synonyms", "keep", "prompts"),
         *("resolution", "steps", "seed", "file_name"),
-        *("recipe", "negative_guidance", "rank", "targets", "batch"),
+        *("recipe", "negative_guidance", "rank", "targets", "batch", "preview_every", "vae"),
     ),
     "EraseAnythingApply": ("model", "file", "strength", "lora"),
     "EraseAnythingAttention": (
@@ -36,7 +36,9 @@ OUTPUTS = {
     "EraseAnythingAttention": ["IMAGE", "STRING"],
     "EraseAnythingTinyFlux": ["MODEL", "CLIP", "VAE"],
 }
-ADVANCED = {"prompts", "recipe", "negative_guidance", "rank", "targets", "batch"}
+ADVANCED = {
+    *("prompts", "recipe", "negative_guidance", "rank", "targets", "batch", "preview_every")
+}
 NODES = {
     node.define_schema().node_id: node
     for node in (EraseConcept, ApplyErasure, AttentionPreview, LoadTinyFlux)

@@ -1,0 +1,225 @@
+"""What a training tells the page, and that telling and drawing change nothing of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import graph
+import pytest
+import torch
+from eraseanything_pack.erase_engine.train import StepReport
+from eraseanything_pack.nodes import live
+from eraseanything_pack.nodes.live import Curve, Live, live_training
+from eraseanything_pack.nodes.preview import LONGEST_SIDE
+from eraseanything_pack.tinyworld.models import load_tiny_flux
+from PIL import Image
+
+Cancel = comfy.model_management.InterruptProcessingException
+FILE = "EraseAnything/star_00001.safetensors"
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def report(step: int, total: int = 100, **losses: float) -> StepReport:
+    return StepReport(step, total, losses, 1.0, forwards=step, total_forwards=total)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sent() -> list[dict[str, Any]]:
+    return []
+
+
+@pytest.fixture
+def shown(sent: list[dict[str, Any]], clock: Clock) -> Live:
+    return Live(sent.append, clock=clock)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 200, 201, 202, 1234, 100_000])
+def test_a_curve_has_few_points_and_reaches_the_last_step(steps: int) -> None:
+    curve = Curve()
+    for step in range(1, steps + 1):
+        curve.add(step, {"esd": float(step)})
+    points = curve.points()
+    assert min(steps, 100) <= len(points["steps"]) <= live.MOST_POINTS + 1
+    assert points["steps"] == sorted(set(points["steps"])) and points["steps"][-1] == steps
+    assert len(points["losses"]["esd"]) == len(points["steps"])
+
+
+@pytest.mark.parametrize("steps", [200, 201, 202, 403, 1234])
+def test_a_thinned_curve_is_the_mean_of_its_steps(steps: int) -> None:
+    curve = Curve()
+    for step in range(1, steps + 1):
+        curve.add(step, {"esd": float(step)})
+    points, first = curve.points(), 1
+    for last, value in zip(points["steps"], points["losses"]["esd"], strict=True):
+        assert value == pytest.approx((first + last) / 2, rel=1e-3)
+        first = last + 1
+
+
+def test_a_loss_that_comes_later_has_gaps_before() -> None:
+    curve = Curve()
+    curve.add(1, {"esd": 1.0})
+    curve.add(2, {"esd": 2.0, "keep": 3.0})
+    assert curve.points()["losses"] == {"esd": [1.0, 2.0], "keep": [None, 3.0]}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_event_holds_what_json_lacks(
+    value: float, shown: Live, sent: list[dict[str, Any]], clock: Clock
+) -> None:
+    clock.now = value
+    shown.step(report(1, esd=1.0, multiplier=value))
+    shown.end("done")
+    assert sent[-1]["losses"] == {"esd": [1.0], "multiplier": [None]}
+    for event in sent:
+        json.dumps(event, allow_nan=False)
+
+
+def test_events_come_a_few_times_a_second(
+    shown: Live, sent: list[dict[str, Any]], clock: Clock
+) -> None:
+    for step in range(1, 101):  # a step every 20 ms
+        clock.now = step / 50
+        shown.step(report(step, esd=1.0))
+    assert 4 <= len(sent) <= 1 + 2 / live.SECONDS_BETWEEN_EVENTS
+    shown.end("done")
+    assert sent[-1]["step"] == 100 and len(sent[-1]["steps"]) == 100
+
+
+def test_time_left_follows_the_forwards(
+    shown: Live, sent: list[dict[str, Any]], clock: Clock
+) -> None:
+    clock.now = 50.0  # loading does not count
+    shown.begin()
+    clock.now += 10.0
+    shown.step(report(25, esd=1.0))
+    assert sent[-1]["seconds_left"] == 30.0
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "message"),
+    [
+        (Cancel(), "cancelled", "Cancelled in step 3 of 100. Nothing was saved."),
+        (ValueError("Got <b>1</b>, expected 2."), "failed", "Got <b>1</b>, expected 2."),
+        (KeyboardInterrupt(), "failed", "KeyboardInterrupt"),
+    ],
+)
+def test_the_last_event_says_how_it_ended(
+    error: BaseException, state: str, message: str, sent: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(type(error)), live_training(sent.append) as shown:
+        shown.step(report(3, esd=1.0))
+        raise error
+    assert (sent[-1]["state"], sent[-1]["message"]) == (state, message)
+    assert sent[-1]["seconds_left"] is None and sent[-1]["steps"] == [3]
+
+
+def test_nobody_is_told_where_there_is_no_page() -> None:
+    live.sender("workflow")({"state": "training"})
+    assert live._runs == {}
+
+
+def test_the_last_runs_are_remembered() -> None:
+    for number in range(2 * live.RUNS_REMEMBERED):
+        live._remember(("client", "workflow", str(number)), {"number": number})
+    live._remember(("client", "workflow", "40"), {"number": -1})
+    assert len(live._runs) == live.RUNS_REMEMBERED
+    assert [run["number"] for run in live._runs.values()][-1] == -1
+    live._runs.clear()
+
+
+# --- previews ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vae() -> Any:
+    return load_tiny_flux()[2]
+
+
+def erase(every: int, vae: Any, **widgets: Any) -> dict[str, Any]:
+    """The final event of a training with previews."""
+    with torch.inference_mode():
+        output = graph.EraseConcept.execute(
+            graph.flux(), graph.clip(), vae, **{**graph.ERASE, **widgets, "preview_every": every}
+        )
+    return output.ui["eraseanything"][0]
+
+
+def test_previews_do_not_change_the_file(loras: Path, vae: Any) -> None:
+    assert erase(0, vae)["previews"] is None
+    assert erase(1, vae)["previews"]
+    first, second = sorted(loras.rglob("*.safetensors"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_vae_that_pushes_the_model_out_does_not_change_the_file(
+    loras: Path, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a card that is too small for both."""
+    decode = type(vae).decode
+
+    def decode_alone(self: Any, *args: Any, **options: Any) -> torch.Tensor:
+        comfy.model_management.unload_all_models()
+        return decode(self, *args, **options)
+
+    erase(0, vae)
+    monkeypatch.setattr(type(vae), "decode", decode_alone)
+    erase(1, vae)
+    first, second = sorted(loras.rglob("*.safetensors"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_previews_show_what_the_training_did(loras: Path, vae: Any) -> None:
+    event = erase(2, vae, steps=3, negative_guidance=10.0, targets="text_all")
+    concept, keep = event["previews"]["prompts"]
+    assert event["previews"]["step"] == 3  # the last step is always drawn
+    assert (concept["role"], keep["role"]) == ("concept", "keep")
+    assert "star" in concept["prompt"] and "star" not in keep["prompt"]
+    assert concept["change"] > 0 and concept["before"] != concept["after"]
+    json.dumps(event, allow_nan=False)
+
+
+def test_pictures_are_small_jpegs(loras: Path, vae: Any) -> None:
+    import base64
+    import io
+
+    event = erase(1, vae, steps=1, resolution=512)
+    for preview in event["previews"]["prompts"]:
+        for when in ("before", "after"):
+            kind, data = preview[when].split(",")
+            assert kind == "data:image/jpeg;base64" and len(data) < 60_000
+            image = Image.open(io.BytesIO(base64.b64decode(data)))
+            assert image.size == (LONGEST_SIDE, LONGEST_SIDE)
+
+
+def test_a_finished_node_keeps_its_curve(loras: Path) -> None:
+    event = erase(1, None)
+    assert event["state"] == "done" and event["message"] == f"Saved as {FILE}"
+    assert event["steps"] == [1, 2, 3] and event["previews"] is None
+    assert event["losses"].keys() == {"esd", "attention", "keep"}
+    assert all(value is not None for values in event["losses"].values() for value in values)
+
+
+def test_a_vae_of_another_model_is_refused_before_any_work(loras: Path) -> None:
+    class Other:
+        latent_channels = 4
+
+    with pytest.raises(ValueError, match="Got a vae with 4 latent channels"):
+        erase(1, Other())

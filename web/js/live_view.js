@@ -1,0 +1,214 @@
+/** What one node shows of its training: where it stands, a curve for each loss, previews. */
+
+import { LossPlot, latest } from "./loss_plot.js";
+
+/**
+ * One prompt's pictures; `change` is the mean difference, as a share of the whole range.
+ * @typedef {{role: string, prompt: string, before: string, after: string, change: number}} Preview
+ */
+/**
+ * A training as the server tells it; every event holds all of it.
+ * @typedef {object} Run
+ * @property {string} node path of the node, "5" or "12:5"
+ * @property {string} workflow id of the workflow, or ""
+ * @property {number} started seconds since 1970
+ * @property {"starting" | "sampling" | "training" | "done" | "cancelled" | "failed"} state
+ * @property {string} message
+ * @property {number} step
+ * @property {number} total
+ * @property {number | null} seconds_left
+ * @property {number[]} steps
+ * @property {Record<string, (number | null)[]>} losses
+ * @property {{step: number, prompts: Preview[]} | null} previews
+ */
+
+const HEADINGS = {
+  starting: "Loading",
+  sampling: "Sampling what to train on",
+  training: "Training",
+  done: "Done",
+  cancelled: "Cancelled",
+  failed: "Failed",
+};
+const IDLE = "Losses and previews appear here while it trains.";
+const ROLES = { concept: "to erase", keep: "to keep" };
+
+export class LiveView {
+  /** @param {() => void} onHeight called when `height` has changed */
+  constructor(onHeight) {
+    this.onHeight = onHeight;
+    this.height = 0;
+    /** @type {Run | null} */
+    this.run = null;
+    this.element = make("section", "eraseanything-live");
+    this.element.tabIndex = 0;
+    this.element.setAttribute("aria-label", "Training");
+    this.state = make("strong", "state");
+    this.steps = make("span", "steps");
+    this.left = make("span", "left");
+    this.message = make("p", "message", IDLE);
+    this.message.setAttribute("role", "status");
+    this.legend = make("ul", "legend");
+    this.previews = make("div", "previews");
+    this.plot = new LossPlot(() => this.showLegend());
+    const head = make("header", "head");
+    head.append(this.state, this.steps, this.left);
+    this.body = make("div", "body");
+    this.body.append(head, this.message, this.plot.element, this.legend, this.previews);
+    this.element.append(this.body);
+    this.element.addEventListener("keydown", (event) => this.plot.onKey(event));
+    this.resized = new ResizeObserver(() => this.measure());
+    this.resized.observe(this.body);
+    this.draw();
+  }
+
+  /** Ends what would outlive the node. */
+  close() {
+    this.resized.disconnect();
+    this.plot.close();
+  }
+
+  /**
+   * Shows a run, unless a later one is already there: answers and events may overtake each other.
+   * @param {Run} run
+   */
+  show(run) {
+    const now = this.run;
+    if (now && (run.started < now.started || (run.started === now.started && isOlder(run, now)))) {
+      return;
+    }
+    this.run = run;
+    this.draw();
+  }
+
+  draw() {
+    const { run } = this;
+    this.element.dataset.state = run?.state ?? "idle";
+    this.state.textContent = run ? HEADINGS[run.state] : "";
+    this.steps.textContent = run?.step ? `step ${run.step} of ${run.total}` : "";
+    this.left.textContent = run?.seconds_left == null ? "" : `${duration(run.seconds_left)} left`;
+    if (this.message.textContent !== (run?.message ?? IDLE)) {
+      this.message.textContent = run?.message ?? IDLE;
+    }
+    this.plot.show(run?.steps ?? [], run?.losses ?? {}, run?.total ?? 0);
+    this.showLegend();
+    this.showPreviews();
+    this.element.setAttribute("aria-label", run ? summary(run) : "Training");
+    this.measure();
+  }
+
+  /** Name and value of each loss: the latest, or those under the pointer. */
+  showLegend() {
+    const items = this.plot.values().map(({ label, value, color, dash }) => {
+      const item = make("li", "loss");
+      const sign = make("span", `sign ${dash}`);
+      sign.style.setProperty("--color", color);
+      item.append(sign, make("span", "name", label), make("span", "value", short(value)));
+      return item;
+    });
+    this.legend.replaceChildren(...items);
+  }
+
+  showPreviews() {
+    const previews = this.run?.previews;
+    const pictures = previews?.prompts.map((one) => previewOf(one, previews.step)) ?? [];
+    // Pictures stay in the page as long as they are the same, so that they don't flicker.
+    const signature = previews ? `${this.run?.started} ${previews.step}` : "";
+    if (this.previews.dataset.shown === signature) return;
+    this.previews.dataset.shown = signature;
+    this.previews.replaceChildren(...pictures);
+  }
+
+  /** The body's height as it is laid out, whatever the canvas's zoom. */
+  measure() {
+    const height = this.body.offsetHeight;
+    if (!height || height === this.height) return;
+    this.height = height;
+    this.onHeight();
+  }
+}
+
+/**
+ * Whether `run` tells of an earlier moment than `now`, of the same training.
+ * @param {Run} run
+ * @param {Run} now
+ */
+function isOlder(run, now) {
+  const order = Object.keys(HEADINGS);
+  const ended = (/** @type {Run} */ one) => order.indexOf(one.state) >= order.indexOf("done");
+  return run.step < now.step || (ended(now) && !ended(run));
+}
+
+/**
+ * One prompt before and after, with its words and how far the picture has changed.
+ * @param {Preview} preview
+ * @param {number} step
+ */
+function previewOf(preview, step) {
+  const figure = make("figure", "preview");
+  const role = ROLES[/** @type {keyof typeof ROLES} */ (preview.role)] ?? preview.role;
+  const pair = make("div", "pair");
+  pair.append(
+    picture(preview.before, "before", `${preview.prompt}, before`),
+    picture(preview.after, `step ${step}`, `${preview.prompt}, after step ${step}`),
+  );
+  const caption = make("figcaption", "caption");
+  const change = make("span", "change", `changed ${Math.round(preview.change * 100)}%`);
+  caption.append(make("span", "role", role), change, make("span", "prompt", preview.prompt));
+  caption.title = preview.prompt;
+  figure.append(pair, caption);
+  return figure;
+}
+
+/**
+ * @param {string} source
+ * @param {string} when
+ * @param {string} description
+ */
+function picture(source, when, description) {
+  const frame = make("span", "picture");
+  const image = document.createElement("img");
+  image.alt = description;
+  image.draggable = false;
+  image.src = source;
+  frame.append(image, make("span", "when", when));
+  return frame;
+}
+
+/**
+ * An element of a class; texts are only ever set as text.
+ * @param {string} tag
+ * @param {string} className
+ * @param {string} [text]
+ * @returns {HTMLElement}
+ */
+function make(tag, className, text = "") {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
+
+/**
+ * The run in a sentence, for those who hear it.
+ * @param {Run} run
+ */
+function summary(run) {
+  const where = run.step ? `, step ${run.step} of ${run.total}` : "";
+  const losses = latest(run.losses).map(({ label, value }) => `${label} ${short(value)}`);
+  return `${HEADINGS[run.state]}${where}. ${losses.join(", ")}`;
+}
+
+/** @param {number | null} value */
+function short(value) {
+  if (value === null) return "–";
+  return value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(1) : value.toPrecision(3);
+}
+
+/** @param {number} seconds */
+function duration(seconds) {
+  const whole = Math.ceil(seconds);
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.round(whole / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
