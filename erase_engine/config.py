@@ -19,6 +19,7 @@ AttentionForm = Literal["ratio", "sum"]
 Blocks = Literal["all"] | tuple[int, ...]
 
 DRAWS_PER_PATH = 8  # at the least: a path that fewer states are drawn from is not worth sampling
+PIXELS_PER_LATENT = 8
 PIXELS_PER_TOKEN = 16  # one image token covers 2 x 2 latent pixels of 8 x 8 image pixels
 
 
@@ -104,6 +105,11 @@ class EraseConfig:
         _check_side("width", self.width)
         _check_side("height", self.height)
         _check_blocks(self.attention_blocks)
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Height and width of what is trained on, in latent pixels."""
+        return self.height // PIXELS_PER_LATENT, self.width // PIXELS_PER_LATENT
 
     @property
     def paths(self) -> int:

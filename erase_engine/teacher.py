@@ -15,7 +15,6 @@ from .config import EraseConfig
 from .encoded import EncodedPlan
 from .losses import attention_mass
 
-PIXELS_PER_LATENT = 8
 FORWARD_AND_BACKWARD = 3  # in forwards: a backward counts as two
 
 
@@ -95,9 +94,8 @@ def build_banks(
 ) -> Banks:
     """Teacher paths. Concept and anchor share their noise: the erased model moves between them."""
     config, backend = model.config, model.backend
-    height, width = config.height // PIXELS_PER_LATENT, config.width // PIXELS_PER_LATENT
-    times = backend.timesteps(config.trajectory_steps, height, width)
-    shape = (config.paths, backend.latent_channels, height, width)
+    times = backend.timesteps(config.trajectory_steps, *config.latent_size)
+    shape = (config.paths, backend.latent_channels, *config.latent_size)
 
     def paths(teacher: Teacher, rows: Tensor, noise: Tensor) -> Bank:
         def teach(*states: Tensor) -> Lesson:

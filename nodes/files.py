@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from pathlib import Path, PurePosixPath
 
 import comfyui_version
 import folder_paths
-import torch
-
-from ..erase_engine import __version__
 from ..erase_engine.concept import ConceptPlan
 from ..erase_engine.config import EraseConfig
 from ..erase_engine.lora_file import save_lora
+from ..erase_engine.record import erasure_record
 from ..erase_engine.train import Erasure
 
-FORMAT_VERSION = "1"
 FOLDER = "EraseAnything"  # in models/loras, where no name is given
 LONGEST_PART = 200  # bytes of a folder's or file's name; disks take 255, a number is added
 
@@ -65,24 +61,9 @@ def save_erasure(
     stem: Path, erasure: Erasure, plan: ConceptPlan, config: EraseConfig, *, base_model: str
 ) -> Path:
     """Writes the LoRA under the next free number, with all that it takes to train it again."""
-    path = _numbered(stem)
-    last = {name: values[-1] for name, values in erasure.history.items()}
-    metadata = {
-        "format": "eraseanything",
-        "format_version": FORMAT_VERSION,
-        "base_model": base_model,
-        "concept": plan.concept,
-        "plan": plan.to_json(),
-        "config": config.to_json(),
-        "figures": {"forwards": erasure.forwards, "last_losses": last},
-        "versions": {
-            "eraseanything": __version__,
-            "comfyui": comfyui_version.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-    return save_lora(path, erasure.state, metadata)
+    host = {"comfyui": comfyui_version.__version__}
+    record = erasure_record(erasure, plan, config, base_model=base_model, host=host)
+    return save_lora(_numbered(stem), erasure.state, record)
 
 
 def _root() -> Path:

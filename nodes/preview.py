@@ -9,7 +9,6 @@ import base64
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,8 +19,7 @@ from ..erase_engine.backends.base import Conditioning, FlowBackend
 from ..erase_engine.concept import ConceptPlan
 from ..erase_engine.config import EraseConfig
 from ..erase_engine.encoded import EncodedPlan
-from ..erase_engine.flow import euler_step
-from ..erase_engine.train import PIXELS_PER_LATENT
+from ..erase_engine.flow import euler_path
 from .host import LATENT_CHANNELS
 
 EULER_STEPS = 10  # enough to recognise what is there
@@ -44,9 +42,8 @@ class Scene:
         row = next(whole, 0)
         prompts = {"concept": plan.pairs[row].concept_prompt, "keep": plan.keep[0]}
         cond = Conditioning.cat([encoded.concept.take([row]), encoded.keep.take([0])])
-        size = config.height // PIXELS_PER_LATENT, config.width // PIXELS_PER_LATENT
         generator = torch.Generator().manual_seed(config.seed)
-        noise = torch.randn(len(cond), LATENT_CHANNELS, *size, generator=generator)
+        noise = torch.randn(len(cond), LATENT_CHANNELS, *config.latent_size, generator=generator)
         return cls(prompts, cond, noise)
 
 
@@ -78,13 +75,10 @@ class Previews:
     @torch.no_grad()
     def _draw(self) -> Tensor:
         """(2, h, w, 3) in 0..1"""
-        x = self._scene.noise
-        times = self._backend.timesteps(EULER_STEPS, *x.shape[-2:]).cpu()
-        for t, t_next in pairwise(times):
-            now = t.expand(len(x))
-            v = self._backend.velocity(x, now, self._scene.cond).cpu()
-            x = euler_step(x, v, now, t_next.expand(len(x)))
-        return self._decode(x).float().cpu().clamp(0, 1)
+        noise, cond = self._scene.noise, self._scene.cond
+        times = self._backend.timesteps(EULER_STEPS, *noise.shape[-2:])
+        states = euler_path(lambda x, t: self._backend.velocity(x, t, cond).cpu(), noise, times)
+        return self._decode(states[:, -1]).float().cpu().clamp(0, 1)
 
 
 def _data_url(picture: Tensor) -> str:
