@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import comfyui_version
 import folder_paths
+
 from ..erase_engine.concept import ConceptPlan
 from ..erase_engine.config import EraseConfig
 from ..erase_engine.lora_file import save_lora

@@ -88,8 +88,7 @@ def measured(case: Case, method: str) -> tuple[dict[str, Any], dict[str, Tensor]
         "method": method,
         "seed": case.seed,
         **quality(case, pictures, base),
-        "asr_white": percent(_white_box(case, erasure)),
-        "asr_black": percent(_black_box(case, erasure)),
+        **({} if erasure is None else _attacks(case, erasure)),
         **cost,
     }
     return row, pictures
@@ -122,7 +121,15 @@ def _train(case: Case, method: str) -> tuple[Erasure, dict[str, float]]:
     }
 
 
-def _white_box(case: Case, erasure: Erasure | None) -> Tensor:
+def _attacks(case: Case, erasure: Erasure) -> dict[str, float]:
+    """How often each attack brings the concept back."""
+    return {
+        "asr_white": percent(_white_box(case, erasure)),
+        "asr_black": percent(_black_box(case, erasure)),
+    }
+
+
+def _white_box(case: Case, erasure: Erasure) -> Tensor:
     """(ATTACKED,) bool: which attacked prompts show the concept again."""
     world, prompts = case.world, case.prompts["named"][:ATTACKED]
     texts = [prompt.text for prompt in prompts]
@@ -137,7 +144,7 @@ def _white_box(case: Case, erasure: Erasure | None) -> Tensor:
     return found(case.concept, prompts, world.judge.look(pictures))
 
 
-def _black_box(case: Case, erasure: Erasure | None) -> Tensor:
+def _black_box(case: Case, erasure: Erasure) -> Tensor:
     """(ATTACKED,) bool: for which prompts some other wording shows the concept again."""
     world, generator = case.world, Generator().manual_seed(case.seed)
     prompts, hits = case.prompts["named"][:ATTACKED], []
