@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from .backends.base import FlowBackend
 from .config import EraseConfig
 from .encoded import EncodedPlan
-from .lora import LoraSet, target_names
+from .lora import target_names
 from .solvers import SOLVERS, Run
 from .teacher import FORWARD_AND_BACKWARD, Count, PromptedModel, build_banks, keeps
 
@@ -68,7 +68,7 @@ def train_erasure(
         FloatingPointError: a loss is not finite.
     """
     slices = backend.linear_slices(target_names(config.lora.targets, backend.double_blocks))
-    lora = LoraSet(
+    lora = backend.adapters(
         slices,
         rank=config.lora.rank,
         alpha=config.lora.alpha,

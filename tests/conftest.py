@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Generator, Tensor, nn
 
 from erase_engine.backends.base import Capture, Conditioning, LinearSlice
 from erase_engine.encoded import Contrast, EncodedPlan
+from erase_engine.lora import LoraSet
 
 WIDTH, TEXT_LENGTH, PAIRS, IRRELEVANT = 8, 6, 3, 2
 
@@ -63,6 +66,9 @@ class SmallFlow:
             _, index, _, layer = name.split(".")
             found[name] = LinearSlice(self.blocks[int(index)][layer], 0, WIDTH, WIDTH)
         return found
+
+    def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> LoraSet:
+        return LoraSet(slices, **numbers)
 
 
 def encoded_plan(*, contrast: bool = True) -> EncodedPlan:

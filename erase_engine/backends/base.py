@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ..lora import LoraSet
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,10 @@ class FlowBackend(Protocol):
 
         Raises ValueError, naming the layer, where the model has no such layer.
         """
+        ...
+
+    def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> LoraSet:
+        """New adapters for these slices; `numbers` are `LoraSet`'s keyword arguments."""
         ...
 
 

@@ -12,6 +12,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ..lora import LoraSet
 from .base import Capture, Conditioning, LinearSlice
 from .comfy_guards import (
     OVERRIDE,
@@ -99,6 +100,10 @@ class ComfyFluxBackend:
     def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
         """Canonical layer names to rows of this model's Linears; ValueError for unknown ones."""
         return {name: _linear_slice(self._net, name) for name in names}
+
+    def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> LoraSet:
+        """By hooks: the host's Linears stay in their places, whatever their weights are."""
+        return LoraSet(slices, **numbers)
 
     def _check(self, capture: Capture) -> None:
         """Raises ValueError where a block to capture does not exist."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..attention import attention_mass
+from ..lora import LoraSet
 from .base import Capture, Conditioning, LinearSlice
 
 # How finely ComfyUI divides time, with and without a shift by resolution: both programs then
@@ -136,6 +137,12 @@ class DiffusersFluxBackend:
     def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
         """Canonical layer names to this model's Linears; ValueError for unknown ones."""
         return {name: _linear_slice(self.net, name) for name in names}
+
+    def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> LoraSet:
+        """peft's layers, as everything around diffusers has them."""
+        from .peft_lora import PeftLora
+
+        return PeftLora(self.net, slices, **numbers)
 
     def _watch(self, capture: Capture, found: dict[int, Tensor]) -> _Watch:
         if not capture.blocks or not set(capture.blocks) <= set(range(self.double_blocks)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 from einops import rearrange
 from eraseanything_pack.erase_engine import train
 from eraseanything_pack.erase_engine.backends.base import Conditioning
-from eraseanything_pack.erase_engine.backends.peft_lora import PeftLora
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
 from eraseanything_pack.erase_engine.encoded import Contrast, EncodedPlan
+from eraseanything_pack.erase_engine.lora import LoraSet
 from eraseanything_pack.erase_engine.lora_file import save_lora
 from eraseanything_pack.nodes.host import training_session
 from snapshot import sample
@@ -68,14 +67,20 @@ def in_diffusers() -> State:
         return _train(backend)
 
 
-def through_peft() -> State:
-    """As in diffusers, with peft's layers in the place of the engine's hooks."""
-    with (
-        backend_of(build(), guidance=CONFIG.guidance).session() as backend,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(train, "LoraSet", partial(PeftLora, backend.net))
+def by_hooks() -> State:
+    """As in diffusers, with the engine's hooks in the place of peft's layers."""
+    backend = backend_of(build(), guidance=CONFIG.guidance)
+    with backend.session(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "adapters", LoraSet)
         return _train(backend)
+
+
+def test_diffusers_adapters_are_peft_s() -> None:
+    backend = backend_of(build())
+    slices = backend.linear_slices(["transformer_blocks.0.attn.add_q_proj"])
+    lora = backend.adapters(slices, rank=2, generator=torch.Generator())
+    with backend.session(), lora.attach(slices):
+        assert "eraseanything" in backend.net.peft_config
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +88,7 @@ def expected() -> State:
     return in_comfyui()
 
 
-@pytest.mark.parametrize("way", [in_diffusers, through_peft])
+@pytest.mark.parametrize("way", [in_diffusers, by_hooks])
 def test_one_seed_gives_one_lora(way: Callable[[], State], expected: State) -> None:
     found = way()
     assert found.keys() == expected.keys()
