@@ -21,9 +21,9 @@ from eraseanything_pack.tinyworld.planning import TINY_WORLD
 CELL = heatmap.CELL + heatmap.GAP
 BLIND = EraseConfig(
     weights=LossWeights(esd=0.0, attention=1.0, keep=0.0),
-    learning_rate=0.03,
-    steps=12,
-    trajectories=2,
+    learning_rate=0.02,
+    steps=120,
+    trajectories=8,
     trajectory_steps=2,
     width=64,
     height=64,

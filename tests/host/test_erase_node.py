@@ -82,8 +82,9 @@ def _fail_at_call(model: Any, wanted: int) -> None:
 
 
 def fail_backward(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss = solvers.esd_loss
-    monkeypatch.setattr(solvers, "esd_loss", lambda *args: _FailsBackward.apply(loss(*args)))
+    loss = solvers.ERASE_LOSSES["esd"]
+    fails = lambda *args: _FailsBackward.apply(loss(*args))  # noqa: E731
+    monkeypatch.setitem(solvers.ERASE_LOSSES, "esd", fails)
 
 
 class _FailsBackward(torch.autograd.Function):
