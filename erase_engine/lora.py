@@ -6,14 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-
-from .backends.base import LinearSlice
 
 # Layers of one double block, by the name of a target set (docs: what is trained).
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -33,6 +32,16 @@ EXTRA_TARGETS: dict[str, tuple[str, ...]] = {
         "time_text_embed.text_embedder.linear_2",
     ),
 }
+
+
+@dataclass(frozen=True)
+class LinearSlice:
+    """Rows `start : start + length` of the output of one Linear: what one canonical name means."""
+
+    module: nn.Module
+    start: int
+    length: int
+    in_features: int
 
 
 def target_names(target: str, double_blocks: int, *, extra: tuple[str, ...] = ()) -> list[str]:

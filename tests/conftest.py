@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from erase_engine.backends.base import Capture, Conditioning, LinearSlice
+from erase_engine.backends.base import Capture, Conditioning
 from erase_engine.encoded import Contrast, EncodedPlan
-from erase_engine.lora import LoraSet
+from erase_engine.lora import LinearSlice, LoraSet
 
 WIDTH, TEXT_LENGTH, PAIRS, IRRELEVANT = 8, 6, 3, 2
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from erase_engine.backends.base import LinearSlice
-from erase_engine.lora import LoraSet, target_names
+from erase_engine.lora import LinearSlice, LoraSet, target_names
 
 
 @pytest.fixture

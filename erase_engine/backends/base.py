@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from ..lora import LoraSet
+from ..lora import LinearSlice, LoraSet
 
 
 @dataclass(frozen=True)
@@ -59,16 +58,6 @@ class Capture:
     tokens: Tensor
     blocks: tuple[int, ...]
     mass: dict[int, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class LinearSlice:
-    """Rows `start : start + length` of the output of one Linear: what one canonical name means."""
-
-    module: nn.Module
-    start: int
-    length: int
-    in_features: int
 
 
 class FlowBackend(Protocol):

@@ -12,8 +12,8 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..lora import LoraSet
-from .base import Capture, Conditioning, LinearSlice
+from ..lora import LinearSlice, LoraSet
+from .base import Capture, Conditioning
 from .comfy_guards import (
     OVERRIDE,
     REQUEST,

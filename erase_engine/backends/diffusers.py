@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..attention import attention_mass
-from ..lora import LoraSet
-from .base import Capture, Conditioning, LinearSlice
+from ..lora import LinearSlice, LoraSet
+from .base import Capture, Conditioning
+from .frozen import frozen
 
 # How finely ComfyUI divides time, with and without a shift by resolution: both programs then
 # sample the same states.
@@ -178,18 +179,6 @@ def _linear_slice(net: Any, name: str) -> LinearSlice:
 
 
 # --- what is borrowed from the model for a session ---------------------------------------------
-
-
-@contextmanager
-def frozen(net: Any) -> Iterator[None]:
-    """Base weights ask for no gradient: autograd then keeps less, and computes less."""
-    before = [(weight, weight.requires_grad) for weight in net.parameters()]
-    net.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight, wanted in before:
-            weight.requires_grad_(wanted)
 
 
 @contextmanager

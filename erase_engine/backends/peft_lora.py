@@ -8,9 +8,8 @@ from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
 
-from ..lora import LoraSet
-from .base import LinearSlice
-from .diffusers import frozen
+from ..lora import LinearSlice, LoraSet
+from .frozen import frozen
 
 ADAPTER = "eraseanything"
 
