@@ -79,7 +79,10 @@ def take_endings(browser: Browser, server: Server) -> None:
         page.set_widgets(TRAIN, keep="a yellow star")
         page.queue()
         wait_for(page, "failed")
-        page.tab.keyboard.press("Escape")  # the host's own report lies over the node
+        report = page.tab.get_by_role("dialog")  # the host's own, over the node
+        report.wait_for()
+        page.tab.keyboard.press("Escape")
+        report.wait_for(state="hidden")
         take(page, "failed")
         page.set_widgets(TRAIN, keep="", batch=1)
         page.queue()
