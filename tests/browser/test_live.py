@@ -282,6 +282,28 @@ def test_two_nodes_show_their_own_trainings(page: Page) -> None:
     assert first.locator("img").count() + second.locator("img").count() == 4  # one has no VAE
 
 
+@both_renderers
+def test_inside_a_subgraph(page: Page) -> None:
+    prepare(page, steps=LONG)
+    path = page.run(
+        """id => {
+            const node = app.rootGraph.getNodeById(id);
+            const { node: outer } = app.rootGraph.convertToSubgraph(new Set([node]));
+            app.canvas.openSubgraph(outer.subgraph);
+            return `${outer.id}:${outer.subgraph.nodes[0].id}`;
+        }""",
+        TRAIN,
+    )
+    page.look_at(path.split(":")[1])
+    page.queue()
+    view = page.views().first
+    wait_for(view, "training")
+    wait_for_step(view, 2)
+    assert drawn_share(view) > 0
+    page.cancel()
+    wait_for(view, "cancelled")
+
+
 def test_another_workflows_node_shows_nothing(page: Page) -> None:
     """Ids are small numbers: a node of the same id in another workflow is another node."""
     view = prepare(page, steps=LONG)
