@@ -80,9 +80,15 @@ def wait_for(view: Locator, state: str) -> None:
 
 
 def wait_for_step(view: Locator, step: int) -> None:
-    expect(view.locator(".steps")).to_have_text(re.compile(rf"^step \d{{{len(str(step))},}} of"))
-    while step_of(view) < step:
-        view.page.wait_for_timeout(50)
+    """Returns once the view has come to the step; a TimeoutError where it never does."""
+    view.page.wait_for_function(
+        """([view, step]) => {
+            const words = view.querySelector(".steps").textContent.split(" ");
+            return Number(words[1]) >= step;
+        }""",
+        arg=[view.element_handle(), step],
+        timeout=PATIENCE_MS,
+    )
 
 
 def step_of(view: Locator) -> int:
