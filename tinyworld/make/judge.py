@@ -15,7 +15,7 @@ from random import Random
 import torch
 from torch import Tensor, nn
 
-from ..judge import HEADS, NO_SHAPE, JudgeNetwork, layout_of, slots_of
+from ..judge import HEADS, NAMES, NO_SHAPE, JudgeNetwork, layout_of, slots_of
 from ..models import LATENT_SCALE, TinyAutoencoder, load_weights, save_weights
 from ..vocabulary import Scene
 from .data import random_scenes, render_all
@@ -56,6 +56,20 @@ def accuracy(network: nn.Module, pictures: Tensor, truth: dict[str, Tensor]) -> 
         seen = truth[name] >= 0
         guess = torch.cat([part[name] for part in parts]).argmax(-1)
         out[name] = round(100 * (guess == truth[name])[seen].float().mean().item(), 2)
+    return out
+
+
+def recall(network: nn.Module, pictures: Tensor, truth: dict[str, Tensor]) -> dict[str, float]:
+    """Per cent of the things with a concept, in either slot, in which it is seen."""
+    with torch.no_grad():
+        parts = [network(pictures[i : i + 100]) for i in range(0, len(pictures), 100)]
+    out = {}
+    for kind, names in NAMES.items():
+        heads = [f"{kind}{slot}" for slot in (0, 1)]
+        guess = torch.cat([part[head] for head in heads for part in parts]).argmax(-1)
+        is_so = torch.cat([truth[head] for head in heads])
+        for index, name in enumerate(names):
+            out[name] = round(100 * (guess == index)[is_so == index].float().mean().item(), 2)
     return out
 
 
@@ -128,7 +142,7 @@ def main() -> None:
         "drawn": accuracy(network.eval(), drawn, unseen_truth),
         "round_trip": accuracy(network, round_trip(autoencoder, drawn, 0.0), unseen_truth),
     }
-    print(figures)
+    print(figures, recall(network, drawn, unseen_truth))
     metadata = {"made_by": "python -m tinyworld.make.judge", **vars(options), **figures}
     print(save_weights("judge", network.state_dict(), metadata | {"torch": torch.__version__}))
 

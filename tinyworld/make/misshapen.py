@@ -18,6 +18,16 @@ from ..pictures import SIZE, signed_distance
 
 ASKEW_ANGLE, ASKEW_BEND = math.radians(8), 0.09  # radians; radii
 WAVES = (2, 3, 4, 6)  # of a blob's rim; five would be a star
+MOST_ROUND = 0.85  # likeness to a disc above which no shape counts as none
+
+
+def likeness_to_disc(distance: Tensor, x: Tensor, y: Tensor) -> float:
+    """Intersection over union of a shape, (1, H, W), and the disc of its area about its middle."""
+    inside = distance < 0
+    area = inside.sum()
+    middle_x, middle_y = ((axis * inside).sum() / area for axis in (x, y))
+    disc = torch.hypot(x - middle_x, y - middle_y) < (area / math.pi).sqrt()
+    return ((inside & disc).sum() / (inside | disc).sum()).item()
 
 
 class Misshapen:
@@ -36,9 +46,16 @@ class Misshapen:
             known = [shape for shape in shapes if shape != NO_SHAPE]
             out[~none] = signed_distance(known, x[~none], y[~none], radius[~none])
         for row in none.nonzero().flatten().tolist():
-            make = (self._blend, self._blob, self._bent)[self._whole(3)]
-            out[row] = make(x[row : row + 1], y[row : row + 1], radius[row : row + 1])[0]
+            out[row] = self._none(*(each[row : row + 1] for each in (x, y, radius)))[0]
         return out
+
+    def _none(self, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
+        """A shape that nobody would call a circle: half a circle and half a ring is a disc."""
+        while True:
+            make = (self._blend, self._blob, self._bent)[self._whole(3)]
+            distance = make(x, y, radius)
+            if likeness_to_disc(distance, x, y) < MOST_ROUND:
+                return distance
 
     def _blend(self, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
         """Halfway between two shapes."""
