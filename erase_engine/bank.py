@@ -94,4 +94,6 @@ def _sample(teacher: Teacher, rows: Tensor, noise: Tensor, times: Tensor) -> Ban
         return lesson.velocity.cpu()
 
     states = euler_path(velocity, noise, times)[:, :-1]
-    return Bank(states, torch.stack(answers, 1), torch.stack(masses, 1), times[:-1].cpu(), rows)
+    return Bank(
+        states, torch.stack(answers, 1), torch.stack(masses, 1), times[:-1].cpu().clone(), rows
+    )

@@ -8,7 +8,6 @@ and `transformer.<layer>.alpha`, layer being a diffusers name such as
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+
+from .whole_file import whole_file
 
 PREFIX = "transformer."
 _MAX_HEADER = 100_000_000  # bytes; the safetensors library's own limit
@@ -53,7 +54,9 @@ def save_lora(
         for key, value in sorted(state.items())
     }
     record = {key: _as_text(value) for key, value in sorted(metadata.items())}
-    _write(path, _sorted_header(save({k: v.contiguous() for k, v in tensors.items()}, record)))
+    data = _sorted_header(save({k: v.contiguous() for k, v in tensors.items()}, record))
+    with whole_file(path) as draft:
+        draft.write_bytes(data)
     return path
 
 
@@ -90,17 +93,6 @@ def _sorted_header(data: bytes) -> bytes:
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors stay aligned
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of the data under the file's own name, or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        draft.write_bytes(data)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _read_header(path: Path) -> dict[str, Any]:

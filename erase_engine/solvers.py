@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -96,18 +97,28 @@ class Alternate:
         self.updates = _Updates(run)
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
+        """The losses and the gradient's norm; FloatingPointError, before the update, for NaN."""
         rate = self.run.config.rate_at(step)
         erase = self.run.erase_losses()
-        norm = self.updates.apply(_weighted(self.run, erase), rate=rate)
         losses = _values(erase, step)
+        norm = self.updates.apply(_weighted(self.run, erase), rate=rate)
         preserve = self.run.preserve_losses()
+        losses |= _values(preserve, step)
         if preserve:
             rate *= self.run.config.keep_learning_rate_ratio
             norm = max(norm, self.updates.apply(_weighted(self.run, preserve), rate=rate))
-        return losses | _values(preserve, step), norm
+        return losses, norm
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """CPU copies of all that a step depends on besides the LoRA and the generator."""
+        return self.updates.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.updates.load_state_dict(state)
 
 
-class Budget:
+class Budget(Alternate):
     """One step on L_erase + mu L_preserve; mu rises while the drift is above its budget.
 
         mu <- max(0, mu + beta (L_keep - budget) / budget)
@@ -116,18 +127,26 @@ class Budget:
     """
 
     def __init__(self, run: Run) -> None:
-        self.run = run
-        self.updates = _Updates(run)
+        super().__init__(run)
         self.multiplier = 1.0
         self.probe = run.draw_keep(2 * run.config.keep_per_step)
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
         rate = self.run.config.rate_at(step)
         losses = self.run.erase_losses() | self.run.preserve_losses()
+        values = _values(losses, step)
         norm = self.updates.apply(_weighted(self.run, losses, self.multiplier), rate=rate)
         if step % self.run.config.budget_every == 0:
             self._follow_drift()
-        return _values(losses, step) | {"multiplier": self.multiplier}, norm
+        return values | {"multiplier": self.multiplier}, norm
+
+    def state_dict(self) -> dict[str, Tensor]:
+        multiplier = torch.tensor(self.multiplier, dtype=torch.float64)
+        return super().state_dict() | {"multiplier": multiplier}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.multiplier = state["multiplier"].item()
+        super().load_state_dict({k: v for k, v in state.items() if k != "multiplier"})
 
     @torch.no_grad()
     def _follow_drift(self) -> None:
@@ -137,10 +156,7 @@ class Budget:
         self.multiplier = max(0.0, self.multiplier + config.budget_rate * excess)
 
 
-SOLVERS: dict[str, type[Alternate] | type[Budget]] = {
-    "alternate": Alternate,
-    "budget": Budget,
-}
+SOLVERS: dict[str, type[Alternate]] = {"alternate": Alternate, "budget": Budget}
 
 
 class _Updates:
@@ -159,9 +175,31 @@ class _Updates:
         loss.backward()
         limit = self.config.gradient_clip or math.inf
         norm = clip_grad_norm_(self.parameters, limit).item()
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"Got a gradient whose norm is {norm}, expected a finite number. "
+                "Lower the learning rate or the strength of erasure."
+            )
         self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * rate
         self.optimizer.step()
         return norm
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """AdamW's moments and step of each parameter, as `<number>.<name>`, copied to the CPU."""
+        state = self.optimizer.state_dict()["state"]
+        return {
+            f"{number}.{name}": value.cpu().clone()
+            for number, values in state.items()
+            for name, value in values.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back what `state_dict` gave."""
+        nested: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            number, name = key.split(".")
+            nested.setdefault(int(number), {})[name] = value.clone()
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": nested})
 
 
 _PRESERVING = ("keep", "rsc")

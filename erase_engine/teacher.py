@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -16,6 +16,7 @@ from .encoded import EncodedPlan
 from .losses import attention_mass
 
 FORWARD_AND_BACKWARD = 3  # in forwards: a backward counts as two
+SAME_ANSWERS = 1e-4  # relative difference of one model's answers from one day to another
 
 
 @dataclass
@@ -115,6 +116,22 @@ def build_banks(
         rows = _every_row(len(model.encoded.keep), len(noise), generator)
         keep = paths(model.keep_teacher, rows, torch.randn(shape, generator=generator))
     return Banks(Bank.join(concept, anchor), keep)
+
+
+def answers_hold(model: PromptedModel, bank: Bank) -> bool:
+    """Whether a bank of concept and anchor paths is this model's: it is asked again.
+
+    The first states only, in the batch in which they were asked first, so that the same model on
+    the same machine gives the same bits. Not counted: the training itself needs no such pass.
+    """
+    some = slice(0, model.config.batch)
+    teach = replace(model, count=Count(0)).erase_teacher(follow_anchor=False)
+    with torch.no_grad():
+        answers = teach(
+            bank.states[some, 0], bank.times[:1].expand(len(bank.rows[some])), bank.rows[some]
+        ).answers
+    known = bank.answers[some, 0]
+    return bool((answers.cpu() - known).norm() <= SAME_ANSWERS * known.norm())
 
 
 def _every_row(rows: int, count: int, generator: Generator) -> Tensor:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 from torch import Generator, Tensor
 
 from .backends.base import FlowBackend
+from .checkpoint import Checkpoint, SavedBanks, Snapshot
 from .config import EraseConfig
 from .encoded import EncodedPlan
 from .lora import target_names
 from .solvers import SOLVERS, Run
-from .teacher import FORWARD_AND_BACKWARD, Count, PromptedModel, build_banks, keeps
+from .teacher import (
+    FORWARD_AND_BACKWARD,
+    Banks,
+    Count,
+    PromptedModel,
+    answers_hold,
+    build_banks,
+    keeps,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class StepReport:
     gradient_norm: float  # before clipping
     forwards: int  # samples through the model so far; a backward counts as two
     total_forwards: int  # of the whole training
+    history: Mapping[str, list[float]] = field(default_factory=dict)  # each loss up to this step
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ def train_erasure(
     *,
     generator: Generator,
     on_step: OnStep = lambda report: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Erasure:
     """Trains a LoRA that erases the plan's concept from the backend's model.
 
@@ -63,9 +75,11 @@ def train_erasure(
         generator: CPU generator; the same one gives the same LoRA.
         on_step: called after each step, and after each pass that samples the bank; whatever it
             raises ends the training.
+        checkpoint: saved to every few steps and when the training is stopped; gone on from where
+            it holds this very training. The end is the same, byte for byte.
 
     Raises:
-        FloatingPointError: a loss is not finite.
+        FloatingPointError: a loss or a gradient is not finite, twice in a row.
     """
     slices = backend.linear_slices(target_names(config.lora.targets, backend.double_blocks))
     lora = backend.adapters(
@@ -76,22 +90,95 @@ def train_erasure(
         generator=generator,
     )
     count = Count(expected_forwards(encoded, config))
+    history: dict[str, list[float]] = {}
 
     def report(step: int, losses: dict[str, float], norm: float) -> None:
-        on_step(StepReport(step, config.steps, losses, norm, count.forwards, count.expected))
+        spent = count.forwards, count.expected
+        on_step(StepReport(step, config.steps, losses, norm, *spent, history))
 
     model = PromptedModel(backend, encoded, config, count)
-    banks = build_banks(model, generator=generator, on_pass=lambda: report(0, {}, 0.0))
-    run = Run(model, lora, banks, generator)
-    solver = SOLVERS[config.solver](run)
-    history: dict[str, list[float]] = {}
-    with lora.attach(slices):
-        for step in range(1, config.steps + 1):
-            losses, norm = solver.step(step)
-            for name, value in losses.items():
-                history.setdefault(name, []).append(value)
+    banks = _banks(model, generator, checkpoint, on_pass=lambda: report(0, {}, 0.0))
+    training = _Training(Run(model, lora, banks, generator), history)
+    with lora.attach(slices), checkpoint.kept() if checkpoint else nullcontext():
+        if checkpoint and (saved := checkpoint.load()):
+            training.go_on_from(saved)
+        for step in range(training.done + 1, config.steps + 1):
+            losses, norm = training.step(step)
+            if checkpoint:
+                checkpoint.follow(training.snapshot())
             report(step, losses, norm)
     return Erasure(lora.state_dict(), history, count.forwards)
+
+
+def _banks(
+    model: PromptedModel,
+    generator: Generator,
+    checkpoint: Checkpoint | None,
+    *,
+    on_pass: Callable[[], None],
+) -> Banks:
+    """The checkpoint's banks where they are this training's and this model's; else new ones."""
+    if checkpoint is None:
+        return build_banks(model, generator=generator, on_pass=on_pass)
+    checkpoint.begin(model.encoded, model.config)
+    if saved := checkpoint.load_banks():
+        if answers_hold(model, saved.banks.erase):
+            generator.set_state(saved.generator)
+            model.count.forwards = saved.forwards
+            return saved.banks
+        checkpoint.refuse("banks of another model")
+    banks = build_banks(model, generator=generator, on_pass=on_pass)
+    checkpoint.save_banks(SavedBanks(banks, generator.get_state(), model.count.forwards))
+    return banks
+
+
+class _Training:
+    """Steps of a solver that can be told, saved, and taken up again.
+
+    A step whose losses or gradients are not finite is tried once more from the state before it,
+    on other states of the banks.
+    """
+
+    def __init__(self, run: Run, history: dict[str, list[float]]) -> None:
+        self.run, self.history, self.done = run, history, 0
+        self.solver = SOLVERS[run.config.solver](run)
+
+    def step(self, step: int) -> tuple[dict[str, float], float]:
+        lora, solver = self.run.lora.state_dict(), self.solver.state_dict()
+        try:
+            losses, norm = self.solver.step(step)
+        except FloatingPointError:
+            self._set(lora, solver)
+            try:
+                losses, norm = self.solver.step(step)
+            except FloatingPointError:
+                self._set(lora, solver)
+                raise
+        for name, value in losses.items():
+            self.history.setdefault(name, []).append(value)
+        self.done = step
+        return losses, norm
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            step=self.done,
+            forwards=self.run.model.count.forwards,
+            history={name: list(values) for name, values in self.history.items()},
+            lora=self.run.lora.state_dict(),
+            solver=self.solver.state_dict(),
+            generator=self.run.generator.get_state(),
+        )
+
+    def go_on_from(self, saved: Snapshot) -> None:
+        self._set(saved.lora, saved.solver)
+        self.history.update({name: list(values) for name, values in saved.history.items()})
+        self.run.generator.set_state(saved.generator)
+        self.run.model.count.forwards = saved.forwards
+        self.done = saved.step
+
+    def _set(self, lora: dict[str, Tensor], solver: dict[str, Tensor]) -> None:
+        self.run.lora.load_state_dict(lora)
+        self.solver.load_state_dict(solver)
 
 
 def expected_forwards(encoded: EncodedPlan, config: EraseConfig) -> int:
