@@ -5,18 +5,21 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from .checkpoint import Checkpoint
 from .concept import ConceptPlan, plan_concept
 from .encoded import EncodedPlan, encode_plan
-from .job import Job, read_job
+from .job import SUFFIX, Job, read_job
 from .lora_file import save_lora
 from .record import erasure_record
-from .train import StepReport, train_erasure
+from .train import Erasure, StepReport, train_erasure
 
 if TYPE_CHECKING:
     from .backends.diffusers_files import ModelFiles
@@ -29,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         path = run(read_job(arguments))
     except KeyboardInterrupt:
-        sys.exit("Stopped. Nothing was saved.")
+        sys.exit("Stopped.")
     except ModuleNotFoundError as error:
         sys.exit(
             f"Error: Got no module {error.name!r}, expected all that the command needs. "
@@ -96,12 +99,42 @@ def _trained(
     net = files.transformer(place.device, place.dtype)
     backend = DiffusersFluxBackend(net, files.scheduler(net), guidance=job.config.guidance)
     generator = torch.Generator().manual_seed(job.config.seed)
-    with backend.session():
+    checkpoint = Checkpoint(job.unfinished, resume=job.resume, strict=True)
+
+    def save(path: Path, erasure: Erasure) -> Path:
+        base_model = base_model_of(net)
+        record = erasure_record(erasure, plan, job.config, base_model=base_model, host=HOST)
+        return save_lora(path, erasure.state, record, overwrite=path != job.out)
+
+    with _kept_when_stopped(checkpoint, job.out, save), backend.session():
         erasure = train_erasure(
-            backend, encoded, job.config, generator=generator, on_step=Progress()
+            backend,
+            encoded,
+            job.config,
+            generator=generator,
+            on_step=Progress(),
+            checkpoint=checkpoint,
         )
-    record = erasure_record(erasure, plan, job.config, base_model=base_model_of(net), host=HOST)
-    return save_lora(job.out, erasure.state, record)
+    path = save(job.out, erasure)
+    checkpoint.clear()
+    return path
+
+
+@contextmanager
+def _kept_when_stopped(
+    checkpoint: Checkpoint, out: Path, save: Callable[[Path, Erasure], Path]
+) -> Iterator[None]:
+    """Whatever stops the training inside, the LoRA so far is saved, and it is said where."""
+    try:
+        yield
+    except BaseException:
+        if done := checkpoint.latest:
+            so_far = Erasure(done.lora, done.history, done.forwards)
+            path = save(out.with_name(f"{out.stem}_step{done.step}{SUFFIX}"), so_far)
+            _say(f"\nSaved so far as {path}; add --resume to go on.")
+        else:
+            _say("\nNothing was saved.")
+        raise
 
 
 @dataclass
@@ -110,9 +143,12 @@ class Progress:
 
     _begun: float = field(default_factory=time.monotonic)
     _shown: float = 0.0  # share of the work
+    _before: float | None = None  # share that an earlier run has done
 
     def __call__(self, report: StepReport) -> None:
         share = report.forwards / report.total_forwards
+        if self._before is None:
+            self._before = share if report.step > 1 else 0.0
         if sys.stderr.isatty():
             erase_rest = "\x1b[K"
             end = "\n" if report.step == report.total else ""
@@ -123,7 +159,8 @@ class Progress:
             _say(self._line(report, share))
 
     def _line(self, report: StepReport, share: float) -> str:
-        left = (time.monotonic() - self._begun) * (1 / share - 1) / 60  # minutes
+        mine = share - (self._before or 0.0)
+        left = (time.monotonic() - self._begun) * (1 - share) / max(mine, 1e-9) / 60  # minutes
         losses = "".join(f", {name} {value:.4f}" for name, value in report.losses.items())
         doing = f"step {report.step}/{report.total}" if report.step else "sampling states"
         return f"{share:4.0%} {doing}, {left:.0f} min left{losses}"

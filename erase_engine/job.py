@@ -34,6 +34,12 @@ class Job:
     out: Path
     device: str  # "" chooses
     dtype: str  # "" chooses
+    resume: bool  # go on from where it was stopped
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder that a stopped training goes on from."""
+        return self.out.with_suffix(".unfinished")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="the same seed gives the same file")
     add("--config", help="JSON or YAML file: fields of EraseConfig and ConceptRequest")
     add("--out", required=True, help=f"the {SUFFIX} file to write; never overwritten")
+    add("--resume", action="store_true", help="go on from where this training was stopped")
     add("--device", help="such as cuda:1 or cpu; a GPU where there is one")
     add("--dtype", choices=("bfloat16", "float16", "float32"), help="that the model runs in")
     return made
@@ -82,6 +89,7 @@ def read_job(arguments: list[str] | None = None) -> Job:
         out=_checked_out(Path(options["out"])),
         device=options.get("device", ""),
         dtype=options.get("dtype", ""),
+        resume=options.get("resume", False),
     )
 
 

@@ -31,6 +31,7 @@ def erasure_record(
         host: name and version of the program that ran the model.
     """
     last = {name: values[-1] for name, values in erasure.history.items()}
+    steps = max(map(len, erasure.history.values()))  # fewer than the config's where it was stopped
     return {
         "format": "eraseanything",
         "format_version": FORMAT_VERSION,
@@ -38,7 +39,7 @@ def erasure_record(
         "concept": plan.concept,
         "plan": plan.to_json(),
         "config": config.to_json(),
-        "figures": {"forwards": erasure.forwards, "last_losses": last},
+        "figures": {"steps": steps, "forwards": erasure.forwards, "last_losses": last},
         "versions": {
             "eraseanything": __version__,
             **host,

@@ -107,6 +107,8 @@ def train_erasure(
             if checkpoint:
                 checkpoint.follow(training.snapshot())
             report(step, losses, norm)
+        if checkpoint:
+            checkpoint.save()  # should the LoRA's own file come to nothing, no step is lost
     return Erasure(lora.state_dict(), history, count.forwards)
 
 

@@ -32,6 +32,7 @@ from .host import (
 )
 from .live import Live, live_training, sender, workflow_id
 from .preview import Previews, Scene
+from .stopped import checkpoint_for, kept_when_stopped
 
 FAST = EraseConfig.from_recipe("fast")
 
@@ -65,7 +66,12 @@ class EraseConcept(io.ComfyNode):
             _check(model, vae)
             stem = lora_stem(widgets["file_name"], request.concept)
             plan, encoded = _encode(request, config, clip)
-            with training_session(model, guidance=config.guidance) as backend:
+            save = partial(save_erasure, plan=plan, config=config, base_model=base_model_of(model))
+            checkpoint = checkpoint_for(stem, resume=widgets["resume"])
+            with (
+                kept_when_stopped(checkpoint, live, stem, save),
+                training_session(model, guidance=config.guidance) as backend,
+            ):
                 every = 0 if vae is None else widgets["preview_every"]
                 decode = partial(decode_while_training, model, vae)
                 draw_before = partial(Previews, backend, Scene.of(plan, encoded, config), decode)
@@ -75,8 +81,10 @@ class EraseConcept(io.ComfyNode):
                     config,
                     generator=torch.Generator().manual_seed(config.seed),
                     on_step=_watch(live, draw_before, every),
+                    checkpoint=checkpoint,
                 )
-            path = save_erasure(stem, erasure, plan, config, base_model=base_model_of(model))
+            path = save(stem, erasure)
+            checkpoint.clear()
             live.end("done", f"Saved as {lora_name(path)}")
         state = {PREFIX + key: tensor for key, tensor in erasure.state.items()}
         erased, _ = apply_lora(model, state, 1.0, name="the LoRA")
@@ -226,6 +234,11 @@ def _expert_inputs() -> list[Any]:
             max=10_000,
             tooltip="Steps between two previews, where a VAE is connected; 0 draws none. "
             "They don't change the result.",
+        ),
+        io.Boolean.Input(
+            "resume",
+            default=True,
+            tooltip="Goes on where this very training was cancelled; off: begins anew.",
         ),
     ]
 

@@ -59,7 +59,7 @@ def lora_name(path: Path) -> str:
 
 
 def save_erasure(
-    stem: Path, erasure: Erasure, plan: ConceptPlan, config: EraseConfig, *, base_model: str
+    stem: Path, erasure: Erasure, *, plan: ConceptPlan, config: EraseConfig, base_model: str
 ) -> Path:
     """Writes the LoRA under the next free number, with all that it takes to train it again."""
     host = {"comfyui": comfyui_version.__version__}

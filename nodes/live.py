@@ -49,6 +49,17 @@ class Curve:
             self.rows = [_mean(pair) for pair in pairs]
             self.stride *= 2
 
+    @property
+    def empty(self) -> bool:
+        return not self.rows and not self.waiting
+
+    def catch_up(self, report: StepReport) -> None:
+        """The steps before this one, which an earlier run has done."""
+        for step in range(1, report.step):
+            known = {name: values[step - 1] for name, values in report.history.items()}
+            if known:
+                self.add(step, known)
+
     def points(self) -> dict[str, Any]:
         """Each row's step, and its losses by name; None where one is missing or no number."""
         rows = [*self.rows, *([_mean(self.waiting)] if self.waiting else [])]
@@ -84,6 +95,8 @@ class Live:
         self._latest: Event = {"state": "starting", "message": "", "step": 0, "total": 0}
         self._latest |= {"seconds_left": None, "previews": None, "started": time.time()}
         self._began = self._sent = clock()
+        self._done_before: float | None = None  # share of the work that an earlier run has done
+        self.saved = ""  # the file of a training that was stopped
         self._send(self.event())
 
     def event(self) -> Event:
@@ -96,15 +109,23 @@ class Live:
 
     def step(self, report: StepReport) -> None:
         """Shows a step, unless the last event is too fresh."""
+        if self._curve.empty:
+            self._curve.catch_up(report)
         if report.losses:
             self._curve.add(report.step, report.losses)
-        done = report.forwards / max(report.total_forwards, 1)
-        left = (self._clock() - self._began) * (1 - done) / done if done else None
         state = "training" if report.step else "sampling"
         self._latest |= {"state": state, "step": report.step, "total": report.total}
-        self._latest["seconds_left"] = finite(left)
+        self._latest["seconds_left"] = finite(self._seconds_left(report))
         if self._clock() - self._sent >= SECONDS_BETWEEN_EVENTS:
             self._send_now()
+
+    def _seconds_left(self, report: StepReport) -> float | None:
+        """At the speed of this run: what an earlier one has done took no time of it."""
+        done = report.forwards / max(report.total_forwards, 1)
+        if self._done_before is None:
+            self._done_before = done if report.step > 1 else 0.0
+        mine = done - self._done_before
+        return (self._clock() - self._began) * (1 - done) / mine if mine else None
 
     def preview(self, previews: list[Event], step: int) -> None:
         """Shows new pictures at once."""
@@ -127,16 +148,17 @@ def live_training(send: Send) -> Iterator[Live]:
     try:
         yield live
     except BaseException as error:  # cancelling is no Exception on newer hosts
-        live.end(*_ending(error, live.event()))
+        live.end(*_ending(error, live))
         raise
 
 
-def _ending(error: BaseException, event: Event) -> tuple[str, str]:
+def _ending(error: BaseException, live: Live) -> tuple[str, str]:
+    saved = f"Saved so far as {live.saved}; queue again to go on." if live.saved else ""
     if isinstance(error, comfy.model_management.InterruptProcessingException):
-        step, total = event["step"], event["total"]
+        step, total = live.event()["step"], live.event()["total"]
         where = f"in step {step} of {total}" if step else "before the first step"
-        return "cancelled", f"Cancelled {where}. Nothing was saved."
-    return "failed", str(error) or type(error).__name__
+        return "cancelled", f"Cancelled {where}. {saved or 'Nothing was saved.'}"
+    return "failed", f"{str(error) or type(error).__name__} {saved}".strip()
 
 
 # --- to the page -------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ ERASE = {
     "targets": "text_qk",
     "batch": 2,
     "preview_every": 0,
+    "resume": True,
 }
 APPLY = {"file": NO_FILE, "strength": 1.0}
 LOOK = {"prompt": PROMPT, "words": "star\nred", "steps": 2, "seed": 0, "resolution": 64}

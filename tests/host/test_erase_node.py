@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import graph
 import pytest
 import torch
 from comfy_extras.nodes_train import LoraModelLoader, LossGraphNode, SaveLoRA
-from eraseanything_pack.erase_engine import lora_file, solvers, teacher
+from eraseanything_pack.erase_engine import solvers, teacher, whole_file
 from eraseanything_pack.nodes.erase import FAST
 from snapshot import assert_same, snapshot
 
@@ -25,6 +27,8 @@ class Trouble(Exception):
 
 Cancel = comfy.model_management.InterruptProcessingException
 Hook = Callable[[int, int], None]
+STEPS = graph.ERASE["steps"]
+PER_STEP = 2 * 3 * graph.ERASE["batch"]  # forwards: an erase and a preserve step
 SAMPLED = 5 * replace(FAST, steps=3, batch=graph.ERASE["batch"]).paths * FAST.trajectory_steps
 
 
@@ -106,10 +110,14 @@ def fail_on_step(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fail_save(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def replace(*paths: Path) -> None:
-        raise Trouble
+    move = os.replace
 
-    monkeypatch.setattr(lora_file.os, "replace", replace)
+    def replace(draft: Path, path: Path) -> None:
+        if path.parent.name == "EraseAnything":  # not the checkpoint's files
+            raise Trouble
+        move(draft, path)
+
+    monkeypatch.setattr(whole_file.os, "replace", replace)
 
 
 def cancel(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +160,8 @@ def test_the_model_is_given_back_after(
         with pytest.raises(ENDINGS[ending]):
             graph.erase(model)
     assert_same(before, snapshot(model, graph.conditioning()))
-    assert [path for path in loras.rglob("*") if path.is_file()] == []
+    files = [path for path in loras.rglob("*") if path.is_file()]
+    assert all(re.fullmatch(r"star_step\d_00001\.safetensors", path.name) for path in files)
     assert not comfy.model_management.processing_interrupted()
 
 
@@ -182,7 +191,7 @@ def test_cancel_stops_after_the_pass_it_fell_into(
     assert sum(done >= at for done in told) == 1
 
 
-def test_cancel_in_the_last_step_writes_no_file(
+def test_cancel_in_the_last_step_is_a_cancel(
     model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hook(done: int, total: int) -> None:
@@ -192,7 +201,8 @@ def test_cancel_in_the_last_step_writes_no_file(
     watch_progress(monkeypatch, hook)
     with pytest.raises(Cancel):
         graph.erase(model, steps=1)
-    assert [*loras.rglob("*.safetensors")] == []
+    names = [path.name for path in loras.rglob("*.safetensors")]
+    assert names == ["star_step1_00001.safetensors"]
 
 
 def test_outputs_feed_stock_nodes(model: Any, loras: Path, tmp_path: Path) -> None:
@@ -234,3 +244,45 @@ def test_the_words_reach_the_plan(model: Any, loras: Path) -> None:
     assert "a blue ring" in plan["keep"]
     assert plan["pairs"][0]["concept_prompt"] == "a star at night"
     assert plan["pairs"][0]["anchor_prompt"] == "a heart at night"
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """As the Cancel button, in the pass after which `step` steps are done."""
+
+    def hook(done: int, total: int) -> None:
+        if done >= total - (STEPS - step) * PER_STEP:
+            comfy.model_management.interrupt_current_processing(True)
+
+    watch_progress(monkeypatch, hook)
+
+
+def test_cancelled_and_queued_again_is_the_same_file(
+    model: Any, loras: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph.erase(model, file_name="whole")
+    with monkeypatch.context() as patch, pytest.raises(Cancel):
+        interrupt_at(patch, 2)
+        graph.erase(model)
+    (so_far,) = (loras / "EraseAnything").iterdir()
+    assert so_far.name == "star_step2_00001.safetensors"
+    graph.apply(model, file=f"EraseAnything/{so_far.name}")
+    told: list[int] = []
+    watch_progress(monkeypatch, lambda done, total: told.append(done))
+    graph.erase(model)
+    assert len(told) == 1  # the third step alone
+    resumed = (loras / "EraseAnything" / "star_00001.safetensors").read_bytes()
+    assert resumed == (loras / "whole_00001.safetensors").read_bytes()
+    assert not any(path.is_file() for path in (tmp_path / "output").rglob("*"))
+
+
+@pytest.mark.parametrize("changes", [{"resume": False}, {"seed": 1}, {"synonyms": ""}])
+def test_other_inputs_and_no_resume_begin_anew(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Cancel):
+        interrupt_at(patch, 2)
+        graph.erase(model)
+    told: list[int] = []
+    watch_progress(monkeypatch, lambda done, total: told.append(done))
+    graph.erase(model, **changes)
+    assert len(told) > STEPS  # the paths, and every step

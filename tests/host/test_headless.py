@@ -214,28 +214,62 @@ def test_nothing_is_overwritten(command: Callable[..., list[str]], tmp_path: Pat
 
 
 ENDINGS = [
-    (KeyboardInterrupt(), r"^Stopped\. Nothing was saved\.$"),
+    (KeyboardInterrupt(), r"^Stopped\.$"),
     (torch.cuda.OutOfMemoryError("no 2 GiB\nmore"), r"^Error: Got too little memory \(no 2 GiB\)"),
     (FloatingPointError("Got nan"), r"^Error: Got nan$"),
 ]
 
 
 @pytest.mark.parametrize(("trouble", "message"), ENDINGS, ids=lambda one: type(one).__name__)
-def test_trouble_ends_in_words_and_saves_nothing(
+def test_trouble_ends_in_words_and_what_is_done_stays(
     command: Callable[..., list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     trouble: BaseException,
     message: str,
 ) -> None:
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match=message):
+        patch.setattr(headless.Progress, "__call__", stop_with(trouble, 1))
+        main(command())
+    assert files_of(tmp_path) == ["a_step1.safetensors"]
+    assert "a_step1.safetensors; add --resume to go on." in capsys.readouterr().err
+    assert json.loads(read_metadata(tmp_path / "a_step1.safetensors")["figures"])["steps"] == 1
+    main([*command(), "--resume"])
+    main(command(out=tmp_path / "b"))
+    whole, resumed = (tmp_path / f"{name}.safetensors" for name in "ba")
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def stop_with(trouble: BaseException, step: int) -> Any:
     def stop(self: Any, report: Any) -> None:
-        if report.step == 1:
+        if report.step == step:
             raise trouble
 
-    monkeypatch.setattr(headless.Progress, "__call__", stop)
-    with pytest.raises(SystemExit, match=message):
+    return stop
+
+
+def test_before_the_first_step_there_is_nothing_to_save(
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(headless.Progress, "__call__", stop_with(KeyboardInterrupt(), 0))
+    with pytest.raises(SystemExit, match=r"^Stopped\.$"):
         main(command())
-    assert not files_of(tmp_path)
+    assert not files_of(tmp_path) and "Nothing was saved." in capsys.readouterr().err
+
+
+def test_another_training_is_not_gone_on_from(
+    command: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(headless.Progress, "__call__", stop_with(KeyboardInterrupt(), 1))
+        main(command())
+    with pytest.raises(SystemExit, match=r"Got banks\.safetensors \(another concept.*begin anew"):
+        main([*command(concept="dog"), "--resume"])
 
 
 def test_damaged_and_other_files_are_named(folder: Path, tmp_path: Path) -> None:

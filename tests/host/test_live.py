@@ -108,6 +108,7 @@ def test_time_left_follows_the_forwards(
 ) -> None:
     clock.now = 50.0  # loading does not count
     shown.begin()
+    shown.step(report(0))
     clock.now += 10.0
     shown.step(report(25, esd=1.0))
     assert sent[-1]["seconds_left"] == 30.0
@@ -129,6 +130,31 @@ def test_the_last_event_says_how_it_ended(
         raise error
     assert (sent[-1]["state"], sent[-1]["message"]) == (state, message)
     assert sent[-1]["seconds_left"] is None and sent[-1]["steps"] == [3]
+
+
+def test_a_stopped_training_says_what_it_left(sent: list[dict[str, Any]]) -> None:
+    with pytest.raises(Cancel), live_training(sent.append) as shown:
+        shown.step(report(3, esd=1.0))
+        shown.saved = "EraseAnything/star_step3_00001.safetensors"
+        raise Cancel
+    assert sent[-1]["message"] == (
+        "Cancelled in step 3 of 100. Saved so far as EraseAnything/star_step3_00001.safetensors; "
+        "queue again to go on."
+    )
+
+
+def test_a_training_that_goes_on_shows_its_whole_curve(
+    shown: Live, sent: list[dict[str, Any]], clock: Clock
+) -> None:
+    shown.begin()
+    clock.now = 10.0
+    shown.step(
+        StepReport(51, 100, {"esd": 2.0}, 1.0, 51, 100, {"esd": [float(n) for n in range(51)]})
+    )
+    clock.now += 10.0
+    shown.step(StepReport(61, 100, {"esd": 2.0}, 1.0, 61, 100))
+    assert sent[-1]["steps"][:2] == [1, 2] and sent[-1]["losses"]["esd"][:2] == [0.0, 1.0]
+    assert sent[-1]["seconds_left"] == pytest.approx(78)  # 10 of 100 in 20 seconds: 39 are left
 
 
 def test_nobody_is_told_where_there_is_no_page() -> None:

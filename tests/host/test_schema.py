@@ -22,7 +22,16 @@ INPUTS = {
     "EraseAnythingTrain": (
         *("model", "clip", "concept", "kind", "replace_with", "synonyms", "keep", "prompts"),
         *("resolution", "steps", "seed", "file_name"),
-        *("recipe", "negative_guidance", "rank", "targets", "batch", "preview_every", "vae"),
+        *(
+            "recipe",
+            "negative_guidance",
+            "rank",
+            "targets",
+            "batch",
+            "preview_every",
+            "resume",
+            "vae",
+        ),
     ),
     "EraseAnythingApply": ("model", "file", "strength", "lora"),
     "EraseAnythingAttention": (
@@ -37,7 +46,16 @@ OUTPUTS = {
     "EraseAnythingTinyFlux": ["MODEL", "CLIP", "VAE"],
 }
 ADVANCED = {
-    *("prompts", "recipe", "negative_guidance", "rank", "targets", "batch", "preview_every")
+    *(
+        "prompts",
+        "recipe",
+        "negative_guidance",
+        "rank",
+        "targets",
+        "batch",
+        "preview_every",
+        "resume",
+    )
 }
 NODES = {
     node.define_schema().node_id: node
