@@ -86,7 +86,7 @@ def rank_by_similarity(concept: str, words: Sequence[str], encoder: TextEncoder)
 def _draft(request: ConceptRequest, vocabulary: Vocabulary) -> _Draft:
     rng = Generator().manual_seed(request.seed)
     category = vocabulary.category_of(request.wordings, request.kind)
-    writer = SentenceWriter(vocabulary, request.wordings, request.shuffled, rng)
+    writer = SentenceWriter(vocabulary, request.erased, request.shuffled, rng)
     return _Draft(request, vocabulary, category, writer)
 
 
@@ -107,7 +107,7 @@ class _Draft:
         others = [word for word in self.vocabulary.words_of(kind) if word not in near]
         if len(near) + len(others) < CANDIDATES // 8:
             others += [word for word in self.vocabulary.words_of("object") if word not in others]
-        erased = (*self.request.wordings, *filter(None, [self.request.replacement]))
+        erased = (*self.request.erased, *filter(None, [self.request.replacement]))
         words = near + shuffle(others, self.writer.rng)
         return tuple(word for word in words if not _clash(word, erased))[:CANDIDATES]
 
@@ -119,7 +119,7 @@ class _Draft:
         opposite = self.vocabulary.opposites.get(concept.lower(), "")
         neutral = self.vocabulary.neutral.get(kind, "")
         for word in (opposite, neutral):
-            if word and not _clash(word, self.request.wordings):
+            if word and not _clash(word, self.request.erased):
                 return word, f"'{word}' appears instead: its picture does not show the concept."
         known = self.vocabulary.categories.get(self.category)
         nearest = next((word for word in ranked if known and word in known.words), "")
@@ -196,7 +196,7 @@ def _with_synonyms(request: ConceptRequest) -> tuple[ConceptRequest, tuple[str, 
     if request.synonyms:
         return request, ()
     found = _wordnet_synonyms(request.concept, request.kind)
-    taken = (*request.keep, *request.prompts, request.replacement)
+    taken = (*request.keep, *request.prompts, *request.also_erased, request.replacement)
     found = [word for word in found if not any(contains(text, [word]) for text in taken)]
     if found:
         note = f"Synonyms from WordNet: {', '.join(found)}."

@@ -32,6 +32,7 @@ class ConceptRequest:
     synonyms: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()  # prompts or bare concepts that must not change
     prompts: tuple[str, ...] = ()  # the person's own sentences with the concept
+    also_erased: tuple[str, ...] = ()  # wordings of concepts that the same LoRA erases
     pairs: int = within(96, 1, 4096)  # how many sentences to make
     shuffled: float = within(0.9, 0, 1)  # share of sentences whose phrases change places
     varied: float = within(0.05, 0, 1)  # share with the concept misspelled or repeated
@@ -42,8 +43,8 @@ class ConceptRequest:
         check_choice("kind", self.kind, KINDS)
         for name in ("concept", "replacement"):
             object.__setattr__(self, name, _tidy(name, getattr(self, name), LONGEST_WORDING))
-        for name in ("synonyms", "keep", "prompts"):
-            limit = LONGEST_WORDING if name == "synonyms" else LONGEST_PROMPT
+        for name in ("synonyms", "keep", "prompts", "also_erased"):
+            limit = LONGEST_PROMPT if name in ("keep", "prompts") else LONGEST_WORDING
             object.__setattr__(self, name, _tidy_list(name, getattr(self, name), limit))
         object.__setattr__(self, "concept", _without_article(self.concept))
         synonyms = dict.fromkeys(map(_without_article, self.synonyms))
@@ -70,6 +71,11 @@ class ConceptRequest:
     def wordings(self) -> tuple[str, ...]:
         """The concept and its synonyms."""
         return (self.concept, *self.synonyms)
+
+    @property
+    def erased(self) -> tuple[str, ...]:
+        """What no prompt may name that is to stay as it is."""
+        return (*self.wordings, *self.also_erased)
 
 
 @dataclass(frozen=True)
@@ -231,25 +237,30 @@ def _check_wordings(concept: str, synonyms: Sequence[str]) -> None:
 
 
 def _check_contradictions(request: ConceptRequest) -> None:
-    wordings = request.wordings
     for prompt in request.prompts:
-        if not contains(prompt, wordings):
+        if not contains(prompt, request.wordings):
             raise ValueError(
                 f"Concept '{request.concept}' is not in the prompt '{shortened(prompt)}'. "
                 "Write it word for word, or leave the prompt empty."
             )
-    if contains(request.replacement, wordings):
+    twice = [word for word in request.wordings if contains(word, request.also_erased)]
+    if twice:
+        raise ValueError(
+            f"Got '{twice[0]}' in two of the concepts to erase, expected it in one. "
+            "Remove one of them."
+        )
+    if contains(request.replacement, request.erased):
         raise ValueError(
             f"Got the replacement '{request.replacement}' for the concept '{request.concept}', "
-            f"expected one without any of {', '.join(wordings)}. Name what should appear "
+            f"expected one without any of {', '.join(request.erased)}. Name what should appear "
             "instead, or leave it empty."
         )
     for line in request.keep:
-        if contains(line, wordings):
+        if contains(line, request.erased):
             raise ValueError(
                 f"Got '{shortened(line)}' both to keep and to erase (concept "
                 f"'{request.concept}'), expected keep lines without any of "
-                f"{', '.join(wordings)}. Remove the line or reword it."
+                f"{', '.join(request.erased)}. Remove the line or reword it."
             )
 
 
