@@ -79,6 +79,8 @@ class EraseConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     erase_form: EraseForm = "esd"  # the target of ESD, or GEM's hinge; weighed by weights.esd
     early: float = within(1.0, 1e-3, 1)  # first share of each path that erase steps look at
+    attack: float = within(0.0, 0, 10)  # radius of the adversary, share of a token's norm; 0: none
+    attack_rate: float = within(0.5, 1e-3, 10)  # share of the radius that it moves in one step
     attention_form: AttentionForm = "ratio"  # mass over the teacher's mass, or the bare sum
     attention_blocks: Blocks = "all"  # double blocks whose attention is read; -1 is the last
     keep_per_step: int = within(4, 1, 1024)  # keep prompts in one preserve step

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,14 +33,52 @@ def erasure_record(
     """
     last = {name: values[-1] for name, values in erasure.history.items()}
     steps = max(map(len, erasure.history.values()))  # fewer than the config's where it was stopped
+    return _record(plan.concept, base_model, host) | {
+        "plan": plan.to_json(),
+        "config": config.to_json(),
+        "figures": {"steps": steps, "forwards": erasure.forwards, "last_losses": last},
+    }
+
+
+def merged_record(
+    records: Sequence[Mapping[str, str]],
+    strengths: Sequence[float],
+    *,
+    method: str,
+    host: Mapping[str, str],
+) -> dict[str, Any]:
+    """The metadata of a file that several were merged into: all of theirs, and how.
+
+    Raises ValueError where they were made for different models.
+    """
+    models = list(dict.fromkeys(record.get("base_model", "") for record in records))
+    if len(models) > 1:
+        raise ValueError(
+            f"Got LoRAs for different models ({'; '.join(models)}), expected one model's. "
+            "Merge only LoRAs that were trained for the same model."
+        )
+    concept = " + ".join(record.get("concept", "?") for record in records)
+    parts = [
+        {"strength": strength, **record}
+        for record, strength in zip(records, strengths, strict=True)
+    ]
+    return _record(concept, models[0], host) | {"merged": parts, "method": method}
+
+
+def plans_in(record: Mapping[str, str]) -> tuple[ConceptPlan, ...]:
+    """The plan that a LoRA was trained with; those of all its parts where it was merged."""
+    if "plan" in record:
+        return (ConceptPlan.from_json(record["plan"]),)
+    parts = json.loads(record.get("merged", "[]"))
+    return tuple(plan for part in parts for plan in plans_in(part))
+
+
+def _record(concept: str, base_model: str, host: Mapping[str, str]) -> dict[str, Any]:
     return {
         "format": "eraseanything",
         "format_version": FORMAT_VERSION,
         "base_model": base_model,
-        "concept": plan.concept,
-        "plan": plan.to_json(),
-        "config": config.to_json(),
-        "figures": {"steps": steps, "forwards": erasure.forwards, "last_losses": last},
+        "concept": concept,
         "versions": {
             "eraseanything": __version__,
             **host,

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from .adversary import Adversary
 from .backends.base import Conditioning
 from .bank import Draw
 from .config import EraseConfig
@@ -26,6 +27,7 @@ class Run:
     lora: LoraSet
     banks: Banks
     generator: Generator
+    adversary: Adversary | None = None
 
     @property
     def config(self) -> EraseConfig:
@@ -36,13 +38,21 @@ class Run:
         model, encoded = self.model, self.model.encoded
         draw = self.banks.erase.draw(self.config.batch, self.generator, early=self.config.early)
         tokens = encoded.tokens[draw.rows] if model.watched else None
-        v, blocks = model.velocity(draw.x_t, draw.t, encoded.concept.take(draw.rows), tokens)
+        cond = encoded.concept.take(draw.rows)
+        if self.adversary:
+            cond = self.adversary.attacked(draw.rows, self.generator)
+        v, blocks = model.velocity(draw.x_t, draw.t, cond, tokens)
         v_concept, v_anchor = draw.answers.to(v).unbind(dim=1)
         loss = ERASE_LOSSES[self.config.erase_form]
         losses = {"esd": loss(v, v_concept, v_anchor, self.config.negative_guidance)}
         if model.watched:
             losses["attention"] = ATTENTION_LOSSES[self.config.attention_form](blocks, draw.mass)
         return losses
+
+    def learn_attack(self) -> None:
+        """After the backward of the erase losses: the adversary takes its part of it."""
+        if self.adversary:
+            self.adversary.learn()
 
     def preserve_losses(self) -> dict[str, Tensor]:
         """L_keep and L_rsc, those that count."""
@@ -102,6 +112,7 @@ class Alternate:
         erase = self.run.erase_losses()
         losses = _values(erase, step)
         norm = self.updates.apply(_weighted(self.run, erase), rate=rate)
+        self.run.learn_attack()
         preserve = self.run.preserve_losses()
         losses |= _values(preserve, step)
         if preserve:
@@ -111,11 +122,16 @@ class Alternate:
 
     def state_dict(self) -> dict[str, Tensor]:
         """CPU copies of all that a step depends on besides the LoRA and the generator."""
-        return self.updates.state_dict()
+        state = self.updates.state_dict()
+        if self.run.adversary:
+            state["attack"] = self.run.adversary.change.cpu().clone()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes back what `state_dict` gave."""
-        self.updates.load_state_dict(state)
+        if self.run.adversary:
+            self.run.adversary.change.copy_(state["attack"])
+        self.updates.load_state_dict({k: v for k, v in state.items() if k != "attack"})
 
 
 class Budget(Alternate):
@@ -136,6 +152,7 @@ class Budget(Alternate):
         losses = self.run.erase_losses() | self.run.preserve_losses()
         values = _values(losses, step)
         norm = self.updates.apply(_weighted(self.run, losses, self.multiplier), rate=rate)
+        self.run.learn_attack()
         if step % self.run.config.budget_every == 0:
             self._follow_drift()
         return values | {"multiplier": self.multiplier}, norm

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Generator, Tensor
 
+from .adversary import Adversary
 from .backends.base import FlowBackend
 from .checkpoint import Checkpoint, SavedBanks, Snapshot
 from .config import EraseConfig
@@ -98,7 +99,10 @@ def train_erasure(
 
     model = PromptedModel(backend, encoded, config, count)
     banks = _banks(model, generator, checkpoint, on_pass=lambda: report(0, {}, 0.0))
-    training = _Training(Run(model, lora, banks, generator), history)
+    adversary = None
+    if config.attack:
+        adversary = Adversary(encoded, radius=config.attack, rate=config.attack_rate)
+    training = Training(Run(model, lora, banks, generator, adversary), history)
     with lora.attach(slices), checkpoint.kept() if checkpoint else nullcontext():
         if checkpoint and (saved := checkpoint.load()):
             training.go_on_from(saved)
@@ -134,7 +138,7 @@ def _banks(
     return banks
 
 
-class _Training:
+class Training:
     """Steps of a solver that can be told, saved, and taken up again.
 
     A step whose losses or gradients are not finite is tried once more from the state before it,

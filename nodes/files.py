@@ -15,6 +15,7 @@ from ..erase_engine.record import erasure_record
 from ..erase_engine.train import Erasure
 
 FOLDER = "EraseAnything"  # in models/loras, where no name is given
+HOST = {"comfyui": comfyui_version.__version__}  # for the record of how a file was made
 LONGEST_PART = 200  # bytes of a folder's or file's name; disks take 255, a number is added
 
 
@@ -62,9 +63,8 @@ def save_erasure(
     stem: Path, erasure: Erasure, *, plan: ConceptPlan, config: EraseConfig, base_model: str
 ) -> Path:
     """Writes the LoRA under the next free number, with all that it takes to train it again."""
-    host = {"comfyui": comfyui_version.__version__}
-    record = erasure_record(erasure, plan, config, base_model=base_model, host=host)
-    return save_lora(_numbered(stem), erasure.state, record)
+    record = erasure_record(erasure, plan, config, base_model=base_model, host=HOST)
+    return save_lora(free_path(stem), erasure.state, record)
 
 
 def _root() -> Path:
@@ -76,7 +76,8 @@ def _is_bad(part: str) -> bool:
     return part.endswith((".", " ")) or len(part.encode()) > LONGEST_PART
 
 
-def _numbered(stem: Path) -> Path:
+def free_path(stem: Path) -> Path:
+    """The stem with the next free number: no file is overwritten."""
     number = 1
     while (path := stem.with_name(f"{stem.name}_{number:05}.safetensors")).exists():
         number += 1

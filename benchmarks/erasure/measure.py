@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from eraseanything_pack.erase_engine.concept import ConceptPlan, concept_tokens
 from eraseanything_pack.erase_engine.sentence import fill, frame_of
-from eraseanything_pack.erase_engine.train import Erasure
+from eraseanything_pack.erase_engine.train import Erasure, train_erasure
 from eraseanything_pack.tinyworld.draw import draw_conditioned, start_noise
 from eraseanything_pack.tinyworld.evaluate import (
     Prompt,
@@ -26,6 +26,7 @@ from ..world import FIRST_SEED, World
 from .attacks import attacked_text, other_wordings, paths_of
 from .figures import drift, frechet_distance, percent
 from .methods import config_of
+from .paper import train_paper
 
 ATTACKED = 12  # prompts
 
@@ -113,7 +114,8 @@ def quality(case: Case, erased: dict[str, Tensor], base: dict[str, Tensor]) -> d
 def _train(case: Case, method: str) -> tuple[Erasure, dict[str, float]]:
     _reset_peak_memory()
     start = time.perf_counter()
-    erasure = case.world.erase(case.plan, config_of(method, case.seed))
+    train = train_paper if method == "paper" else train_erasure
+    erasure = case.world.erase(case.plan, config_of(method, case.seed), train=train)
     return erasure, {
         "forwards": erasure.forwards,
         "seconds": round(time.perf_counter() - start, 1),

@@ -15,18 +15,20 @@ CONCEPTS = (
 )
 QUICK = ("star", "striped", "red", "above")
 FAST = EraseConfig.from_recipe("fast")
-METHODS = ("base", "esd", "ablate", "gem", "fast")
+METHODS = ("base", "esd", "ablate", "gem", "paper", "fast")
 
 
 def config_of(method: str, seed: int) -> EraseConfig:
     """A method's settings: its own objective, on as many samples and paths as `fast` has.
 
-    Rivals get `fast`'s learning rate and its fall, which serve them better than their own.
+    Rivals get `fast`'s learning rate and its fall, which serve them better than their own; but
+    for `paper`, whose rate belongs to its adapters, and which samples in its own number of steps.
     """
     if method == "fast":
         return replace(FAST, seed=seed)
-    shared = ("steps", "batch", "keep_per_step", "trajectories", "trajectory_steps")
-    tuned = ("learning_rate", "cooldown")
+    shared = ["steps", "batch", "keep_per_step", "cooldown"]
+    if method != "paper":
+        shared += ["learning_rate", "trajectories", "trajectory_steps"]
     return EraseConfig.from_recipe(
-        method, seed=seed, **{name: getattr(FAST, name) for name in (*shared, *tuned)}
+        method, seed=seed, **{name: getattr(FAST, name) for name in shared}
     )

@@ -1,0 +1,78 @@
+"""The adversary moves the concept's tokens alone, not far, and to where erasing is harder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Generator
+
+from erase_engine.adversary import Adversary
+from erase_engine.config import EraseConfig, LossWeights
+from erase_engine.train import train_erasure
+
+RADIUS = 0.5
+
+
+def attack(adversary: Adversary, target: torch.Tensor, steps: int, seed: int = 0) -> None:
+    """Goes up |text - target|^2."""
+    generator = Generator().manual_seed(seed)
+    rows = torch.tensor([0, 1, 2])
+    for _ in range(steps):
+        text = adversary.attacked(rows, generator).text
+        (text - target).square().sum().backward()
+        adversary.learn()
+
+
+def test_only_concept_tokens_move_and_not_far(encoded) -> None:
+    adversary = Adversary(encoded, radius=RADIUS, rate=0.4)
+    attack(adversary, torch.zeros(3, 6, 8), steps=40)
+    clean = encoded.concept.text
+    generator = Generator().manual_seed(1)
+    moved = torch.zeros(3, 6)
+    for _ in range(10):  # each prompt is attacked in some of them
+        text = adversary.attacked(torch.arange(3), generator).text.detach()
+        moved = torch.maximum(moved, (text - clean).norm(dim=-1) / clean.norm(dim=-1))
+    concept = torch.zeros(3, 6, dtype=torch.bool)
+    concept[[0, 0, 1, 1, 2], [1, 2, 1, 2, 1]] = True
+    assert not moved[~concept].any()
+    torch.testing.assert_close(moved[concept], torch.full((5,), RADIUS))
+
+
+def test_it_goes_up_the_loss(encoded) -> None:
+    adversary = Adversary(encoded, radius=RADIUS, rate=0.4)
+    target = encoded.concept.text + 1.0
+    attack(adversary, target, steps=40)
+    away = -(adversary.change * 1.0).sum(dim=-1)  # from the target, which lies at +1 in each
+    assert (away[:2] > 0).all() and away[2, 0] > 0 and away[2, 1] == 0
+
+
+def test_some_prompts_stay_as_they_are(encoded) -> None:
+    adversary = Adversary(encoded, radius=RADIUS, rate=0.4)
+    adversary.change += 1.0
+    generator = Generator().manual_seed(0)
+    rows = torch.zeros(200, dtype=torch.long)
+    text = adversary.attacked(rows, generator).text
+    clean = (text == encoded.concept.text[:1]).all(dim=-1).all(dim=-1).float().mean()
+    assert 0.35 < clean < 0.65
+
+
+def train(backend: Any, encoded: Any, attack: float) -> Any:
+    config = EraseConfig(
+        weights=LossWeights(esd=1.0, keep=1.0),
+        **{"steps": 60, "batch": 4, "learning_rate": 0.02, "attack": attack},
+        **{"trajectories": 4, "trajectory_steps": 4, "width": 32, "height": 32},
+    )
+    generator = Generator().manual_seed(0)
+    return train_erasure(backend, encoded, config, generator=generator)
+
+
+def test_it_costs_no_pass_and_hardens(small_flow, encoded) -> None:
+    """The loss under attack, of an erasure that was attacked, and of one that was not."""
+    plain, hard = train(small_flow, encoded, 0.0), train(small_flow, encoded, RADIUS)
+    assert plain.forwards == hard.forwards
+    assert hard.history["esd"] != plain.history["esd"]
+    nothing = replace(encoded, tokens=torch.full_like(encoded.tokens, -1))
+    idle = train(small_flow, nothing, RADIUS)
+    assert all(value.isfinite().all() for value in idle.state.values())
