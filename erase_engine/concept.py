@@ -122,9 +122,13 @@ class _Draft:
             if word and not _clash(word, self.request.erased):
                 return word, f"'{word}' appears instead: its picture does not show the concept."
         known = self.vocabulary.categories.get(self.category)
-        nearest = next((word for word in ranked if known and word in known.words), "")
-        if known and nearest and not known.plain:
-            return nearest, f"'{nearest}' appears instead: it is the nearest other {self.category}."
+        others = [word for word in ranked if known and word in known.words]
+        if known and others and not known.plain:
+            middle = others[len(others) // 2]
+            return middle, (
+                f"'{middle}' appears instead: another {self.category}, not so near to "
+                f"'{concept}' that a picture between the two would still show it."
+            )
         if known:
             return "", "The words are left out: a picture whose prompt lacks them lacks the thing."
         return "", (

@@ -159,9 +159,11 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "keep_per_step": 8,
             "learning_rate": 4e-3,
             "cooldown": 0.5,
-            "trajectories": 80,
+            "keep_learning_rate_ratio": 1.0,
+            "attack": 0.5,
+            "trajectories": 44,
             "trajectory_steps": 8,
-            "weights": LossWeights(esd=1.0, attention=0.1, keep=1.0),
+            "weights": LossWeights(esd=1.0, attention=0.1, keep=3.0),
         },
         "paper": {
             "learning_rate": 1e-3,

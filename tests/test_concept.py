@@ -454,11 +454,15 @@ def test_what_stands_in(concept: str, kind: Kind, anchor: str) -> None:
     ("concept", "kind", "category"),
     [("cat", "object", "animal"), ("orange", "object", "food"), ("orange", "style", "colour")],
 )
-def test_a_known_concept_gives_way_to_its_nearest_neighbour(
+def test_a_known_concept_gives_way_to_another_of_its_category(
     concept: str, kind: Kind, category: str
 ) -> None:
     words = [word for word in PICTURES.categories[category].words if word != concept]
-    assert plan(concept, kind).anchor == rank_by_similarity(concept, words, WordEncoder())[0]
+    ranked = rank_by_similarity(concept, words, WordEncoder())
+    anchor = plan(concept, kind).anchor
+    assert anchor in ranked[1:-1]  # neither so near that it still shows the concept, nor farthest
+    place = ranked.index(anchor) / len(ranked)
+    assert 0.3 < place < 0.7
 
 
 def test_a_neighbour_never_shows_the_concept() -> None:

@@ -145,14 +145,14 @@ def look(model: Any, clip_: Any = None, **inputs: Any) -> tuple[Any, ...]:
 
 
 @torch.inference_mode()
-def conditioning() -> Conditioning:
-    """PROMPT as CLIP Text Encode gives it."""
-    return Conditioning(*clip().encode_from_tokens(clip().tokenize(PROMPT), return_pooled=True))
+def conditioning(prompt: str = PROMPT) -> Conditioning:
+    """A prompt as CLIP Text Encode gives it."""
+    return Conditioning(*clip().encode_from_tokens(clip().tokenize(prompt), return_pooled=True))
 
 
-def picture(model: Any) -> torch.Tensor:
-    """What a KSampler would give for PROMPT."""
-    return sample(model, conditioning())
+def picture(model: Any, prompt: str = PROMPT) -> torch.Tensor:
+    """What a KSampler would give for a prompt."""
+    return sample(model, conditioning(prompt))
 
 
 def record(path: Path) -> dict[str, str]:

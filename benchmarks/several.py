@@ -1,0 +1,173 @@
+"""Two, four and eight concepts in one LoRA: `python -m benchmarks.several`.
+
+Trained together, and merged from LoRAs that were trained apart: as a sum, as a mean (the paper's
+way) and fused in closed form. Rows that the JSON has already are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from .pack import ROOT, import_pack
+
+import_pack()
+
+import torch  # noqa: E402
+from eraseanything_pack.erase_engine.concept import ConceptPlan, ConceptRequest  # noqa: E402
+from eraseanything_pack.erase_engine.merge import (  # noqa: E402
+    fused,
+    input_grams,
+    layers_of,
+    start_noise,
+    weighted_sum,
+)
+from eraseanything_pack.erase_engine.sentence import contains  # noqa: E402
+from eraseanything_pack.erase_engine.together import plan_together  # noqa: E402
+from eraseanything_pack.erase_engine.train import Erasure  # noqa: E402
+from eraseanything_pack.tinyworld.draw import SIDE  # noqa: E402
+from eraseanything_pack.tinyworld.evaluate import (  # noqa: E402
+    Prompt,
+    any_prompts,
+    found,
+    obeyed,
+    prompts_with,
+    shows,
+)
+from eraseanything_pack.tinyworld.planning import TINY_WORLD  # noqa: E402
+from eraseanything_pack.tinyworld.vocabulary import family  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from .erasure.figures import percent  # noqa: E402
+from .erasure.methods import FAST, config_of  # noqa: E402
+from .world import FIRST_SEED, KINDS, World  # noqa: E402
+
+EIGHT = ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of")
+COUNTS, WAYS = (2, 4, 8), ("base", "together", "sum", "mean", "fuse")
+RESULT = ROOT / "benchmarks" / "results" / "several.json"
+PROMPTS = 48  # with which a fusion looks at each concept
+State = dict[str, Tensor]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=24, help="pictures for each concept")
+    parser.add_argument("--counts", nargs="+", type=int, default=COUNTS)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
+    several = Several(World(), options.count)
+    for count in options.counts:
+        for way in options.ways:
+            if not any((row["concepts"], row["way"]) == (count, way) for row in rows):
+                rows.append(several.measured(EIGHT[:count], way))
+                print(json.dumps(rows[-1]), flush=True)
+                save(rows, options.count)
+
+
+class Several:
+    """Erasures of several concepts, and what the judge says of them."""
+
+    def __init__(self, world: World, count: int) -> None:
+        self.world, self.count = world, count
+        self._apart: dict[str, Erasure] = {}
+
+    def measured(self, concepts: Sequence[str], way: str) -> dict[str, Any]:
+        erasure = getattr(self, way)(concepts)
+        each = {name: self.acc_e(name, erasure) for name in concepts}
+        return {
+            "concepts": len(concepts),
+            "way": way,
+            "acc_e": round(sum(each.values()) / len(each), 2),
+            "acc_ir": self.acc_ir(concepts, erasure),
+            "forwards": erasure.forwards if erasure else 0,
+            "each": each,
+        }
+
+    def acc_e(self, concept: str, erasure: Erasure | None) -> float:
+        prompts = prompts_with(concept, self.count)
+        verdict = self.world.judge.look(self.draw(prompts, erasure))
+        return percent(found(concept, prompts, verdict))
+
+    def acc_ir(self, concepts: Sequence[str], erasure: Erasure | None) -> float:
+        """On prompts that name none of the concepts."""
+        free = [
+            prompt
+            for prompt in any_prompts(2000)
+            if not any(shows(prompt.scene, concept) for concept in concepts)
+        ]
+        prompts = free[: 4 * self.count]
+        return percent(obeyed(prompts, self.world.judge.look(self.draw(prompts, erasure))))
+
+    def draw(self, prompts: Sequence[Prompt], erasure: Erasure | None) -> Tensor:
+        return self.world.draw([prompt.text for prompt in prompts], FIRST_SEED, erasure)
+
+    def base(self, concepts: Sequence[str]) -> None:
+        return None
+
+    def together(self, concepts: Sequence[str]) -> Erasure:
+        """One training: for each two concepts as many steps and paths as one alone has."""
+        requests = [
+            ConceptRequest(concept=name, kind=KINDS[family(name)])  # type: ignore[arg-type]
+            for name in concepts
+        ]
+        plan = plan_together(requests, self.world.encoder, vocabulary=TINY_WORLD)
+        times = len(concepts) // 2
+        config = replace(
+            FAST, steps=FAST.steps * times, trajectories=FAST.trajectories * times, seed=0
+        )
+        return self.world.erase(plan, config)
+
+    def sum(self, concepts: Sequence[str]) -> Erasure:
+        return self.merged(concepts, weighted_sum(self.states(concepts), [1.0] * len(concepts)))
+
+    def mean(self, concepts: Sequence[str]) -> Erasure:
+        count = len(concepts)
+        return self.merged(concepts, weighted_sum(self.states(concepts), [1 / count] * count))
+
+    def fuse(self, concepts: Sequence[str]) -> Erasure:
+        """As Merge Erasure LoRAs does it."""
+        states, plans = self.states(concepts), [self.world.plan(name) for name in concepts]
+        layers, wordings = layers_of(states), [w for plan in plans for w in plan.wordings]
+        keep = dict.fromkeys(text for plan in plans for text in plan.keep[:PROMPTS])
+        groups = [[pair.concept_prompt for pair in plan.pairs[:PROMPTS]] for plan in plans]
+        groups.append([text for text in keep if not contains(text, wordings)])
+        with self.world.backend.session():
+            *own, kept = (self.grams(layers, texts) for texts in groups)
+        return self.merged(concepts, fused(states, [1.0] * len(states), own, kept))
+
+    def grams(self, layers: Sequence[str], texts: Sequence[str]) -> dict[str, Tensor]:
+        backend = self.world.backend
+        cond = self.world.encoder.encode(texts)
+        return input_grams(backend, layers, cond, start_noise(backend, len(cond), (SIDE, SIDE), 0))
+
+    def states(self, concepts: Sequence[str]) -> list[State]:
+        for name in concepts:
+            if name not in self._apart:
+                plan: ConceptPlan = self.world.plan(name)
+                self._apart[name] = self.world.erase(plan, config_of("fast", 0))
+        return [self._apart[name].state for name in concepts]
+
+    def merged(self, concepts: Sequence[str], state: State) -> Erasure:
+        forwards = sum(self._apart[name].forwards for name in concepts)
+        return Erasure(state, {}, forwards)
+
+
+def save(rows: list[dict[str, Any]], count: int) -> None:
+    result = {
+        "command": f"python -m benchmarks.several --count {count}",
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "seed": 0,
+        "rows": rows,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

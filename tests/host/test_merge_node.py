@@ -1,0 +1,110 @@
+"""Merge Erasure LoRAs: one file that acts as several, with all of their records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import graph
+import pytest
+import torch
+from eraseanything_pack.erase_engine.lora_file import load_lora, save_lora
+from eraseanything_pack.nodes.apply import NO_FILE
+from eraseanything_pack.nodes.host import base_model_of
+from eraseanything_pack.nodes.merge import FILES, MergeErasures
+
+STAR, HEART = "EraseAnything/star_00001.safetensors", "EraseAnything/heart_00001.safetensors"
+
+
+@pytest.fixture
+def model(loras: Path) -> Any:
+    """A MODEL with two erasures of it in the folder."""
+    model = graph.flux()
+    strong = {"negative_guidance": 5.0, "steps": 4}
+    graph.erase(model, **strong)
+    graph.erase(model, concept="heart", synonyms="", **strong)
+    return model
+
+
+def merge(method: str = "sum", **inputs: Any) -> Any:
+    slots = {f"file_{slot}": NO_FILE for slot in range(1, FILES + 1)}
+    slots |= {f"strength_{slot}": 1.0 for slot in range(1, FILES + 1)}
+    chosen = {"file_1": STAR, "file_2": HEART, "file_name": ""}
+    with torch.inference_mode():
+        return MergeErasures.execute(method=method, **{**slots, **chosen, **inputs})
+
+
+def test_a_sum_is_both_applied_one_after_the_other(model: Any, loras: Path) -> None:
+    lora, report = merge(strength_2=0.5).args
+    both = graph.apply(graph.apply(model, file=STAR).args[0], file=HEART, strength=0.5).args[0]
+    expected = graph.picture(both)
+    assert (expected - graph.picture(model)).abs().max() > 1e-4
+    ours = graph.picture(graph.apply(model, lora=lora).args[0])
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+    assert report.splitlines() == [
+        "Saved as EraseAnything/star_heart_00001.safetensors",
+        f"star, strength 1 ({STAR})",
+        f"heart, strength 0.5 ({HEART})",
+    ]
+    by_name = graph.apply(model, file="EraseAnything/star_heart_00001.safetensors")
+    torch.testing.assert_close(graph.picture(by_name.args[0]), expected, rtol=0, atol=1e-5)
+    assert by_name.ui.as_dict()["text"][0].startswith(
+        "EraseAnything/star_heart_00001.safetensors erases 'star + heart'; 4 layers took it."
+    )
+
+
+def test_a_fusion_changes_less_of_what_is_to_be_kept(model: Any, loras: Path) -> None:
+    fused = merge("fuse", model=model, clip=graph.clip(), file_name="fused").args[0]
+    summed = merge().args[0]
+    keep = "a blue ring on a black background"
+    base = graph.picture(model, keep)
+    changes = [
+        (graph.picture(graph.apply(model, lora=lora).args[0], keep) - base).norm()
+        for lora in (fused, summed)
+    ]
+    assert 0 < changes[0] < changes[1]
+
+
+def test_the_record_holds_all_parts(model: Any, loras: Path) -> None:
+    merge(file_name="both", strength_1=0.7)
+    _, record = load_lora(loras / "both_00001.safetensors")
+    parts = json.loads(record["merged"])
+    assert record["concept"] == "star + heart" and record["method"] == "sum"
+    assert record["base_model"] == base_model_of(model)
+    assert [part["strength"] for part in parts] == [0.7, 1.0]
+    assert json.loads(parts[0]["plan"])["concept"] == "star"
+    again = merge("fuse", model=model, clip=graph.clip(), file_1="both_00001.safetensors")
+    assert again.args[1].startswith("Saved as EraseAnything/star_heart_heart_00001.safetensors")
+
+
+def foreign(loras: Path, model: Any, **record: Any) -> str:
+    save_lora(loras / "other.safetensors", graph.lora_state(model), record)
+    return "other.safetensors"
+
+
+def test_wrong_inputs_are_named_before_any_work(model: Any, loras: Path) -> None:
+    before = sorted(loras.rglob("*"))
+    with pytest.raises(ValueError, match=r"Got 1 files to merge, expected at least two"):
+        merge(file_2=NO_FILE)
+    with pytest.raises(ValueError, match=r"fuse without model and clip, expected both"):
+        merge("fuse")
+    with pytest.raises(ValueError, match=r"fuse without clip"):
+        merge("fuse", model=model)
+    with pytest.raises(ValueError, match=r"expected a Flux model"):
+        merge("fuse", model=graph.unet(), clip=graph.clip())
+    with pytest.raises(ValueError, match=r"'gone\.safetensors', which is not in models/loras"):
+        merge(file_1="gone.safetensors")
+    with pytest.raises(ValueError, match=r"file name '\.\./x'"):
+        merge(file_name="../x")
+    assert sorted(loras.rglob("*")) == before
+
+
+def test_parts_of_other_models_and_without_a_record_are_named(model: Any, loras: Path) -> None:
+    other = foreign(loras, model, concept="dog", base_model="Flux, 19 + 38 blocks")
+    with pytest.raises(ValueError, match=r"different models \(.*19 \+ 38 blocks\)"):
+        merge(file_2=other)
+    (loras / other).unlink()
+    foreign(loras, model, concept="dog", base_model=base_model_of(model))
+    with pytest.raises(ValueError, match=r"other\.safetensors without a record of its prompts"):
+        merge("fuse", model=model, clip=graph.clip(), file_2=other)
