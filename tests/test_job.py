@@ -72,7 +72,7 @@ def test_yaml_says_the_same_as_json(job):
 
 
 WRONG = [
-    ({"stpes": 3}, r"Got \['stpes'\] in the config .*json, expected fields out of attention_blo"),
+    ({"stpes": 3}, r"Got \['stpes'\] in the config .*json, expected fields out of also_erased"),
     ([1], r"Got \[\[1\]\] in the config"),
     ("{", r"Got the config .*config\.json that can't be read \(Expecting property"),
     ({"steps": "many"}, "Got steps 'many', expected a whole number from 1"),
