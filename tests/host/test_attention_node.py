@@ -151,7 +151,7 @@ def test_saliency_says_what_each_word_is_held_against(model: Any) -> None:
     _, text = graph.look(model, view="saliency")
     lines = text.splitlines()
     assert lines[0].startswith("star: before ")
-    assert lines[0].endswith("% (against on, a, white, background)")  # not "red": it is the star's
+    assert lines[0].endswith("% (against a, on, white, background)")  # not red: it is the star's
     assert all(0 < each[0] < 100 for each in masses(text).values())
     _, chosen = graph.look(model, view="saliency", contrast="white\nred", words="star")
     assert chosen.endswith("% (against white, red)")

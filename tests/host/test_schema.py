@@ -27,6 +27,7 @@ INPUTS = {
     "EraseAnythingApply": ("model", "file", "strength", "lora"),
     "EraseAnythingAttention": (
         *("model", "clip", "prompt", "words", "steps", "seed", "resolution", "erased", "vae"),
+        *("view", "contrast", "blocks"),
     ),
     "EraseAnythingTinyFlux": (),
 }
@@ -37,7 +38,8 @@ OUTPUTS = {
     "EraseAnythingTinyFlux": ["MODEL", "CLIP", "VAE"],
 }
 ADVANCED = {
-    *("prompts", "recipe", "negative_guidance", "rank", "targets", "batch", "preview_every")
+    *("prompts", "recipe", "negative_guidance", "rank", "targets", "batch", "preview_every"),
+    *("contrast", "blocks"),
 }
 NODES = {
     node.define_schema().node_id: node
