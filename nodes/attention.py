@@ -32,6 +32,7 @@ from .host import (
     sampling_progress,
     training_session,
 )
+from .page_maps import page_maps
 
 PIXELS_PER_LATENT = 8
 GUIDANCE = EraseConfig().guidance  # what erasures are trained with
@@ -83,7 +84,11 @@ class AttentionPreview(io.ComfyNode):
         names = [word.name for word in look.words]
         maps = {name: each.maps for name, each in found.items()}
         image = draw_sheet(Sheet(prompt, names, maps, pictures, UNITS[look.view]))
-        return io.NodeOutput(image, _figures(look, found), ui=ui.PreviewImage(image, cls=cls))
+        shown = {
+            **ui.PreviewImage(image, cls=cls).as_dict(),
+            "eraseanything_maps": [page_maps(look, found, pictures, prompt)],
+        }
+        return io.NodeOutput(image, _figures(look, found), ui=shown)
 
 
 UNITS = {"training signal": "a place's attention", "saliency": "a place, among the words compared"}
