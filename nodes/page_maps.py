@@ -26,15 +26,15 @@ def page_maps(
     """All that the page needs to show any word at any step, as JSON.
 
     Each model has one grey picture, its `atlas`: a column for each word, the first row its mean
-    over all steps, then a row for each step in `steps`. White stands for `highest`, one scale for
-    all of them.
+    over all steps, then a row for each step in `steps`. White stands for `highest` or more: as on
+    the sheet, the brightest place of all means. By single steps' peaks the rest would be dark.
     """
     steps = _steps_shown(next(iter(found.values())).steps)
     tables = {
         name: _small(torch.cat([maps.maps[None], maps.steps[steps]]))
         for name, maps in found.items()
     }
-    highest = max(max(table.max().item() for table in tables.values()), 1e-8)
+    highest = max(max(table[0].max().item() for table in tables.values()), 1e-8)
     return {
         "prompt": prompt,
         "view": look.view,

@@ -46,8 +46,9 @@ def test_every_map_is_in_its_place_on_one_scale() -> None:
         for row, each in enumerate([maps.maps, *maps.steps]):
             for column, expected in enumerate(each):
                 cell = sheet[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
-                torch.testing.assert_close(cell, expected, rtol=0, atol=0.003)
-    assert data["highest"] == pytest.approx(models["before"].steps.max().item(), rel=1e-3)
+                clipped = expected.clamp(max=data["highest"])
+                torch.testing.assert_close(cell, clipped, rtol=0, atol=0.003)
+    assert data["highest"] == pytest.approx(models["before"].maps.max().item(), rel=1e-3)
 
 
 def test_words_come_with_their_numbers_and_rivals() -> None:

@@ -16,7 +16,7 @@ import { make } from "./page.js";
  * @typedef {object} Maps
  * @property {string} prompt
  * @property {string} view
- * @property {number} highest what white stands for in every atlas
+ * @property {number} highest what white stands for in every atlas, that or more
  * @property {[number, number]} grid rows and columns of a map
  * @property {number[]} steps the step of each row
  * @property {number} total
@@ -136,7 +136,7 @@ export class MapsView {
     });
     this.tiles.replaceChildren(...tiles);
     this.scales.replaceChildren(
-      scale(SEQUENTIAL, "0", percent(maps.highest)),
+      scale(SEQUENTIAL, "0", `${percent(maps.highest)} or more`),
       ...(names.length > 2 ? [scale(DIVERGING, "gone", "has come")] : []),
     );
   }
