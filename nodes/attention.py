@@ -190,6 +190,17 @@ def _inputs() -> list[Any]:
             dynamic_prompts=False,
             tooltip="Words of the prompt to look at, one a line. Empty: every word.",
         ),
+        *sampling_inputs(),
+        io.Model.Input(
+            "erased", optional=True, tooltip="The same model with an erasure, to compare."
+        ),
+        io.Vae.Input("vae", optional=True, tooltip="Shows the pictures beside the maps."),
+    ]
+
+
+def sampling_inputs() -> list[Any]:
+    """How a picture is drawn for a look at it."""
+    return [
         io.Int.Input("steps", default=20, min=1, max=200, tooltip="Sampling steps."),
         io.Int.Input(
             "seed",
@@ -207,10 +218,6 @@ def _inputs() -> list[Any]:
             step=16,
             tooltip="Width and height of the picture, in pixels; 128 for the tiny Flux.",
         ),
-        io.Model.Input(
-            "erased", optional=True, tooltip="The same model with an erasure, to compare."
-        ),
-        io.Vae.Input("vae", optional=True, tooltip="Shows the pictures beside the maps."),
     ]
 
 
