@@ -31,7 +31,7 @@ INPUTS = {
         *("clip", "concept", "kind", "replace_with", "synonyms", "keep", "prompts", "seed"),
         *("edited",),
     ),
-    "EraseAnythingApply": ("model", "file", "strength", "lora"),
+    "EraseAnythingApply": ("model", "file", "strength", "lora", "start", "end"),
     "EraseAnythingAttention": (
         *("model", "clip", "prompt", "words", "steps", "seed", "resolution", "erased", "vae"),
         *("view", "contrast", "blocks"),
@@ -52,7 +52,7 @@ OUTPUTS = {
 }
 ADVANCED = {
     *("prompts", "recipe", "negative_guidance", "rank", "targets", "batch", "preview_every"),
-    *("contrast", "blocks"),
+    *("contrast", "blocks", "start", "end"),
 }
 NODES = {
     node.define_schema().node_id: node
