@@ -1,4 +1,4 @@
-"""How much attention the image gives to single text tokens, without a tokens x tokens tensor."""
+"""How image and single text tokens attend to each other, without a tokens x tokens tensor."""
 
 from __future__ import annotations
 
@@ -30,6 +30,59 @@ def attention_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
     width = q.shape[-1]
     chunks = [_chunk_mass(q, k, part) for part in tokens.to(q.device).split(width, dim=1)]
     return torch.cat(chunks, dim=-1)
+
+
+def output_likeness(out: Tensor, text_length: int, tokens: Tensor) -> Tensor:
+    """How alike the attention outputs of image tokens and of single text tokens are.
+
+        S[b, l, j] = <o[b, T + l], o[b, tokens[b, j]]> / D
+
+    Averaged over D, not summed, so that wide and narrow models give softmaxes of one sharpness.
+
+    Args:
+        out: (B, T + L, D) outputs of joint attention before their projection, text first.
+        text_length: T.
+        tokens: (B, J) text positions; -1 marks an absent token, whose likeness is 0.
+
+    Returns:
+        (B, L, J), float32 (float64 for float64 outputs).
+
+    Raises:
+        ValueError: a position is not below T.
+    """
+    if tokens.numel() and int(tokens.max()) >= text_length:
+        raise ValueError(
+            f"Got token position {int(tokens.max())}, expected less than {text_length} text "
+            "tokens. Count positions in the prompt that was encoded, -1 for none."
+        )
+    out = out.to(torch.promote_types(out.dtype, torch.float32))
+    tokens = tokens.to(out.device)
+    index = tokens.clamp(min=0)[..., None].expand(-1, -1, out.shape[-1])
+    words = out.gather(1, index) * (tokens >= 0)[..., None]  # (B, J, D)
+    return out[:, text_length:] @ words.mT / out.shape[-1]
+
+
+def saliency(word: Tensor, contrast: Tensor) -> Tensor:
+    """A word's share of each place, against other words: ConceptAttention's map (2025).
+
+        M[l] = exp(word[l]) / (exp(word[l]) + sum_k exp(contrast[l, k]))
+
+    Args:
+        word: (L,) likeness of each place to the word.
+        contrast: (L, K) likeness to each word it is held against.
+
+    Returns:
+        (L,) in 0..1.
+
+    Raises:
+        ValueError: fewer than two words to hold it against, where a share says too little.
+    """
+    if contrast.shape[-1] < 2:
+        raise ValueError(
+            f"Got {contrast.shape[-1]} contrast words, expected at least 2. Name other words of "
+            "the prompt, or look at the training signal."
+        )
+    return torch.cat([word[:, None], contrast], dim=-1).softmax(dim=-1)[:, 0]
 
 
 def _chunk_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:

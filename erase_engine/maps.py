@@ -4,39 +4,170 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from .backends.base import Capture, Conditioning, FlowBackend
-from .flow import euler_path
+from .attention import saliency
+from .backends.base import Capture, Conditioning, FlowBackend, TextEncoder
+from .flow import add_noise, euler_path
+from .sentence import concept_tokens, contains, shortened, words_elsewhere
 
 PATCH = 2  # an image token covers 2 x 2 latent pixels
+FEWEST_CONTRAST = 2  # words
+View = Literal["training signal", "saliency"]
+VIEWS: tuple[View, ...] = get_args(View)
+
+
+# --- what to look at ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word to look for: its text tokens, and the words that saliency holds it against."""
+
+    name: str
+    tokens: tuple[int, ...]
+    contrast: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True)
+class Look:
+    """The words to look for, how, and in which double blocks."""
+
+    words: tuple[Word, ...]
+    view: View
+    blocks: tuple[int, ...]
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Every text token that has to be watched, rising."""
+        words = (word for each in self.words for word in (each, *each.contrast))
+        return tuple(sorted({token for word in words for token in word.tokens}))
+
+    def maps(self, capture: Capture) -> Tensor:
+        """(W, L): one map for each word from one forward pass, averaged over the blocks."""
+        read = _saliency_map if self.view == "saliency" else _mass_map
+        maps = [
+            torch.stack([read(self, word, capture, block) for block in self.blocks]).mean(dim=0)
+            for word in self.words
+        ]
+        return torch.stack(maps).cpu()
+
+    def columns(self, word: Word) -> list[int]:
+        """Where the word's tokens stand in what is captured."""
+        return [self.tokens.index(token) for token in word.tokens]
+
+
+def default_blocks(view: View, double_blocks: int) -> tuple[int, ...]:
+    """All double blocks, as training reads them; for saliency the later half, where words settle.
+
+    19 blocks give 9 to 18.
+    """
+    first = double_blocks // 2 if view == "saliency" else 0
+    return tuple(range(first, double_blocks))
+
+
+def words_to_look_for(
+    encoder: TextEncoder, prompt: str, names: Sequence[str], *, view: View, contrast: Sequence[str]
+) -> tuple[Word, ...]:
+    """The words with their tokens in the prompt, and for saliency with what each is held against.
+
+    Args:
+        names: words of the prompt.
+        contrast: words of the prompt to hold each against; empty takes those outside its phrase.
+
+    Raises:
+        ValueError: a word is not in the prompt, or has fewer than two others to be held against.
+    """
+
+    def located(name: str, others: Sequence[str] = ()) -> Word:
+        return Word(name, concept_tokens(encoder, prompt, [name]), tuple(map(located, others)))
+
+    if view == "training signal":
+        return tuple(located(name) for name in names)
+    return tuple(located(name, _contrast(prompt, name, contrast)) for name in names)
+
+
+def _contrast(prompt: str, name: str, chosen: Sequence[str]) -> tuple[str, ...]:
+    others = tuple(chosen or words_elsewhere(prompt, name))
+    others = tuple(each for each in others if not contains(name, [each]))
+    if len(others) < FEWEST_CONTRAST:
+        raise ValueError(
+            f"Got {len(others)} words to hold '{shortened(name)}' against in the prompt "
+            f"'{shortened(prompt)}', expected at least {FEWEST_CONTRAST}. Write a longer prompt, "
+            "name other words of it as contrast, or choose the training signal."
+        )
+    return others
+
+
+def _mass_map(look: Look, word: Word, capture: Capture, block: int) -> Tensor:
+    """(L,) attention mass on the word's tokens, averaged over heads."""
+    return capture.mass[block][0].mean(dim=0)[:, look.columns(word)].sum(dim=-1)
+
+
+def _saliency_map(look: Look, word: Word, capture: Capture, block: int) -> Tensor:
+    """(L,) the word's share, against its contrast; a word's likeness is the mean of its tokens'."""
+    likeness = capture.likeness[block][0]  # (L, J)
+    words = (word, *word.contrast)
+    own, *others = (likeness[:, look.columns(each)].mean(dim=-1) for each in words)
+    return saliency(own, torch.stack(others, dim=-1))
+
+
+# --- looking -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """One map for each word, and the picture that was sampled meanwhile.
+    """One map for each step and word, and the picture that was sampled meanwhile.
 
-    `maps` (W, h, w): the attention mass that a place of the picture gives to the word's tokens,
-    averaged over double blocks, heads and sampling steps; between 0 and 1. `latent` (1, C, h, w).
+    `steps` (S, W, h, w): averaged over double blocks (and heads); between 0 and 1. Training signal:
+    the attention mass that a place of the picture gives to the word's tokens. Saliency: the word's
+    share of the place. `latent` (1, C, h, w).
     """
 
-    maps: Tensor
+    steps: Tensor
     latent: Tensor
 
     @property
-    def masses(self) -> list[float]:
-        """Each word's mass, averaged over the picture."""
-        return [each.mean().item() for each in self.maps]
+    def maps(self) -> Tensor:
+        """(W, h, w): the steps' mean."""
+        return self.steps.mean(dim=0)
+
+    @property
+    def means(self) -> list[float]:
+        """Each word's value, averaged over picture and steps."""
+        return self.maps.mean(dim=(1, 2)).tolist()
+
+
+class Recorder:
+    """Forward passes of one prompt, with their maps kept."""
+
+    def __init__(self, backend: FlowBackend, cond: Conditioning, look: Look) -> None:
+        self._backend, self._cond, self._look = backend, cond, look
+        self._maps: list[Tensor] = []
+
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """v(x, t) of one sample, on the CPU."""
+        tokens = torch.tensor([self._look.tokens])
+        capture = Capture(tokens, self._look.blocks, outputs=self._look.view == "saliency")
+        v = self._backend.velocity(x, t, self._cond, capture=capture).cpu()
+        self._maps.append(self._look.maps(capture))
+        return v
+
+    def steps(self, latent_height: int) -> Tensor:
+        """(S, W, h, w): the maps of every pass."""
+        rows = latent_height // PATCH
+        return rearrange(torch.stack(self._maps), "s w (y x) -> s w y x", y=rows)
 
 
 @torch.no_grad()
 def attention_maps(
     backend: FlowBackend,
     cond: Conditioning,
-    words: Sequence[Sequence[int]],
+    look: Look,
     *,
     noise: Tensor,
     times: Tensor,
@@ -46,25 +177,39 @@ def attention_maps(
 
     Args:
         cond: one prompt.
-        words: the text tokens of each word.
         noise: (1, C, h, w).
         times: (S + 1,) from 1 to 0.
         on_step: called after each step; may raise to cancel.
     """
-    tokens = torch.tensor([[token for word in words for token in word]])
-    blocks = tuple(range(backend.double_blocks))
-    total = torch.zeros(1, noise.shape[-2] // PATCH * (noise.shape[-1] // PATCH), tokens.shape[1])
+    recorder = Recorder(backend, cond, look)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        capture = Capture(tokens, blocks)
-        v = backend.velocity(x, t, cond, capture=capture).cpu()
-        for mass in capture.mass.values():  # (1, H, L, J)
-            total.add_(mass.mean(dim=1).cpu())
+        v = recorder.velocity(x, t)
         on_step()
         return v
 
     latent = euler_path(velocity, noise, times)[:, -1]
-    mean = total[0] / (len(blocks) * (len(times) - 1))  # (L, J)
-    maps = [part.sum(dim=-1) for part in mean.split([len(word) for word in words], dim=-1)]
-    grid = rearrange(torch.stack(maps), "w (y x) -> w y x", y=noise.shape[-2] // PATCH)
-    return AttentionMaps(grid, latent)
+    return AttentionMaps(recorder.steps(noise.shape[-2]), latent)
+
+
+@torch.no_grad()
+def maps_of_picture(
+    backend: FlowBackend,
+    cond: Conditioning,
+    look: Look,
+    *,
+    latent: Tensor,
+    noise: Tensor,
+    times: Tensor,
+) -> AttentionMaps:
+    """The maps of a picture that is there already: noised to each time, and one pass at each.
+
+    Args:
+        latent: (1, C, h, w) in model space.
+        noise: the same shape.
+        times: (S,) in (0, 1].
+    """
+    recorder = Recorder(backend, cond, look)
+    for t in times:
+        recorder.velocity(add_noise(latent, noise, t[None]), t[None])
+    return AttentionMaps(recorder.steps(latent.shape[-2]), latent)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from .backends.base import TextEncoder
 
 SLOT, NOUN_SLOT = "{c}", "{a_c}"
+MARKS = ".,;:!?()[]{}'\""
 GAP = "\0"  # where a word was taken out, until the sentence around it is mended
 
 UNCOUNTED = re.compile(
@@ -22,6 +23,11 @@ UNCOUNTED = re.compile(
 OPENS_WITH_ARTICLE = re.compile(r"(?:an?|the|some|my|his|her|two|three|many)\s", re.IGNORECASE)
 SOUNDS_LIKE_VOWEL = re.compile(
     r"(?!uni|use|usu|eu|ewe|one\b|once\b|u[ks]\b)[aeiou]|hour|honest|heir", re.IGNORECASE
+)
+# Words that end one phrase and begin another.
+BETWEEN_PHRASES = re.compile(
+    "an?|the|and|or|but|with|without|on|in|at|of|to|by|from|for|as|over|under|above|below|beside|"
+    "behind|near|next|left|right|inside|outside|between|through|into|is|are|that|which|while"
 )
 FIRST_UNSPACED = 0x2E80  # from here on scripts do not put spaces between words
 
@@ -97,9 +103,45 @@ def concept_tokens(encoder: TextEncoder, prompt: str, wordings: Sequence[str]) -
     return tuple(sorted(tokens))
 
 
+def words_of(prompt: str) -> list[str]:
+    """Every word of the prompt once, in order, without the marks around it."""
+    words = (part.strip(MARKS) for part in prompt.split())
+    return list({word.lower(): word for word in words if word}.values())
+
+
+def words_elsewhere(prompt: str, word: str) -> list[str]:
+    """Words of the prompt that are about something else than `word`: its map's contrast.
+
+    Left out is the phrase around it, because "red" in "a red star on a wall" looks at the star too.
+    Where fewer than two words are left, all others of the prompt.
+    """
+    places = spans(prompt, [word])
+    inside = [phrase for phrase in _phrases(prompt) if _overlaps(phrase, places)]
+    near = {each.lower() for start, end in inside for each in words_of(prompt[start:end])}
+    own = {each.lower() for start, end in places for each in words_of(prompt[start:end])}
+    elsewhere = [each for each in words_of(prompt) if each.lower() not in near | own]
+    others = [each for each in words_of(prompt) if each.lower() not in own]
+    return elsewhere if len(elsewhere) > 1 else others
+
+
 def shortened(text: str, limit: int = 80) -> str:
     """The text, or its start and "..." where it is too long for a message."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _phrases(prompt: str) -> list[tuple[int, int]]:
+    """Start and end of each run of words between marks and small words."""
+    small = rf"\b(?:{BETWEEN_PHRASES.pattern})\b"
+    ends = re.compile(rf"{small}|[{re.escape(MARKS)}]|$", re.IGNORECASE)
+    phrases, start = [], 0
+    for found in ends.finditer(prompt):
+        phrases.append((start, found.start()))
+        start = found.end()
+    return [(start, end) for start, end in phrases if prompt[start:end].strip()]
+
+
+def _overlaps(one: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:
+    return any(one[0] < end and start < one[1] for start, end in others)
 
 
 def _tokens_of(encoder: TextEncoder, prompt: str, ids: list[int], place: tuple[int, int]) -> range:

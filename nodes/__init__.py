@@ -6,6 +6,8 @@ from .apply import ApplyErasure
 from .attention import AttentionPreview
 from .erase import EraseConcept
 from .live import add_route
+from .plan import PlanConcept
+from .report import ErasureReport
 from .tiny import LoadTinyFlux
 
 add_route()  # as the host loads the pack: 0.3.75 calls no `on_load`
@@ -15,4 +17,11 @@ class EraseAnythingExtension(ComfyExtension):
     """What ComfyUI asks for this pack's nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [EraseConcept, ApplyErasure, AttentionPreview, LoadTinyFlux]
+        return [
+            EraseConcept,
+            PlanConcept,
+            ApplyErasure,
+            AttentionPreview,
+            ErasureReport,
+            LoadTinyFlux,
+        ]

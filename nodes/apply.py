@@ -11,6 +11,7 @@ from ..erase_engine.lora_file import PREFIX, load_lora
 from ..erase_engine.sentence import shortened
 from .files import lora_file_path
 from .host import CATEGORY, apply_lora
+from .sampling_range import apply_during
 
 NO_FILE = "(connect a LoRA)"
 
@@ -47,6 +48,8 @@ class ApplyErasure(io.ComfyNode):
                     optional=True,
                     tooltip="A freshly trained LoRA; used instead of the file.",
                 ),
+                _share("start", 0.0, "The share of sampling after which the erasure is on."),
+                _share("end", 1.0, "The share of sampling up to which the erasure is on."),
             ],
             outputs=[io.Model.Output("MODEL", tooltip="The model with the erasure on.")],
         )
@@ -60,8 +63,19 @@ class ApplyErasure(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, file: str, strength: float, lora: dict[str, Any] | None = None
+        cls,
+        model: Any,
+        file: str,
+        strength: float,
+        lora: dict[str, Any] | None = None,
+        start: float = 0.0,
+        end: float = 1.0,
     ) -> io.NodeOutput:
+        if not start < end:
+            raise ValueError(
+                f"Got start {start:g} and end {end:g}, expected start below end. Set 0 and 1 to "
+                "have the erasure on all the time."
+            )
         if lora is None and file == NO_FILE:
             raise ValueError(
                 "Got no LoRA, expected a file or a connected one. "
@@ -69,7 +83,19 @@ class ApplyErasure(io.ComfyNode):
             )
         name, state, metadata = (file, *_read(file)) if lora is None else ("the LoRA", lora, {})
         erased, layers = apply_lora(model, state, strength, name=name, metadata=metadata)
-        return io.NodeOutput(erased, ui=ui.PreviewText(_card(name, metadata, layers)))
+        card = _card(name, metadata, layers)
+        if (start, end) != (0, 1):
+            erased = apply_during(model, state, strength, start=start, end=end)
+            card += f"\nOn from {start:.0%} to {end:.0%} of sampling."
+        return io.NodeOutput(erased, ui=ui.PreviewText(card))
+
+
+def _share(name: str, default: float, tooltip: str) -> Any:
+    share = io.Float.Input(
+        name, default=default, min=0.0, max=1.0, step=0.01, optional=True, tooltip=tooltip
+    )
+    share.extra_dict = {"advanced": True}
+    return share
 
 
 def _read(file: str) -> tuple[dict[str, Any], dict[str, str]]:

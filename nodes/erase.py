@@ -35,6 +35,7 @@ from .preview import Previews, Scene
 from .stopped import checkpoint_for, kept_when_stopped
 
 FAST = EraseConfig.from_recipe("fast")
+PlanType = io.Custom("ERASE_PLAN")  # a ConceptPlan on its way from Concept Plan
 
 
 class EraseConcept(io.ComfyNode):
@@ -48,7 +49,7 @@ class EraseConcept(io.ComfyNode):
             category=CATEGORY,
             description="Trains a small LoRA that makes a Flux model unable to draw a concept and "
             "leaves everything else as it was. The model itself is not changed.",
-            inputs=[*_model_inputs(), *_concept_inputs(), *_training_inputs(), _vae_input()],
+            inputs=[*_model_inputs(), *concept_inputs(), *_training_inputs(), *_optional_inputs()],
             hidden=[io.Hidden.extra_pnginfo],  # says which workflow's node the curves belong to
             is_output_node=True,  # it saves a file, whether or not its outputs are used
             outputs=[
@@ -60,12 +61,19 @@ class EraseConcept(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, clip: Any, vae: Any = None, **widgets: Any) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any = None,
+        plan: ConceptPlan | None = None,
+        **widgets: Any,
+    ) -> io.NodeOutput:
         with live_training(sender(workflow_id(cls.hidden))) as live:
-            request, config = _request(widgets), _config(widgets)
+            wanted, config = plan or request_of(widgets), _config(widgets)
             _check(model, vae)
-            stem = lora_stem(widgets["file_name"], request.concept)
-            plan, encoded = _encode(request, config, clip)
+            stem = lora_stem(widgets["file_name"], wanted.concept)
+            plan, encoded = _encode(wanted, config, clip)
             save = partial(save_erasure, plan=plan, config=config, base_model=base_model_of(model))
             checkpoint = checkpoint_for(stem, resume=widgets["resume"])
             with (
@@ -102,12 +110,15 @@ def _check(model: Any, vae: Any) -> None:
 
 
 def _encode(
-    request: ConceptRequest, config: EraseConfig, clip: Any
+    wanted: ConceptRequest | ConceptPlan, config: EraseConfig, clip: Any
 ) -> tuple[ConceptPlan, EncodedPlan]:
     """The plan in words, and as the model reads it."""
     with ordinary_tensors():
         encoder = encoder_for(clip)
-        plan = plan_concept(request, encoder, vocabulary=vocabulary_of(clip))
+        if isinstance(wanted, ConceptPlan):
+            plan = wanted.located(encoder)
+        else:
+            plan = plan_concept(wanted, encoder, vocabulary=vocabulary_of(clip))
         return plan, encode_plan(plan, encoder, contrast=config.weights.rsc > 0)
 
 
@@ -134,7 +145,7 @@ def _model_inputs() -> list[Any]:
     ]
 
 
-def _concept_inputs() -> list[Any]:
+def concept_inputs() -> list[Any]:
     return [
         io.String.Input(
             "concept",
@@ -243,13 +254,18 @@ def _expert_inputs() -> list[Any]:
     ]
 
 
-def _vae_input() -> Any:
-    return io.Vae.Input(
-        "vae", optional=True, tooltip="Shows pictures before and after while it trains."
-    )
+def _optional_inputs() -> list[Any]:
+    return [
+        io.Vae.Input(
+            "vae", optional=True, tooltip="Shows pictures before and after while it trains."
+        ),
+        PlanType.Input(
+            "plan", optional=True, tooltip="From Concept Plan; used instead of the concept above."
+        ),
+    ]
 
 
-def _request(widgets: dict[str, Any]) -> ConceptRequest:
+def request_of(widgets: dict[str, Any]) -> ConceptRequest:
     return ConceptRequest.from_text(
         widgets["concept"],
         kind=widgets["kind"],

@@ -28,12 +28,16 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class Sheet:
-    """What to draw. `maps` (W, h, w) and `pictures` (1, H, W, 3) by model: "before", "after"."""
+    """What to draw. `maps` (W, h, w) and `pictures` (1, H, W, 3) by model: "before", "after".
+
+    `unit` says what the share that a map shows is a share of.
+    """
 
     prompt: str
     words: Sequence[str]
     maps: dict[str, Tensor]
     pictures: dict[str, Tensor] = field(default_factory=dict)
+    unit: str = "a place's attention"
 
     @property
     def brightest(self) -> float:
@@ -78,10 +82,10 @@ def _lay_out(sheet: Sheet, columns: Sequence[str], rows: Sequence[Row]) -> Image
                 image.paste(cell, (left, top))
         top += CELL + GAP
     most = f"{sheet.brightest:.1%}"
-    text = f"0 to {most} of a place's attention, one scale for all maps"
+    text = f"0 to {most} of {sheet.unit}, one scale for all maps"
     _draw_scale(image, top + 4, SEQUENTIAL, text)
     if len(sheet.maps) == 2:
-        text = f"difference, -{most} (attention has gone) to +{most} (has come)"
+        text = f"difference, -{most} (it has gone) to +{most} (it has come)"
         _draw_scale(image, top + 4 + LINE, DIVERGING, text)
     return image
 

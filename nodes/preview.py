@@ -63,8 +63,8 @@ class Previews:
             {
                 "role": role,
                 "prompt": prompt,
-                "before": _data_url(before),
-                "after": _data_url(after),
+                "before": data_url(before),
+                "after": data_url(after),
                 "change": round((after - before).abs().mean().item(), 4),  # of the whole range
             }
             for (role, prompt), before, after in zip(
@@ -81,9 +81,9 @@ class Previews:
         return self._decode(states[:, -1]).float().cpu().clamp(0, 1)
 
 
-def _data_url(picture: Tensor) -> str:
-    """A small JPEG of (h, w, 3), in the form an <img> takes."""
-    image = Image.fromarray((picture.nan_to_num() * 255).round().byte().numpy())
+def data_url(picture: Tensor) -> str:
+    """A small JPEG of (h, w, 3) in 0..1, in the form an <img> takes."""
+    image = Image.fromarray((picture.nan_to_num().clamp(0, 1) * 255).round().byte().numpy())
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)

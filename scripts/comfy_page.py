@@ -166,6 +166,15 @@ class Page:
             [node, zoom],
         )
 
+    def id_of(self, kind: str) -> str:
+        """The id of the first node of this class in the graph in front."""
+        find = "kind => String(app.canvas.graph.nodes.find(node => node.type === kind).id)"
+        return self.run(find, kind)
+
+    def redraw(self) -> None:
+        """Draws the canvas again: a node grows as it is drawn."""
+        self.run("() => app.canvas.setDirty(true, true)")
+
     def box_of(self, node: str) -> Box:
         """Where a node of the graph in front lies on the screen, its title included."""
         return self.run(

@@ -1,4 +1,4 @@
-"""Takes the pictures of the live view in docs/screens: each state, in both renderers and themes.
+"""Takes the pictures of our views in docs/screens: each state, in both renderers and themes.
 
 Look at them after a change of the page: tests say that something is there, not that it is legible.
 """
@@ -22,6 +22,7 @@ FOLDER = PACK / "docs" / "screens"
 WORKFLOW = PACK / "example_workflows" / "erase_object.json"
 TRAIN = "3"  # the node's id in that workflow
 KINDS = ("EraseAnythingTinyFlux", "EraseAnythingTrain")
+MAPS = ("EraseAnythingTinyFlux", "EraseAnythingApply", "EraseAnythingAttention")
 PATIENCE_MS = 900_000
 EDGE = 16  # pixels around the node
 
@@ -43,6 +44,8 @@ def main() -> None:
         take_finished(browser, server, "light", CLASSIC | LIGHT)
         take_finished(browser, server, "nodes_2_light", NODES_2 | LIGHT)
         take_endings(browser, server)
+        take_maps(browser, server, "maps", CLASSIC)
+        take_maps(browser, server, "maps_nodes_2_light", NODES_2 | LIGHT)
 
 
 def take_training(browser: Browser, server: Server) -> None:
@@ -93,6 +96,25 @@ def take_endings(browser: Browser, server: Server) -> None:
         take(page, "cancelled")
 
 
+def take_maps(browser: Browser, server: Server, name: str, settings: dict[str, Any]) -> None:
+    """The attention node with the erasure that was trained for the other pictures."""
+    loras = server.base / "models" / "loras"
+    lora = next(path.relative_to(loras).as_posix() for path in loras.rglob("*.safetensors"))
+    write_settings(server.base, settings)
+    with open_page(browser, server) as page:
+        page.load(json.loads(WORKFLOW.read_text(encoding="utf-8")))
+        page.keep_only(*MAPS)
+        apply, maps = (page.id_of(kind) for kind in MAPS[1:])
+        page.set_widgets(apply, file=lora)
+        page.set_widgets(maps, words="", view="saliency")
+        page.look_at(maps)
+        page.queue()
+        view = page.tab.locator(".eraseanything-maps:visible").first
+        expect(view).to_have_attribute("data-state", "done")
+        view.get_by_role("button", name="star", exact=True).click()
+        take(page, name, maps)
+
+
 def prepare(page: Page) -> None:
     """The example workflow's train node alone."""
     page.load(json.loads(WORKFLOW.read_text(encoding="utf-8")))
@@ -105,10 +127,12 @@ def wait_for(page: Page, state: str) -> None:
     expect(page.views().first).to_have_attribute("data-state", state)
 
 
-def take(page: Page, name: str) -> None:
+def take(page: Page, name: str, node: str = TRAIN) -> None:
     """Saves the node as it looks now, with what is around it cut off."""
     page.tab.wait_for_timeout(600)  # the node grows in the frame after its view has
-    box = page.box_of(TRAIN)
+    page.redraw()
+    page.tab.wait_for_timeout(600)
+    box = page.box_of(node)
     clip = {"x": box["x"] - EDGE, "y": box["y"] - EDGE}
     clip |= {side: box[side] + 2 * EDGE for side in ("width", "height")}
     shot = Image.open(io.BytesIO(page.tab.screenshot(clip=clip)))

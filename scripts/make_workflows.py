@@ -1,55 +1,47 @@
 """Writes example_workflows/*.json; run it again when a node's inputs change.
 
-It asks a running server what each node has, so the widgets are always in the page's order.
+It asks a running server what each node has, so the widgets are always in the page's order. With
+`--thumbnails` it also runs each workflow but the demo's own, and shows what it saved beside it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from comfy_server import PACK, comfy_server
+from comfy_server import PACK, Server, comfy_server
+from PIL import Image
 from setup import comfyui_path
-from workflow_canvas import Canvas, Column, Node, Output
+from workflow_api import to_api
+from workflow_canvas import Canvas
+from workflows import WORKFLOWS
 
 FOLDER = PACK / "example_workflows"
-
-SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "seed": 1}
-TRAINING = 960  # height of the train node on the page once it shows curves and previews
-CONCEPT = "star"
-CONCEPT_PROMPT = "a red star on a white background"
-KEEP_PROMPT = "a blue circle on a white background"
-
-OBJECT_HELP = """\
-# Erase an object
-
-Press **Queue**. A miniature Flux that comes with this pack unlearns *star* in about a minute, on
-any machine, and draws the same seeds before and after.
-
-1. **Erase Concept** trains a small LoRA, and shows curves and pictures meanwhile. Change *concept*
-   and *kind* to erase something else.
-2. **Apply Erasure LoRA** puts it on the model; *strength* 0 is the model as it was.
-3. To the right: where the model looks, then pictures of a prompt that names the concept, and of
-   one that doesn't and should stay.
-
-For your own Flux, put *Load Diffusion Model*, *DualCLIPLoader* and *Load VAE* in place of the
-loader, and 512 or more pixels in place of 128.
-"""
+WIDTH, HEIGHT, COLUMNS = 480, 320, 3  # of a thumbnail, in pixels; pictures in a row
+OF_DEMO = "erase_object"  # its thumbnail is made from the demo's pictures, by make_docs.py
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--thumbnails", nargs="*", metavar="NAME", help="of these, or of all")
+    wanted = parser.parse_args().thumbnails
     with (
         tempfile.TemporaryDirectory() as base,
         comfy_server(comfyui_path(), Path(base)) as server,
     ):
         object_info = server.object_info()
-    for name in WORKFLOWS:
-        file = FOLDER / f"{name}.json"
-        file.write_text(workflow_text(name, object_info), encoding="utf-8")
-        print(f"wrote {file}")
+        for name in WORKFLOWS:
+            file = FOLDER / f"{name}.json"
+            file.write_text(workflow_text(name, object_info), encoding="utf-8")
+            print(f"wrote {file.relative_to(PACK)}", flush=True)
+        if wanted is None:
+            return
+        for name in wanted or [each for each in WORKFLOWS if each != OF_DEMO]:
+            save_thumbnail(server, name, object_info)
 
 
 def workflow_text(name: str, object_info: dict[str, Any]) -> str:
@@ -59,87 +51,32 @@ def workflow_text(name: str, object_info: dict[str, Any]) -> str:
     return json.dumps(canvas.workflow(name), indent=1, ensure_ascii=False) + "\n"
 
 
-def erase_object(canvas: Canvas) -> None:
-    """Erase a star; the same seeds with and without it, for two prompts, and where it looks."""
-    start = canvas.column(340)
-    start.note(OBJECT_HELP, tall=360)
-    tiny = start.add("EraseAnythingTinyFlux")
-    model, clip = tiny["MODEL"], tiny["CLIP"]
-
-    training = canvas.column(380)
-    train = training.add(
-        "EraseAnythingTrain",
-        model=model,
-        clip=clip,
-        vae=tiny["VAE"],
-        concept=CONCEPT,
-        resolution=128,
-        tall=TRAINING,
-    )
-
-    result = canvas.column(380)
-    erased = result.add("EraseAnythingApply", model=model, lora=train["LORA_MODEL"])["MODEL"]
-    result.add("LossGraphNode", loss=train["LOSS_MAP"], tall=300)
-    result.add("PreviewAny", title="Report", source=train["STRING"], tall=240)
-    right, below = canvas.group("1. Erase", start, training, result)
-
-    canvas.move_to(0, below)
-    inside, sheet = canvas.column(380), canvas.column(810)
-    maps = inside.add(
-        "EraseAnythingAttention",
-        model=model,
-        clip=clip,
-        erased=erased,
-        vae=tiny["VAE"],
-        prompt=CONCEPT_PROMPT,
-        words=CONCEPT,
-        resolution=128,
-    )
-    save(sheet, maps["IMAGE"], "attention", tall=560)
-    canvas.group("2. Where the model looks", inside, sheet)
-
-    below = 0
-    for heading, name, prompt in (
-        ("3. A prompt that names the concept", "concept", CONCEPT_PROMPT),
-        ("4. A prompt that should stay as it was", "keep", KEEP_PROMPT),
-    ):
-        canvas.move_to(right, below)
-        _, below = canvas.group(heading, *before_and_after(canvas, tiny, erased, name, prompt))
+def save_thumbnail(server: Server, name: str, object_info: dict[str, Any]) -> None:
+    """Runs a workflow as it lies there, and makes one picture of those it saved."""
+    prompt = to_api(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")), object_info)
+    shown = server.run(prompt)
+    saved = [each for each, node in prompt.items() if node["class_type"] == "SaveImage"]
+    files = [file for each in saved for file in server.files(shown[each])]
+    file = FOLDER / f"{name}.jpg"
+    thumbnail(files).save(file, quality=88)
+    print(f"wrote {file.relative_to(PACK)}", flush=True)
 
 
-def before_and_after(
-    canvas: Canvas, tiny: Node, erased: Output, name: str, prompt: str
-) -> list[Column]:
-    """One prompt drawn by the model as it was and by the erased one, from the same seed."""
-    texts, samplers, pictures = (canvas.column(width) for width in (320, 300, 380))
-    clip = tiny["CLIP"]
-    positive = texts.add("CLIPTextEncode", title=f"Prompt: {name}", clip=clip, text=prompt)
-    negative = texts.add("CLIPTextEncode", title="Nothing", clip=clip, text="")
-    latent = texts.add("EmptySD3LatentImage", width=128, height=128, batch_size=4)
-    for when, model in (("before", tiny["MODEL"]), ("after", erased)):
-        sampled = samplers.add(
-            "KSampler",
-            title=f"Draw {name}, {when}",
-            model=model,
-            positive=positive["CONDITIONING"],
-            negative=negative["CONDITIONING"],
-            latent_image=latent["LATENT"],
-            **SAMPLING,
-        )
-        decoded = samplers.add("VAEDecode", samples=sampled["LATENT"], vae=tiny["VAE"])
-        save(pictures, decoded["IMAGE"], f"{name} {when}", tall=380)
-    return [texts, samplers, pictures]
+def thumbnail(files: Sequence[Path]) -> Image.Image:
+    """The pictures in a grid, each as large as fits its cell."""
+    columns = min(len(files), COLUMNS)
+    rows = -(-len(files) // columns)
+    cell = WIDTH // columns, HEIGHT // rows
+    sheet = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    for at, path in enumerate(files):
+        with Image.open(path) as picture:
+            small = picture.convert("RGB")
+        small.thumbnail(cell)
+        corner = (at % columns * cell[0], at // columns * cell[1])
+        spare = [(whole - part) // 2 for whole, part in zip(cell, small.size, strict=True)]
+        sheet.paste(small, (corner[0] + spare[0], corner[1] + spare[1]))
+    return sheet
 
-
-def save(column: Column, images: Output, name: str, *, tall: int) -> None:
-    """Saves pictures under the pack's own folder of the output folder."""
-    prefix = f"EraseAnything/{name.replace(' ', '_')}"
-    column.add(
-        "SaveImage", title=name.capitalize(), images=images, filename_prefix=prefix, tall=tall
-    )
-
-
-WORKFLOWS: dict[str, Callable[[Canvas], None]] = {"erase_object": erase_object}
 
 if __name__ == "__main__":
     main()

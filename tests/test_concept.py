@@ -24,7 +24,7 @@ from erase_engine.concept import (
     plan_concept,
     rank_by_similarity,
 )
-from erase_engine.sentence import contains, fill, frame_of
+from erase_engine.sentence import contains, fill, frame_of, words_elsewhere, words_of
 from erase_engine.templates import misspelled
 from erase_engine.words import Category
 
@@ -668,3 +668,25 @@ def test_json_edited_by_hand(fields: dict[str, object], says: str) -> None:
 def test_a_pair_has_tokens_in_order(tokens: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected at least one, rising"):
         replace(plan("cat").pairs[0], tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word", "elsewhere"),
+    [
+        ("a red star on a white background", "star", ["on", "a", "white", "background"]),
+        ("a red star on a white background", "white", ["on", "a", "red", "star"]),
+        ("a red star above a red ring", "ring", ["a", "star", "above"]),
+        ("A red star, a (blue) cat!", "cat", ["a", "red", "star", "blue"]),
+        ("stars left of a moon", "star", ["left", "of", "a", "moon"]),
+        ("a star left of a ring", "left of", ["a", "star", "ring"]),
+        ("a pink star", "star", ["a", "pink"]),  # nothing else is there
+        ("star", "star", []),
+    ],
+)
+def test_words_about_something_else(prompt: str, word: str, elsewhere: list[str]) -> None:
+    assert sorted(words_elsewhere(prompt, word), key=str.lower) == sorted(elsewhere, key=str.lower)
+
+
+def test_words_of_a_prompt_come_once_and_in_order() -> None:
+    assert words_of("A red star, a (blue) star!") == ["a", "red", "star", "blue"]
+    assert words_of(" ... ") == []

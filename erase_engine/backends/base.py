@@ -52,12 +52,21 @@ class Capture:
 
     `tokens` is (B, J), indices of text tokens, -1 where a sample has fewer than J.
     After the call `mass[block]` is (B, H, L, J): the softmax over all keys, read at those tokens
-    (0 where the index is -1), with a graph where gradients are on.
+    (0 where the index is -1), with a graph where gradients are on. With `outputs`,
+    `likeness[block]` is (B, L, J): how alike the attention outputs of image and text are there.
     """
 
     tokens: Tensor
     blocks: tuple[int, ...]
+    outputs: bool = False
     mass: dict[int, Tensor] = field(default_factory=dict)
+    likeness: dict[int, Tensor] = field(default_factory=dict)
+
+    def put(self, block: int, found: Sequence[Tensor]) -> None:
+        """Keeps what a block found: its mass, and its likeness where that was asked for."""
+        self.mass[block] = found[0]
+        if self.outputs:
+            self.likeness[block] = found[1]
 
 
 class FlowBackend(Protocol):

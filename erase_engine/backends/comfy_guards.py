@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from ..attention import attention_mass
+from ..attention import attention_mass, output_likeness
 from .base import Capture
 
 Forward = Callable[..., Any]
@@ -36,15 +36,9 @@ class Request:
     checkpointing: bool
     stop_after: int | None = None  # the double block after which nothing is wanted
 
-    def tokens(self, block: int) -> Tensor | None:
-        """The text tokens to watch in this double block, if any."""
-        wanted = self.capture is not None and block in self.capture.blocks
-        return self.capture.tokens if self.capture and wanted else None
-
-    def put(self, block: int, mass: list[Tensor]) -> None:
-        """Hands the caller what was watched."""
-        if self.capture and mass:
-            self.capture.mass[block] = mass[0]
+    def watched(self, block: int) -> Capture | None:
+        """What to watch in this double block, if anything."""
+        return self.capture if self.capture and block in self.capture.blocks else None
 
 
 class Stopped(Exception):
@@ -217,12 +211,16 @@ def training_attention(earlier: Forward | None) -> Forward:
     return override
 
 
-def _watching(override: Forward, tokens: Tensor, text_length: int, found: list[Tensor]) -> Forward:
-    """The override, and the image queries' mass on `tokens` put into `found`."""
+def watching(override: Forward, capture: Capture, text_length: int, found: list[Tensor]) -> Forward:
+    """The override, and what `capture` asks of this attention put into `found`."""
 
     def watch(func: Forward, q: Tensor, k: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        found.append(attention_mass(q[:, :, text_length:], k, tokens))
-        return override(func, q, k, *args, **kwargs)
+        found.append(attention_mass(q[:, :, text_length:], k, capture.tokens))
+        out = override(func, q, k, *args, **kwargs)
+        if capture.outputs:
+            rows = out.transpose(1, 2).flatten(2) if kwargs.get("skip_output_reshape") else out
+            found.append(output_likeness(rows, text_length, capture.tokens))
+        return out
 
     return watch
 
@@ -231,22 +229,23 @@ def _watching(override: Forward, tokens: Tensor, text_length: int, found: list[T
 
 
 def guarded_double(own: Forward, index: int) -> Forward:
-    """A double block that is checkpointed, on request, and gives attention mass as an output."""
+    """A double block that is checkpointed, on request, and gives what is watched as outputs."""
 
     def forward(img: Tensor, txt: Tensor, *, transformer_options: Any, **rest: Any) -> Any:
         request: Request = transformer_options[REQUEST]
-        tokens = request.tokens(index)
+        capture = request.watched(index)
 
         def run(img: Tensor, txt: Tensor) -> tuple[Tensor, ...]:
             options = own_options(transformer_options, "double", index)
             found: list[Tensor] = []
-            if tokens is not None:
-                options[OVERRIDE] = _watching(options[OVERRIDE], tokens, txt.shape[1], found)
+            if capture is not None:
+                options[OVERRIDE] = watching(options[OVERRIDE], capture, txt.shape[1], found)
             streams = {"img": own_copy(img), "txt": own_copy(txt)}
             return *own(**streams, transformer_options=options, **rest), *found
 
-        img, txt, *mass = _maybe_checkpointed(request, run, img, txt)
-        request.put(index, mass)
+        img, txt, *found = _maybe_checkpointed(request, run, img, txt)
+        if capture is not None:
+            capture.put(index, found)
         if request.stop_after == index:
             raise Stopped
         return img, txt

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from ..attention import attention_mass
+from ..attention import attention_mass, output_likeness
 from ..lora import LinearSlice, LoraSet
 from .base import Capture, Conditioning
 from .frozen import frozen
@@ -100,7 +100,8 @@ class DiffusersFluxBackend:
         self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: Capture | None = None
     ) -> Tensor:
         """v(x_t, t, cond), (B, C, h, w) float32; t is (B,) in [0, 1] and 1 is pure noise."""
-        found: dict[int, Tensor] = {}  # the pass's own: a block that is recomputed writes again
+        # The pass's own: a block that is recomputed writes again.
+        found: dict[int, list[Tensor]] = {}
         watch = {} if capture is None else {"watch": self._watch(capture, found)}
         height, width = x_t.shape[-2] // 2, x_t.shape[-1] // 2
         packed = rearrange(x_t, "b c (h p) (w q) -> b (h w) (c p q)", p=2, q=2)
@@ -116,7 +117,8 @@ class DiffusersFluxBackend:
             return_dict=False,
         )
         if capture is not None:
-            capture.mass.update(found)
+            for block, each in found.items():
+                capture.put(block, each)
         v = rearrange(out, "b (h w) (c p q) -> b c (h p) (w q)", h=height, p=2, q=2)
         return v.to(torch.promote_types(v.dtype, torch.float32))
 
@@ -145,7 +147,7 @@ class DiffusersFluxBackend:
 
         return PeftLora(self.net, slices, **numbers)
 
-    def _watch(self, capture: Capture, found: dict[int, Tensor]) -> _Watch:
+    def _watch(self, capture: Capture, found: dict[int, list[Tensor]]) -> _Watch:
         if not capture.blocks or not set(capture.blocks) <= set(range(self.double_blocks)):
             raise ValueError(
                 f"Got capture blocks {capture.blocks}, expected some of 0 to "
@@ -213,14 +215,19 @@ def _watched(net: Any) -> Iterator[None]:
 class _Watch:
     """What one forward pass wants to know of its attention, and what was found."""
 
-    def __init__(self, capture: Capture, found: dict[int, Tensor]) -> None:
+    def __init__(self, capture: Capture, found: dict[int, list[Tensor]]) -> None:
         self._capture = capture
         self._found = found
 
     def see(self, block: int, q: Tensor, k: Tensor) -> None:
         """Keeps the mass on the watched tokens where this block is one of those asked for."""
         if block in self._capture.blocks:
-            self._found[block] = attention_mass(q, k, self._capture.tokens)
+            self._found[block] = [attention_mass(q, k, self._capture.tokens)]
+
+    def compare(self, block: int, out: Tensor, text_length: int) -> None:
+        """Keeps how alike outputs are, where this block is watched and that was asked for."""
+        if block in self._capture.blocks and self._capture.outputs:
+            self._found[block].append(output_likeness(out, text_length, self._capture.tokens))
 
 
 _IMAGE = ("to_q", "to_k", "to_v", "norm_q", "norm_k")
@@ -257,6 +264,8 @@ class _WatchedAttention:
             watch.see(self._block, q[:, :, text_length:], k)
         mixed = scaled_dot_product_attention(q, k, heads[2], attn_mask=attention_mask)
         mixed = rearrange(mixed, "b h n d -> b n (h d)")
+        if watch is not None:
+            watch.compare(self._block, mixed, text_length)
         if encoder_hidden_states is None:
             return mixed
         text, image = mixed.split([text_length, mixed.shape[1] - text_length], dim=1)

@@ -139,9 +139,14 @@ def apply(model: Any, **inputs: Any) -> Any:
 
 
 @torch.inference_mode()
+def looked(model: Any, clip_: Any = None, **inputs: Any) -> Any:
+    """Attention Map Preview's whole output."""
+    return AttentionPreview.execute(model, clip_ or clip(), **{**LOOK, **inputs})
+
+
 def look(model: Any, clip_: Any = None, **inputs: Any) -> tuple[Any, ...]:
     """Attention Map Preview: IMAGE, masses."""
-    return AttentionPreview.execute(model, clip_ or clip(), **{**LOOK, **inputs}).args
+    return looked(model, clip_, **inputs).args
 
 
 @torch.inference_mode()

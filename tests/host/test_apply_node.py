@@ -87,3 +87,57 @@ def test_it_runs_again_when_the_file_changes(file: str, loras: Path) -> None:
 def test_the_list_shows_what_is_in_the_folder(file: str) -> None:
     _, options = ApplyErasure.INPUT_TYPES()["required"]["file"]
     assert options["options"] == [NO_FILE, file]
+
+
+# --- a part of sampling ------------------------------------------------------------------------
+
+
+def test_two_halves_are_the_whole(model: Any, file: str) -> None:
+    """A range ends before the next begins, and hooks do what patched weights do."""
+    early = graph.apply(model, file=file, end=0.5).args[0]
+    both = graph.apply(early, file=file, start=0.5).args[0]
+    whole = graph.picture(graph.apply(model, file=file).args[0])
+    torch.testing.assert_close(graph.picture(both), whole, rtol=0, atol=1e-4)
+    halves = [graph.picture(graph.apply(model, file=file, **one).args[0]) for one in HALVES]
+    for half in halves:
+        assert (half - whole).abs().max() > 1e-3
+        assert (half - graph.picture(model)).abs().max() > 1e-3
+
+
+HALVES = ({"end": 0.5}, {"start": 0.5})
+
+
+def test_outside_its_range_an_erasure_changes_no_bit(model: Any, file: str) -> None:
+    base = graph.picture(model)
+    erased = graph.apply(model, file=file, start=0.9999).args[0]  # after the last step's time
+    assert torch.equal(graph.picture(erased), base)
+    graph.picture(graph.apply(model, file=file, start=0.5).args[0])
+    assert torch.equal(graph.picture(model), base)
+
+
+def test_strength_holds_in_a_range_too(model: Any, file: str) -> None:
+    erased = graph.apply(model, file=file, strength=0.5, end=0.9999).args[0]
+    expected = graph.picture(graph.apply(model, file=file, strength=0.5).args[0])
+    torch.testing.assert_close(graph.picture(erased), expected, rtol=0, atol=1e-4)
+
+
+def test_a_look_inside_sees_the_range(model: Any, file: str) -> None:
+    """The pack's own sampling goes through the same wrapper as the host's."""
+    texts = [
+        graph.look(each)[1]
+        for each in (model, *(graph.apply(model, file=file, **one).args[0] for one in HALVES))
+    ]
+    assert len(set(texts)) == 3
+
+
+def test_a_range_is_named_on_the_node(model: Any, file: str) -> None:
+    (text,) = graph.apply(model, file=file, start=0.2).ui.as_dict()["text"]
+    assert text.endswith("\nOn from 20% to 100% of sampling.")
+    with pytest.raises(ValueError, match=r"Got start 0.5 and end 0.5, expected start below end"):
+        graph.apply(model, file=file, start=0.5, end=0.5)
+
+
+def test_training_on_a_part_time_erasure_is_refused(model: Any, file: str) -> None:
+    erased = graph.apply(model, file=file, start=0.5).args[0]
+    with pytest.raises(ValueError, match="Set start to 0 and end to 1 on Apply"):
+        graph.erase(erased)

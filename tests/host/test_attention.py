@@ -1,4 +1,4 @@
-"""Captured attention mass is the dense softmax's column, without a tokens x tokens tensor."""
+"""Captured mass is the dense softmax's column, likeness that of outputs; nothing is tokens^2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from eraseanything_pack.erase_engine.attention import attention_mass
+from eraseanything_pack.erase_engine.attention import (
+    attention_mass,
+    output_likeness,
+    saliency,
+)
+from eraseanything_pack.erase_engine.backends import comfy_guards
 from eraseanything_pack.erase_engine.backends.base import Capture, Conditioning
 from eraseanything_pack.nodes.host import training_session
 from tiny_flux import build, capture, inputs
@@ -67,6 +72,62 @@ def test_bfloat16_mass_is_float32() -> None:
     torch.testing.assert_close(found, attention_mass(q, k, tokens), rtol=0.05, atol=0.01)
 
 
+def test_likeness_is_the_mean_product_of_outputs() -> None:
+    out, tokens = draw(2, 3 + 5, 6), torch.tensor([[0, 2], [1, -1]])
+    found = output_likeness(out, 3, tokens)
+    assert found.shape == (2, 5, 2)
+    for row, place, column in ((0, 0, 0), (0, 4, 1), (1, 2, 0)):
+        expected = (out[row, 3 + place] * out[row, tokens[row, column]]).mean()
+        torch.testing.assert_close(found[row, place, column], expected)
+    assert not found[1, :, 1].any()
+    assert output_likeness(out.bfloat16(), 3, tokens).dtype == torch.float32
+
+
+def test_likeness_is_of_text_tokens_only() -> None:
+    with pytest.raises(ValueError, match="Got token position 3, expected less than 3 text"):
+        output_likeness(draw(1, 8, 6), 3, torch.tensor([[3]]))
+
+
+def test_saliency_is_a_share_among_words() -> None:
+    likeness = draw(7, 3)
+    shares = [
+        saliency(likeness[:, at], likeness[:, [other for other in range(3) if other != at]])
+        for at in range(3)
+    ]
+    torch.testing.assert_close(sum(shares), torch.ones(7))
+    torch.testing.assert_close(shares[0], likeness.softmax(dim=-1)[:, 0])
+
+
+def test_saliency_needs_two_words_to_hold_a_word_against() -> None:
+    with pytest.raises(ValueError, match="Got 1 contrast words, expected at least 2"):
+        saliency(draw(7), draw(7, 1))
+
+
+@pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])
+def test_captured_likeness_is_that_of_the_blocks_outputs(
+    checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the output projection, and only where it was asked for."""
+    seen: list[torch.Tensor] = []
+    plain = comfy_guards.plain_attention
+
+    def recording(*args: Any, **options: Any) -> torch.Tensor:
+        seen.append(plain(*args, **options))
+        return seen[-1]
+
+    x_t, t, cond = inputs()
+    asked, unasked = capture(1), capture(1)
+    asked.outputs = True
+    with training_session(build(), checkpointing=checkpointing) as backend, torch.no_grad():
+        backend.velocity(x_t, t, cond, capture=unasked)
+        monkeypatch.setattr(comfy_guards, "plain_attention", recording)
+        backend.velocity(x_t, t, cond, capture=asked)
+    assert not unasked.likeness and list(asked.likeness) == [1]
+    expected = output_likeness(seen[1], cond.text.shape[1], asked.tokens)
+    assert torch.equal(asked.likeness[1], expected)
+    assert torch.equal(asked.mass[1], unasked.mass[1])
+
+
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])
 def test_capture_has_one_graph_and_only_chosen_blocks(checkpointing: bool) -> None:
     request = capture(1)
@@ -107,7 +168,7 @@ def test_no_tensor_grows_with_the_square_of_tokens(checkpointing: bool) -> None:
 def _largest(backend: Any, side: int) -> int:
     _, _, cond = inputs()
     text = cond.text[:1].clone().requires_grad_()
-    request = Capture(torch.tensor([[1, 3]]), (0, 1))
+    request = Capture(torch.tensor([[1, 3]]), (0, 1), outputs=True)
     with LargestTensor() as seen:
         x_t, t = draw(1, 16, 2 * side, 2 * side), torch.tensor([0.5])
         v = backend.velocity(x_t, t, Conditioning(text, cond.pooled[:1]), capture=request)

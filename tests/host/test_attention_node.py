@@ -12,6 +12,7 @@ import torch
 from eraseanything_pack.erase_engine.concept import ConceptRequest, plan_concept
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
 from eraseanything_pack.erase_engine.encoded import encode_plan
+from eraseanything_pack.erase_engine.maps import default_blocks
 from eraseanything_pack.erase_engine.train import train_erasure
 from eraseanything_pack.nodes import attention, heatmap
 from eraseanything_pack.nodes.host import encoder_for, ordinary_tensors, training_session
@@ -144,6 +145,45 @@ def test_the_preview_looks_as_training_does(model: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(attention, "training_session", session)
     graph.look(model)
     assert seen == [EraseConfig().guidance]
+
+
+def test_saliency_says_what_each_word_is_held_against(model: Any) -> None:
+    _, text = graph.look(model, view="saliency")
+    lines = text.splitlines()
+    assert lines[0].startswith("star: before ")
+    assert lines[0].endswith("% (against a, on, white, background)")  # not red: it is the star's
+    assert all(0 < each[0] < 100 for each in masses(text).values())
+    _, chosen = graph.look(model, view="saliency", contrast="white\nred", words="star")
+    assert chosen.endswith("% (against white, red)")
+
+
+def test_saliency_is_another_map_with_its_own_unit(model: Any) -> None:
+    signal, signal_text = graph.look(model)
+    image, text = graph.look(model, view="saliency")
+    assert image.shape == signal.shape and not torch.equal(image, signal)
+    assert masses(text)["star"] != masses(signal_text)["star"]
+
+
+def test_shares_of_all_words_make_up_the_whole(model: Any) -> None:
+    """Three words held against each other: their shares of each place add up to one."""
+    _, text = graph.look(
+        model, view="saliency", words="star\nred\nwhite", contrast="star\nred\nwhite"
+    )
+    assert sum(each[0] for each in masses(text).values()) == pytest.approx(100, abs=0.03)
+
+
+def test_blocks_are_averaged(model: Any) -> None:
+    found = [masses(graph.look(model, blocks=blocks)[1])["star"][0] for blocks in ("0", "1", "")]
+    assert found[0] != found[1]
+    assert found[2] == pytest.approx((found[0] + found[1]) / 2, abs=0.011)
+    same = [graph.look(model, blocks=blocks)[0] for blocks in ("", "0-1", "1, 0")]
+    assert torch.equal(same[0], same[1]) and torch.equal(same[0], same[2])
+
+
+def test_saliency_looks_into_the_later_half_of_the_blocks() -> None:
+    assert default_blocks("saliency", 19) == tuple(range(9, 19))
+    assert default_blocks("training signal", 19) == tuple(range(19))
+    assert default_blocks("saliency", 1) == (0,)
 
 
 def test_another_seed_is_another_picture(model: Any) -> None:

@@ -145,6 +145,13 @@ def test_a_checkpoint_without_text_encoders(model: Any) -> None:
         ({"prompt": f"red {LONG} star", "words": "star"}, "cut off.*Move the concept forward"),
         ({"resolution": 72}, "Got resolution 72 pixels, expected a multiple of 16. Use 64"),
         ({"vae": SimpleNamespace(latent_channels=4)}, "Got a vae with 4 latent channels.*Load Fl"),
+        ({"view": "saliency", "contrast": "ring"}, "Got 'ring' in contrast, which is not in the"),
+        ({"view": "saliency", "contrast": "star\nred"}, "Got 1 words to hold 'star' against"),
+        ({"view": "saliency", "prompt": "red star"}, "expected at least 2. Write a longer prompt"),
+        ({"blocks": "2"}, "Got blocks '2', expected numbers from 0 to 1"),
+        ({"blocks": "0-999999999999"}, "expected numbers from 0 to 1, such as '0' or '0-1'"),
+        ({"blocks": "1-0"}, "Name double blocks that this model has"),
+        ({"blocks": "late"}, "Got blocks 'late', expected numbers"),
     ],
 )
 def test_inputs_of_the_attention_preview(model: Any, inputs: dict[str, Any], says: str) -> None:

@@ -15,9 +15,10 @@ from tiny_flux import build, capture, gradients, inputs, slices_of, trained_lora
 
 
 @pytest.mark.parametrize("guidance_embed", [True, False], ids=["dev", "schnell"])
-def test_velocity_and_attention_mass_are_equal(guidance_embed: bool) -> None:
+def test_velocity_and_what_is_captured_are_equal(guidance_embed: bool) -> None:
     model = build(guidance_embed=guidance_embed)
     ours, theirs = capture(), capture()
+    ours.outputs = theirs.outputs = True
     with training_session(model) as comfy, backend_of(model).session() as backend, torch.no_grad():
         lora = trained_lora(comfy, "all_attention")
         with lora.attach(slices_of(comfy, lora)):
@@ -28,6 +29,8 @@ def test_velocity_and_attention_mass_are_equal(guidance_embed: bool) -> None:
     assert list(ours.mass) == list(theirs.mass)
     for block, mass in theirs.mass.items():
         torch.testing.assert_close(ours.mass[block], mass, rtol=1e-5, atol=1e-6)
+        likeness = theirs.likeness[block]
+        torch.testing.assert_close(ours.likeness[block], likeness, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])

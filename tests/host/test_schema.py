@@ -13,6 +13,8 @@ from eraseanything_pack.erase_engine import __version__
 from eraseanything_pack.nodes.apply import ApplyErasure
 from eraseanything_pack.nodes.attention import AttentionPreview
 from eraseanything_pack.nodes.erase import EraseConcept
+from eraseanything_pack.nodes.plan import PlanConcept
+from eraseanything_pack.nodes.report import ErasureReport
 from eraseanything_pack.nodes.tiny import LoadTinyFlux
 
 PACK, ROOT = eraseanything_pack.__name__, Path(eraseanything_pack.__path__[0])
@@ -22,44 +24,46 @@ INPUTS = {
     "EraseAnythingTrain": (
         *("model", "clip", "concept", "kind", "replace_with", "synonyms", "keep", "prompts"),
         *("resolution", "steps", "seed", "file_name"),
-        *(
-            "recipe",
-            "negative_guidance",
-            "rank",
-            "targets",
-            "batch",
-            "preview_every",
-            "resume",
-            "vae",
-        ),
+        *("recipe", "negative_guidance", "rank", "targets", "batch"),
+        *("preview_every", "resume", "vae", "plan"),
     ),
-    "EraseAnythingApply": ("model", "file", "strength", "lora"),
+    "EraseAnythingPlan": (
+        *("clip", "concept", "kind", "replace_with", "synonyms", "keep", "prompts", "seed"),
+        *("edited",),
+    ),
+    "EraseAnythingApply": ("model", "file", "strength", "lora", "start", "end"),
     "EraseAnythingAttention": (
         *("model", "clip", "prompt", "words", "steps", "seed", "resolution", "erased", "vae"),
+        *("view", "contrast", "blocks"),
+    ),
+    "EraseAnythingReport": (
+        *("model", "erased", "clip", "vae", "erase_prompts", "keep_prompts"),
+        *("steps", "seed", "resolution"),
     ),
     "EraseAnythingTinyFlux": (),
 }
 OUTPUTS = {
     "EraseAnythingTrain": ["LORA_MODEL", "LOSS_MAP", "MODEL", "STRING"],
+    "EraseAnythingPlan": ["ERASE_PLAN", "STRING", "STRING"],
     "EraseAnythingApply": ["MODEL"],
     "EraseAnythingAttention": ["IMAGE", "STRING"],
+    "EraseAnythingReport": ["IMAGE", "STRING"],
     "EraseAnythingTinyFlux": ["MODEL", "CLIP", "VAE"],
 }
 ADVANCED = {
-    *(
-        "prompts",
-        "recipe",
-        "negative_guidance",
-        "rank",
-        "targets",
-        "batch",
-        "preview_every",
-        "resume",
-    )
+    *("prompts", "recipe", "negative_guidance", "rank", "targets", "batch", "preview_every"),
+    *("resume", "contrast", "blocks", "start", "end"),
 }
 NODES = {
     node.define_schema().node_id: node
-    for node in (EraseConcept, ApplyErasure, AttentionPreview, LoadTinyFlux)
+    for node in (
+        EraseConcept,
+        PlanConcept,
+        ApplyErasure,
+        AttentionPreview,
+        ErasureReport,
+        LoadTinyFlux,
+    )
 }
 
 
@@ -124,7 +128,10 @@ def test_what_experts_alone_need_is_folded_away() -> None:
 
 def test_nodes_that_leave_something_run_on_their_own() -> None:
     alone = {node_id for node_id, node in NODES.items() if node.OUTPUT_NODE}
-    assert alone == {"EraseAnythingTrain", "EraseAnythingAttention"}
+    assert alone == {
+        *("EraseAnythingTrain", "EraseAnythingPlan", "EraseAnythingAttention"),
+        "EraseAnythingReport",
+    }
 
 
 def test_nothing_but_the_file_makes_a_node_run_again() -> None:

@@ -12,6 +12,8 @@ from workflow_api import inputs_of, options, to_api
 NODES = {
     "EraseAnythingApply",
     "EraseAnythingAttention",
+    "EraseAnythingPlan",
+    "EraseAnythingReport",
     "EraseAnythingTinyFlux",
     "EraseAnythingTrain",
 }

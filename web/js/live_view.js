@@ -1,6 +1,7 @@
 /** What one node shows of its training: where it stands, a curve for each loss, previews. */
 
 import { LossPlot, latest } from "./loss_plot.js";
+import { make } from "./page.js";
 
 /**
  * One prompt's pictures; `change` is the mean difference, as a share of the whole range.
@@ -173,20 +174,6 @@ function picture(source, when, description) {
   image.src = source;
   frame.append(image, make("span", "when", when));
   return frame;
-}
-
-/**
- * An element of a class; texts are only ever set as text.
- * @param {string} tag
- * @param {string} className
- * @param {string} [text]
- * @returns {HTMLElement}
- */
-function make(tag, className, text = "") {
-  const element = document.createElement(tag);
-  element.className = className;
-  element.textContent = text;
-  return element;
 }
 
 /**

@@ -1,0 +1,210 @@
+"""How well attention maps find the thing they are asked for: `python -m benchmarks.saliency`.
+
+Drawn scenes go through the autoencoder, are noised to the sampler's own times, and the model looks
+at them: so the thing's true mask is exact, which it would not be for a sampled picture. A map says
+"here" where it is above the middle between its darkest and its brightest place; that is compared
+with the mask as intersection over union, for both views, by the same rule.
+
+Then one concept is erased, and sampled pictures tell how much attention each word has left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from .pack import ROOT, import_pack
+
+import_pack()
+
+import torch  # noqa: E402
+from eraseanything_pack.erase_engine.backends.base import FlowBackend  # noqa: E402
+from eraseanything_pack.erase_engine.config import EraseConfig  # noqa: E402
+from eraseanything_pack.erase_engine.maps import (  # noqa: E402
+    VIEWS,
+    Look,
+    View,
+    attention_maps,
+    default_blocks,
+    maps_of_picture,
+    words_to_look_for,
+)
+from eraseanything_pack.erase_engine.sentence import words_of  # noqa: E402
+from eraseanything_pack.erase_engine.train import Erasure  # noqa: E402
+from eraseanything_pack.tinyworld.draw import SIDE, start_noise  # noqa: E402
+from eraseanything_pack.tinyworld.models import LATENT_SCALE, LATENT_SHIFT  # noqa: E402
+from eraseanything_pack.tinyworld.pictures import render, signed_distance  # noqa: E402
+from eraseanything_pack.tinyworld.vocabulary import (  # noqa: E402
+    BACKGROUNDS,
+    COLOUR_NAMES,
+    RELATION_NAMES,
+    SHAPE_NAMES,
+    Scene,
+    Thing,
+)
+from torch import Tensor  # noqa: E402
+
+from .world import World  # noqa: E402
+
+STEPS = 8  # times that a picture is looked at
+LAYOUTS = {"one thing": None, "two things": RELATION_NAMES.index("left of")}
+
+
+# --- where things are --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Example:
+    """A drawn scene, a sentence that says all of it, and where each named shape is."""
+
+    prompt: str
+    shapes: tuple[str, ...]
+    picture: Tensor  # (1, 3, 128, 128)
+    masks: tuple[Tensor, ...]  # (128, 128) bool, one for each shape
+
+    @classmethod
+    def of(cls, scene: Scene, seed: int) -> Example:
+        distances: list[Tensor] = []
+
+        def distance(*where: Any) -> Tensor:
+            distances.append(signed_distance(*where))
+            return distances[-1]
+
+        picture = render([scene], torch.Generator().manual_seed(seed), distance=distance)
+        masks = tuple(each[0] < 0 for each in reversed(distances))  # the last layer comes first
+        shapes = tuple(SHAPE_NAMES[thing.shape] for thing in scene.things)
+        return cls(_sentence(scene), shapes, picture, masks)
+
+
+def _sentence(scene: Scene) -> str:
+    things = (f"a {COLOUR_NAMES[each.colour]} {SHAPE_NAMES[each.shape]}" for each in scene.things)
+    relation = "" if scene.relation is None else f" {RELATION_NAMES[scene.relation]} "
+    return f"{relation.join(things)} on a {BACKGROUNDS[scene.background]} background"
+
+
+def examples(layout: str, count: int, seed: int) -> Iterator[Example]:
+    """`count` scenes for each shape, which is their first thing."""
+    rng, relation = Random(seed), LAYOUTS[layout]
+    for number in range(count * len(SHAPE_NAMES)):
+        shape = number % len(SHAPE_NAMES)
+        colour, other = rng.sample(range(len(COLOUR_NAMES)), 2)
+        second = rng.choice([each for each in range(len(SHAPE_NAMES)) if each != shape])
+        things = (Thing(shape, colour, 0), Thing(second, other, 0))
+        background = rng.randrange(len(BACKGROUNDS))
+        shown = things if relation is not None else things[:1]
+        yield Example.of(Scene(shown, relation, background), seed + number)
+
+
+def overlaps(world: World, example: Example, view: View, seed: int) -> list[float]:
+    """Intersection over union of map and mask, for each shape of one example."""
+    latent = world.vae.first_stage_model.encode(2 * example.picture - 1)
+    look = look_for(world, example.prompt, example.shapes, view)
+    found = maps_of_picture(
+        world.backend,
+        world.encoder.encode([example.prompt]),
+        look,
+        latent=(latent - LATENT_SHIFT) * LATENT_SCALE,
+        noise=start_noise(1, seed),
+        times=world.backend.timesteps(STEPS, SIDE, SIDE)[:-1],
+    )
+    return [overlap(each, mask) for each, mask in zip(found.maps, example.masks, strict=True)]
+
+
+def look_for(world: World, prompt: str, words: Sequence[str], view: View) -> Look:
+    found = words_to_look_for(world.encoder, prompt, words, view=view, contrast=())
+    return Look(found, view, default_blocks(view, world.backend.double_blocks))
+
+
+def overlap(values: Tensor, mask: Tensor) -> float:
+    """IoU of the mask and the places above the middle of the map, enlarged to the mask's size."""
+    fine = torch.nn.functional.interpolate(values[None, None], mask.shape, mode="bilinear")[0, 0]
+    here = fine > (fine.min() + fine.max()) / 2
+    return ((here & mask).sum() / (here | mask).sum()).item()
+
+
+def measure_overlaps(world: World, count: int, seed: int) -> dict[str, Any]:
+    """Mean IoU by layout, view and shape."""
+    result: dict[str, Any] = {}
+    with torch.no_grad(), world.backend.session():
+        for layout in LAYOUTS:
+            result[layout] = {
+                view: _by_shape(world, view, list(examples(layout, count, seed)), seed)
+                for view in VIEWS
+            }
+    return result
+
+
+def _by_shape(world: World, view: View, scenes: Sequence[Example], seed: int) -> dict[str, Any]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for number, example in enumerate(scenes):
+        values = overlaps(world, example, view, seed + number)
+        for shape, value in zip(example.shapes, values, strict=True):
+            found[shape].append(value)
+    shapes = {shape: sum(found[shape]) / len(found[shape]) for shape in SHAPE_NAMES}
+    rounded = {shape: round(value, 3) for shape, value in shapes.items()}
+    return {"mean": round(sum(shapes.values()) / len(shapes), 3), "shapes": rounded}
+
+
+# --- what an erasure does to attention ---------------------------------------------------------
+
+
+def masses(backend: FlowBackend, world: World, prompt: str, seed: int) -> dict[str, float]:
+    """The mean attention mass on each word while one picture is sampled."""
+    words = words_of(prompt)
+    found = attention_maps(
+        backend,
+        world.encoder.encode([prompt]),
+        look_for(world, prompt, words, "training signal"),
+        noise=start_noise(1, seed),
+        times=backend.timesteps(STEPS, SIDE, SIDE),
+    )
+    return dict(zip(words, found.means, strict=True))
+
+
+def measure_erasure(world: World, erasure: Erasure, concept: str, seed: int) -> dict[str, Any]:
+    """What is left of each word's attention mass, after / before, over prompts with the concept."""
+    before: dict[str, list[float]] = defaultdict(list)
+    after: dict[str, list[float]] = defaultdict(list)
+    prompts = [f"a {colour} {concept} on a white background" for colour in COLOUR_NAMES]
+    for state, sums in ((None, before), (erasure, after)):
+        with torch.no_grad(), world.erased(state) as backend:
+            for number, prompt in enumerate(prompts):
+                for word, value in masses(backend, world, prompt, seed + number).items():
+                    sums["colour" if word in COLOUR_NAMES else word].append(value)
+    left = {word: round(sum(after[word]) / sum(before[word]), 3) for word in before}
+    return {"concept": left.pop(concept), "other words": left}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=8, help="scenes for each shape and layout")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--concept", default="star")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/saliency.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    world = World()
+    result = {
+        "command": f"python -m benchmarks.saliency --count {options.count} --seed {options.seed} "
+        f"--concept {options.concept}",
+        "seed": options.seed,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "overlap": measure_overlaps(world, options.count, options.seed),
+    }
+    erasure = world.erase(world.plan(options.concept), EraseConfig.from_recipe("fast"))
+    result["left of the attention"] = measure_erasure(world, erasure, options.concept, options.seed)
+    print(json.dumps(result, indent=1))
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Concept Plan: what would be trained on, to be read and changed before it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..erase_engine.concept import ConceptPlan, plan_concept
+from .erase import PlanType, concept_inputs, request_of
+from .host import CATEGORY, encoder_for, ordinary_tensors, vocabulary_of
+
+
+class PlanConcept(io.ComfyNode):
+    """From a concept to the prompts of its erasure."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingPlan",
+            display_name="Concept Plan",
+            category=CATEGORY,
+            description="Plans what Erase Concept will train on: prompts, what appears instead, "
+            "what stays. Read it, change it, and connect it there.",
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoders that belong to the model."),
+                *concept_inputs(),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=False,
+                    tooltip="Which sentences are chosen; Erase Concept plans with its own seed.",
+                ),
+                io.String.Input(
+                    "edited",
+                    default="",
+                    multiline=True,
+                    dynamic_prompts=False,
+                    tooltip="A plan as JSON. Where it is not empty, it is the plan, and what "
+                    "stands above is not used.",
+                ),
+            ],
+            is_output_node=True,
+            outputs=[
+                PlanType.Output("plan", tooltip="For Erase Concept."),
+                io.String.Output("text", tooltip="The plan in words."),
+                io.String.Output("json", tooltip="The whole plan, as the field edited takes it."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, edited: str = "", **widgets: Any) -> io.NodeOutput:
+        with ordinary_tensors():
+            encoder = encoder_for(clip)
+            if edited.strip():
+                plan = ConceptPlan.from_json(edited).located(encoder)
+            else:
+                plan = plan_concept(request_of(widgets), encoder, vocabulary=vocabulary_of(clip))
+        text, whole = plan.describe(), _readable(plan)
+        shown = {"text": (text,), "eraseanything_plan": [whole]}
+        return io.NodeOutput(plan, text, whole, ui=shown)
+
+
+def _readable(plan: ConceptPlan) -> str:
+    """The plan's JSON on many lines."""
+    return json.dumps(json.loads(plan.to_json()), ensure_ascii=False, indent=1)

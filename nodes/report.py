@@ -1,0 +1,149 @@
+"""Erasure Report: the same seeds before and after, and how far each picture has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..erase_engine.backends.base import Conditioning
+from ..erase_engine.flow import euler_path
+from .attention import GUIDANCE, PIXELS_PER_LATENT, sampling_inputs
+from .host import (
+    CATEGORY,
+    LATENT_CHANNELS,
+    checked_resolution,
+    decode,
+    encoder_for,
+    lines_of,
+    ordinary_tensors,
+    require_flux,
+    require_flux_vae,
+    sampling_progress,
+    training_session,
+)
+from .report_sheet import Pair, draw_report
+
+ROLES = {"erase_prompts": "to erase", "keep_prompts": "to keep"}
+
+
+class ErasureReport(io.ComfyNode):
+    """What an erasure has changed, prompt by prompt."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingReport",
+            display_name="Erasure Report",
+            category=CATEGORY,
+            description="Draws prompts before and after an erasure, from the same seed, and says "
+            "how far each picture has changed.",
+            inputs=_inputs(),
+            is_output_node=True,
+            outputs=[
+                io.Image.Output("IMAGE", tooltip="The pictures side by side."),
+                io.String.Output("report", tooltip="How far each picture has changed."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, erased: Any, clip: Any, vae: Any, **widgets: Any) -> io.NodeOutput:
+        for each in (model, erased):
+            require_flux(each)
+        require_flux_vae(vae)
+        sampling = _Sampling.of(widgets)
+        prompts = _prompts(widgets)
+        with ordinary_tensors():
+            cond = encoder_for(clip).encode([prompt for _, prompt in prompts])
+        on_step = sampling_progress(2 * len(prompts) * sampling.steps)
+        before, after = (
+            [_picture(vae, latent) for latent in sampling.draw(each, cond, on_step)]
+            for each in (model, erased)
+        )
+        drawn = zip(prompts, before, after, strict=True)
+        pairs = [Pair(role, prompt, *two) for (role, prompt), *two in drawn]
+        image, report = draw_report(pairs), describe(pairs)
+        shown = {**ui.PreviewImage(image, cls=cls).as_dict(), "text": (report,)}
+        return io.NodeOutput(image, report, ui=shown)
+
+
+def _picture(vae: Any, latent: Tensor) -> Tensor:
+    """(H, W, 3) in 0..1, on the CPU."""
+    return decode(vae, latent)[0].float().cpu().clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """How the pictures are drawn: all from one noise."""
+
+    steps: int
+    seed: int
+    side: int  # of the latent
+
+    @classmethod
+    def of(cls, widgets: dict[str, Any]) -> _Sampling:
+        side = checked_resolution(widgets["resolution"]) // PIXELS_PER_LATENT
+        return cls(widgets["steps"], widgets["seed"], side)
+
+    def draw(self, model: Any, cond: Conditioning, on_step: Any) -> list[Tensor]:
+        """A latent (1, C, h, w) for each prompt."""
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(1, LATENT_CHANNELS, self.side, self.side, generator=generator)
+        with training_session(model, guidance=GUIDANCE) as backend, torch.no_grad():
+            times = backend.timesteps(self.steps, self.side, self.side)
+
+            def draw_one(one: Conditioning) -> Tensor:
+                def velocity(x: Tensor, t: Tensor) -> Tensor:
+                    v = backend.velocity(x, t, one).cpu()
+                    on_step()
+                    return v
+
+                return euler_path(velocity, noise, times)[:, -1]
+
+            return [draw_one(cond.take([row])) for row in range(len(cond))]
+
+
+def _prompts(widgets: dict[str, Any]) -> list[tuple[str, str]]:
+    """(role, prompt) of every line; ValueError where there is none."""
+    found = [(role, line) for name, role in ROLES.items() for line in lines_of(widgets[name])]
+    if not found:
+        raise ValueError(
+            "Got no prompts, expected at least one to erase or to keep. Write one a line."
+        )
+    return found
+
+
+def describe(pairs: Sequence[Pair]) -> str:
+    """A line for each prompt, and each role's mean."""
+    lines = []
+    for role in ROLES.values():
+        mine = [pair for pair in pairs if pair.role == role]
+        if mine:
+            mean = sum(pair.change for pair in mine) / len(mine)
+            lines.append(f"{role}: changed {mean:.1%} on average")
+            lines += [f"  {pair.change:.1%}  {pair.prompt}" for pair in mine]
+    return "\n".join(lines)
+
+
+def _inputs() -> list[Any]:
+    return [
+        io.Model.Input("model", tooltip="The model as it was."),
+        io.Model.Input("erased", tooltip="The same model with the erasure."),
+        io.Clip.Input("clip", tooltip="The text encoders that belong to it."),
+        io.Vae.Input("vae", tooltip="Makes pictures of latents."),
+        *(
+            io.String.Input(
+                name,
+                default="",
+                multiline=True,
+                dynamic_prompts=False,
+                tooltip=f"Prompts whose pictures should {should}, one a line.",
+            )
+            for name, should in (("erase_prompts", "change"), ("keep_prompts", "stay as they were"))
+        ),
+        *sampling_inputs(),
+    ]

@@ -1,0 +1,71 @@
+"""What nodes say stands on them, in ComfyUI's own page, as text."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfy_page import Page, chromium, open_page, write_settings
+from comfy_server import comfy_server
+from playwright.sync_api import expect
+from setup import comfyui_path
+
+HTML = "<img src=x onerror=window.hacked=1>"
+TINY, PLAN = "1", "2"  # ids
+expect.set_options(timeout=90_000)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["classic", "nodes_2"])
+def page(request: Any) -> Iterator[Page]:
+    """A tiny Flux and a Concept Plan."""
+    with (
+        tempfile.TemporaryDirectory() as base,
+        comfy_server(comfyui_path(), Path(base)) as server,
+        chromium() as browser,
+    ):
+        write_settings(server.base, {"Comfy.VueNodes.Enabled": request.param})
+        with open_page(browser, server) as opened:
+            opened.run(
+                """() => {
+                    const add = kind => {
+                        const node = LiteGraph.createNode(kind);
+                        app.rootGraph.add(node);
+                        return node;
+                    };
+                    app.rootGraph.clear();
+                    add("EraseAnythingTinyFlux").connect(1, add("EraseAnythingPlan"), 0);
+                }"""
+            )
+            opened.look_at(PLAN)
+            yield opened
+            assert opened.own_troubles() == []
+
+
+def test_a_plan_is_read_changed_and_read_again(page: Page) -> None:
+    view = page.tab.locator(".eraseanything-text:visible").first
+    page.set_widgets(PLAN, concept="star", prompts=f"a star {HTML}")
+    page.queue()
+    text = view.locator(".text")
+    expect(text).to_contain_text("Erase: star (object)")
+    assert HTML in text.inner_text()
+    assert view.locator("img").count() == 0 and page.run("() => window.hacked") is None
+    view.get_by_role("button", name="Edit this plan").press("Enter")
+    value = f"() => app.rootGraph.getNodeById({PLAN}).widgets.find(w => w.name === 'edited').value"
+    plan = json.loads(page.run(value))
+    plan["pairs"] = plan["pairs"][1:]
+    page.set_widgets(PLAN, edited=json.dumps(plan))
+    page.queue()
+    expect(text).to_contain_text(f"{len(plan['pairs'])} prompt pairs")
+    assert HTML not in text.inner_text()
+
+
+def test_the_text_stays_inside_its_node(page: Page) -> None:
+    page.redraw()
+    page.tab.wait_for_timeout(800)
+    node = page.box_of(PLAN)
+    box = page.tab.locator(".eraseanything-text:visible").first.bounding_box()
+    assert box and box["y"] + box["height"] <= node["y"] + node["height"]

@@ -1,0 +1,77 @@
+"""Concept Plan: what it plans is what is trained, changed or not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import graph
+import pytest
+from eraseanything_pack.erase_engine.concept import ConceptPlan
+from eraseanything_pack.nodes.plan import PlanConcept
+
+FIELDS = ("concept", "kind", "replace_with", "synonyms", "keep", "prompts", "seed")
+PLAN = {name: graph.ERASE[name] for name in FIELDS} | {"edited": ""}
+
+
+def planned(**inputs: Any) -> Any:
+    return PlanConcept.execute(graph.clip(), **{**PLAN, **inputs})
+
+
+@pytest.fixture(autouse=True)
+def _folders(loras: Path) -> Path:
+    return loras
+
+
+def records(loras: Path) -> list[dict[str, str]]:
+    return [graph.record(path) for path in sorted(loras.rglob("*.safetensors"))]
+
+
+def test_a_connected_plan_trains_what_planning_inside_does(loras: Path) -> None:
+    plan = planned().args[0]
+    graph.erase(graph.flux())
+    graph.erase(graph.flux(), plan=plan, concept="", synonyms="")
+    first, second = (path.read_bytes() for path in sorted(loras.rglob("*.safetensors")))
+    assert first == second
+
+
+def test_an_edited_plan_replaces_what_was_planned(loras: Path) -> None:
+    fields = json.loads(planned().args[2])
+    fields["pairs"] = fields["pairs"][:2]
+    fields["pairs"][0] |= {"concept_prompt": "one huge star", "tokens": [0]}
+    plan, text, whole = planned(edited=json.dumps(fields), concept="").args
+    assert plan.pairs[0].concept_prompt == "one huge star"
+    assert plan.pairs[0].tokens != (0,)  # found anew
+    assert ConceptPlan.from_json(whole) == plan and text == plan.describe()
+    graph.erase(graph.flux(), plan=plan)
+    (record,) = records(loras)
+    assert ConceptPlan.from_json(record["plan"]) == plan
+
+
+def test_the_page_gets_words_and_the_whole() -> None:
+    output = planned()
+    plan, text, whole = output.args
+    assert output.ui == {"text": (text,), "eraseanything_plan": [whole]}
+    assert text.startswith("Erase: star (object)\nAlso erase: pentagram\n")
+    assert ConceptPlan.from_json(whole) == plan and whole.count("\n") > len(plan.pairs)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"concept": ""}, "Got the concept '', expected at least one letter"),
+        ({"edited": "star"}, "Got text that is not JSON.*expected a ConceptPlan"),
+        ({"edited": "{}"}, "Got a ConceptPlan without concept, kind"),
+    ],
+)
+def test_what_is_no_plan(inputs: dict[str, str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        planned(**inputs)
+
+
+def test_an_edited_prompt_without_the_concept_is_named() -> None:
+    fields = json.loads(planned().args[2])
+    fields["pairs"][0]["concept_prompt"] = "a red thing"
+    with pytest.raises(ValueError, match="is not in the prompt 'a red thing'"):
+        planned(edited=json.dumps(fields))

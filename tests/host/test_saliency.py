@@ -1,0 +1,61 @@
+"""Saliency finds what is drawn: on the tiny Flux, against the exact masks of drawn scenes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from eraseanything_pack.benchmarks.saliency import (
+    STEPS,
+    Example,
+    World,
+    examples,
+    measure_overlaps,
+    overlap,
+)
+from eraseanything_pack.tinyworld.vocabulary import SHAPE_NAMES, Scene, Thing
+
+
+def test_masks_are_where_the_things_are() -> None:
+    """Every pixel of a plain shape has its colour; the first thing's mask comes first."""
+    cross, ring = SHAPE_NAMES.index("cross"), SHAPE_NAMES.index("ring")
+    things = (Thing(cross, 0, 0), Thing(ring, 1, 0))  # red, blue
+    example = Example.of(Scene(things, 2, 0), seed=3)  # left of, on white
+    assert example.prompt == "a red cross left of a blue ring on a white background"
+    for mask, channel in zip(example.masks, (0, 2), strict=True):
+        picture = example.picture[0]
+        inside, outside = picture[:, mask].mean(dim=1), picture[:, ~(sum(example.masks) > 0)]
+        assert inside.argmax() == channel and inside[channel] > 0.8 and inside.min() < 0.3
+        assert outside.mean() > 0.9
+    assert overlap(example.masks[0].float(), example.masks[0]) == 1
+    assert overlap(example.masks[0].float(), example.masks[1]) == 0
+
+
+def test_examples_go_through_all_shapes() -> None:
+    for layout, things in (("one thing", 1), ("two things", 2)):
+        found = list(examples(layout, 2, seed=0))
+        assert [each.shapes[0] for each in found] == list(SHAPE_NAMES) * 2
+        assert {len(each.masks) for each in found} == {things}
+
+
+def test_saliency_finds_things_better_than_the_training_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("eraseanything_pack.benchmarks.saliency.LAYOUTS", {"one thing": None})
+    with torch.inference_mode(False):
+        found = measure_overlaps(World(), 1, seed=100)["one thing"]
+    assert STEPS == 8
+    assert found["saliency"]["mean"] > 0.5
+    assert found["saliency"]["mean"] > found["training signal"]["mean"] + 0.1
+
+
+def test_what_the_readme_says_was_measured() -> None:
+    from eraseanything_pack.benchmarks.pack import ROOT
+
+    result = json.loads((ROOT / "benchmarks/results/saliency.json").read_text(encoding="utf-8"))
+    alone = {view: each["mean"] for view, each in result["overlap"]["one thing"].items()}
+    left = result["left of the attention"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for figure in (*alone.values(), left["concept"], min(left["other words"].values())):
+        assert str(figure) in text

@@ -1,0 +1,348 @@
+/** What one node shows of its attention maps: words to choose, their maps, a slider over steps. */
+
+import { make } from "./page.js";
+
+/**
+ * One word: what saliency held it against, and its mean for each model.
+ * @typedef {{name: string, against: string[], means: Record<string, number | null>}} Word
+ */
+/**
+ * One model: its maps as one grey picture, a column for each word, a row for the mean and for each
+ * step; and the picture it drew.
+ * @typedef {{name: string, atlas: string, picture: string | null}} Model
+ */
+/**
+ * All maps of one run, as the server tells them.
+ * @typedef {object} Maps
+ * @property {string} prompt
+ * @property {string} view
+ * @property {number} highest what white stands for in every atlas, that or more
+ * @property {[number, number]} grid rows and columns of a map
+ * @property {number[]} steps the step of each row
+ * @property {number} total
+ * @property {number} first index of the word to begin with
+ * @property {Word[]} words
+ * @property {Model[]} models
+ */
+
+const IDLE = "Words and their maps appear here when the node has run.";
+const SIDE = 256; // pixels of a drawn map, before the page scales it
+const OVERLAY = 0.75; // how much of the map there is over a picture
+// Dark blue to yellow, even in lightness, safe for colour-blind eyes (after cividis).
+const SEQUENTIAL = [[0, 32, 76], [66, 78, 107], [124, 123, 120], [189, 173, 103], [255, 233, 69]];
+// Blue where attention has gone, white where it stayed, orange where it has come.
+const DIVERGING = [[25, 90, 160], [150, 190, 220], [247, 247, 247], [245, 190, 130], [200, 90, 10]];
+const OWN_KEYS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "Enter", " "];
+
+export class MapsView {
+  /** @param {() => void} onHeight called when `height` has changed */
+  constructor(onHeight) {
+    this.onHeight = onHeight;
+    this.height = 0;
+    /** @type {Maps | null} */
+    this.maps = null;
+    /** @type {Source[]} */
+    this.sources = [];
+    this.chosen = 0; // index of a word
+    /** @type {number | null} index of the word that is pointed at */
+    this.pointed = null;
+    this.element = make("section", "eraseanything-maps");
+    this.element.setAttribute("aria-label", "Attention maps");
+    this.element.dataset.state = "idle";
+    this.message = make("p", "message", IDLE);
+    this.chips = make("div", "chips");
+    this.chips.setAttribute("role", "group");
+    this.chips.setAttribute("aria-label", "Words");
+    this.tiles = make("div", "tiles");
+    this.figures = make("p", "figures");
+    this.figures.setAttribute("role", "status");
+    this.scales = make("div", "scales");
+    this.slider = input("range");
+    this.slider.min = this.slider.max = this.slider.value = "0";
+    this.slider.setAttribute("aria-label", "Step");
+    this.slider.addEventListener("input", () => this.draw());
+    this.over = input("checkbox");
+    this.over.checked = true;
+    this.over.addEventListener("change", () => this.draw());
+    this.step = make("span", "step");
+    this.overLabel = make("label", "over");
+    this.overLabel.append(this.over, "over the picture");
+    this.controls = make("div", "controls");
+    this.controls.append(this.slider, this.step, this.overLabel);
+    this.body = make("div", "body");
+    this.body.append(this.message, this.chips, this.tiles, this.controls, this.figures, this.scales);
+    this.element.append(this.body);
+    this.element.addEventListener("keydown", keepKey);
+    this.resized = new ResizeObserver(() => this.measure());
+    this.resized.observe(this.body);
+    this.measure();
+  }
+
+  /** Ends what would outlive the node. */
+  close() {
+    this.resized.disconnect();
+  }
+
+  /**
+   * Shows the maps of a run; the word, if it is still there, and the step stay chosen.
+   * @param {Maps} maps
+   */
+  show(maps) {
+    if (this.maps === maps) return;
+    const before = this.maps?.words[this.chosen]?.name;
+    this.maps = maps;
+    const same = maps.words.findIndex((word) => word.name === before);
+    this.chosen = same < 0 ? maps.first : same;
+    this.pointed = null;
+    this.message.textContent = "";
+    this.element.dataset.state = "done";
+    this.slider.max = String(maps.steps.length);
+    this.overLabel.hidden = maps.models.every((model) => !model.picture);
+    this.sources = maps.models.map((model) => new Source(model, () => this.draw()));
+    this.showChips(maps);
+    this.showTiles(maps);
+    this.draw();
+    this.measure();
+  }
+
+  /** @param {Maps} maps */
+  showChips(maps) {
+    const chips = maps.words.map((word, index) => {
+      const chip = make("button", "chip", word.name);
+      chip.setAttribute("type", "button");
+      for (const event of ["pointerenter", "focus"]) {
+        chip.addEventListener(event, () => this.point(index));
+      }
+      for (const event of ["pointerleave", "blur"]) {
+        chip.addEventListener(event, () => this.point(null));
+      }
+      chip.addEventListener("click", () => this.choose(index));
+      return chip;
+    });
+    this.chips.replaceChildren(...chips);
+  }
+
+  /** @param {Maps} maps */
+  showTiles(maps) {
+    const names = maps.models.map((model) => model.name);
+    if (names.length === 2) names.push("difference");
+    const tiles = names.map((name) => {
+      const tile = make("figure", "tile");
+      const canvas = document.createElement("canvas");
+      canvas.width = canvas.height = SIDE;
+      canvas.setAttribute("role", "img");
+      tile.append(canvas, make("figcaption", "name", name));
+      return tile;
+    });
+    this.tiles.replaceChildren(...tiles);
+    this.scales.replaceChildren(
+      scale(SEQUENTIAL, "0", `${percent(maps.highest)} or more`),
+      ...(names.length > 2 ? [scale(DIVERGING, "gone", "has come")] : []),
+    );
+  }
+
+  /** @param {number | null} index */
+  point(index) {
+    this.pointed = index;
+    this.draw();
+  }
+
+  /** @param {number} index */
+  choose(index) {
+    this.chosen = index;
+    this.draw();
+  }
+
+  draw() {
+    const { maps } = this;
+    if (!maps) return;
+    const index = this.pointed ?? this.chosen;
+    const row = Number(this.slider.value);
+    const step = row ? `step ${maps.steps[row - 1]} of ${maps.total}` : `all ${maps.total} steps`;
+    this.step.textContent = step;
+    this.slider.setAttribute("aria-valuetext", step);
+    [...this.chips.children].forEach((chip, at) => {
+      chip.setAttribute("aria-pressed", String(at === this.chosen));
+      chip.classList.toggle("shown", at === index);
+    });
+    const text = figures(maps.words[index], maps.view);
+    if (this.figures.textContent !== text) this.figures.textContent = text;
+    this.drawTiles(maps, index, row);
+  }
+
+  /**
+   * @param {Maps} maps
+   * @param {number} index of a word
+   * @param {number} row of the atlas
+   */
+  drawTiles(maps, index, row) {
+    const values = this.sources.map((source) => source.map(maps.grid, index, row));
+    const [before, after] = values;
+    const layers = this.sources.map((source, at) => ({
+      values: values[at]?.map((value) => value / 255),
+      stops: SEQUENTIAL,
+      picture: this.over.checked ? source.picture : null,
+    }));
+    if (before && after) {
+      const change = after.map((value, at) => (value - before[at]) / 510 + 0.5);
+      layers.push({ values: change, stops: DIVERGING, picture: null });
+    }
+    layers.forEach((layer, at) => {
+      const canvas = this.tiles.children[at]?.querySelector("canvas");
+      const name = this.tiles.children[at]?.querySelector("figcaption")?.textContent;
+      if (!canvas || !layer.values) return;
+      canvas.setAttribute("aria-label", `${maps.words[index].name}, ${name}`);
+      paint(canvas, layer.values, maps.grid, layer.stops, layer.picture);
+    });
+  }
+
+  /** The body's height as it is laid out, whatever the canvas's zoom. */
+  measure() {
+    const height = this.body.offsetHeight;
+    if (!height || height === this.height) return;
+    this.height = height;
+    this.onHeight();
+  }
+}
+
+/** One model's maps and picture, once the browser has read them. */
+class Source {
+  /**
+   * @param {Model} model
+   * @param {() => void} onReady
+   */
+  constructor(model, onReady) {
+    /** @type {ImageData | null} */
+    this.pixels = null;
+    /** @type {HTMLImageElement | null} */
+    this.picture = null;
+    load(model.atlas, (image) => {
+      this.pixels = pixelsOf(image);
+      onReady();
+    });
+    if (!model.picture) return;
+    load(model.picture, (image) => {
+      this.picture = image;
+      onReady();
+    });
+  }
+
+  /**
+   * One map's values in 0..255, row by row; null while there are none.
+   * @param {[number, number]} grid
+   * @param {number} column
+   * @param {number} row
+   */
+  map([height, width], column, row) {
+    const { pixels } = this;
+    if (!pixels) return null;
+    return Array.from({ length: height * width }, (_, at) => {
+      const y = row * height + Math.floor(at / width);
+      return pixels.data[4 * (y * pixels.width + column * width + (at % width))];
+    });
+  }
+}
+
+/**
+ * @param {string} source
+ * @param {(image: HTMLImageElement) => void} onLoad
+ */
+function load(source, onLoad) {
+  const image = new Image();
+  image.onload = () => onLoad(image);
+  image.src = source;
+}
+
+/** @param {HTMLImageElement} image */
+function pixelsOf(image) {
+  const canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth;
+  canvas.height = image.naturalHeight;
+  const context = canvas.getContext("2d");
+  context?.drawImage(image, 0, 0);
+  return context?.getImageData(0, 0, canvas.width, canvas.height) ?? null;
+}
+
+/**
+ * Draws a map, over a picture in grey where there is one.
+ * @param {HTMLCanvasElement} canvas
+ * @param {number[]} values in 0..1
+ * @param {[number, number]} grid
+ * @param {number[][]} stops
+ * @param {HTMLImageElement | null} picture
+ */
+function paint(canvas, values, [height, width], stops, picture) {
+  const context = canvas.getContext("2d");
+  if (!context) return;
+  const small = document.createElement("canvas");
+  small.width = width;
+  small.height = height;
+  const pixels = new ImageData(width, height);
+  values.forEach((value, at) => pixels.data.set([...colour(value, stops), 255], 4 * at));
+  small.getContext("2d")?.putImageData(pixels, 0, 0);
+  context.globalAlpha = 1;
+  if (picture) {
+    context.filter = "grayscale(1)";
+    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    context.filter = "none";
+    context.globalAlpha = OVERLAY;
+  }
+  context.imageSmoothingQuality = "high";
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
+}
+
+/**
+ * @param {number} value in 0..1
+ * @param {number[][]} stops
+ */
+function colour(value, stops) {
+  const place = Math.min(Math.max(value, 0), 1) * (stops.length - 1);
+  const below = Math.min(Math.floor(place), stops.length - 2);
+  return stops[below].map((part, at) => part + (place - below) * (stops[below + 1][at] - part));
+}
+
+/**
+ * A bar of colours between what its ends mean.
+ * @param {number[][]} stops
+ * @param {string} low
+ * @param {string} high
+ */
+function scale(stops, low, high) {
+  const element = make("div", "scale");
+  const bar = make("span", "bar");
+  const colours = stops.map((stop) => `rgb(${stop.join(" ")})`);
+  bar.style.background = `linear-gradient(to right, ${colours.join(", ")})`;
+  element.append(make("span", "low", low), bar, make("span", "high", high));
+  return element;
+}
+
+/**
+ * A word's numbers in a sentence.
+ * @param {Word} word
+ * @param {string} view
+ */
+function figures(word, view) {
+  const means = Object.entries(word.means).map(([name, mean]) => `${name} ${percent(mean)}`);
+  const against = word.against.length ? `, against ${word.against.join(", ")}` : "";
+  return `${word.name}: ${means.join(", ")} (${view}${against})`;
+}
+
+/** @param {number | null} share */
+function percent(share) {
+  return share === null ? "–" : `${(100 * share).toPrecision(3)}%`;
+}
+
+/** @param {string} type */
+function input(type) {
+  const element = document.createElement("input");
+  element.type = type;
+  return element;
+}
+
+/**
+ * Keeps keys that our controls use from the canvas, where some of them mean something else.
+ * @param {KeyboardEvent} event
+ */
+function keepKey(event) {
+  if (OWN_KEYS.includes(event.key) && !event.ctrlKey && !event.metaKey) event.stopPropagation();
+}
