@@ -6,6 +6,7 @@ from .apply import ApplyErasure
 from .attention import AttentionPreview
 from .erase import EraseConcept
 from .live import add_route
+from .merge import MergeErasures
 from .plan import PlanConcept
 from .report import ErasureReport
 from .tiny import LoadTinyFlux
@@ -21,6 +22,7 @@ class EraseAnythingExtension(ComfyExtension):
             EraseConcept,
             PlanConcept,
             ApplyErasure,
+            MergeErasures,
             AttentionPreview,
             ErasureReport,
             LoadTinyFlux,

@@ -7,8 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..erase_engine.concept import ConceptPlan, plan_concept
-from .erase import PlanType, concept_inputs, request_of
+from ..erase_engine.concept import ConceptPlan, ConceptRequest
+from ..erase_engine.together import plan_together
+from .erase_inputs import Planned, PlanType, concept_inputs, request_of
 from .host import CATEGORY, encoder_for, ordinary_tensors, vocabulary_of
 
 
@@ -42,6 +43,11 @@ class PlanConcept(io.ComfyNode):
                     tooltip="A plan as JSON. Where it is not empty, it is the plan, and what "
                     "stands above is not used.",
                 ),
+                PlanType.Input(
+                    "join",
+                    optional=True,
+                    tooltip="Another Concept Plan: one LoRA will erase its concepts and this one.",
+                ),
             ],
             is_output_node=True,
             outputs=[
@@ -52,16 +58,32 @@ class PlanConcept(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip: Any, edited: str = "", **widgets: Any) -> io.NodeOutput:
+    def execute(
+        cls, clip: Any, edited: str = "", join: Planned | None = None, **widgets: Any
+    ) -> io.NodeOutput:
         with ordinary_tensors():
             encoder = encoder_for(clip)
             if edited.strip():
-                plan = ConceptPlan.from_json(edited).located(encoder)
+                planned = Planned((), ConceptPlan.from_json(edited).located(encoder))
             else:
-                plan = plan_concept(request_of(widgets), encoder, vocabulary=vocabulary_of(clip))
-        text, whole = plan.describe(), _readable(plan)
+                requests = (*_joined(join), request_of(widgets))
+                vocabulary = vocabulary_of(clip)
+                planned = Planned(requests, plan_together(requests, encoder, vocabulary=vocabulary))
+        text, whole = planned.plan.describe(), _readable(planned.plan)
         shown = {"text": (text,), "eraseanything_plan": [whole]}
-        return io.NodeOutput(plan, text, whole, ui=shown)
+        return io.NodeOutput(planned, text, whole, ui=shown)
+
+
+def _joined(join: Planned | None) -> tuple[ConceptRequest, ...]:
+    """What was asked for before; ValueError where a person has written the plan instead."""
+    if join is None:
+        return ()
+    if not join.requests:
+        raise ValueError(
+            "Got an edited plan to join, expected a planned one: its sentences may name this "
+            "concept. Edit the last plan of the chain instead."
+        )
+    return join.requests
 
 
 def _readable(plan: ConceptPlan) -> str:

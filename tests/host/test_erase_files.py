@@ -15,7 +15,7 @@ from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.encoded import encode_plan
 from eraseanything_pack.erase_engine.lora_file import load_lora
 from eraseanything_pack.erase_engine.train import train_erasure
-from eraseanything_pack.nodes.erase import FAST
+from eraseanything_pack.nodes.erase_inputs import FAST
 from eraseanything_pack.nodes.host import encoder_for, ordinary_tensors, training_session
 
 import nodes as host_nodes

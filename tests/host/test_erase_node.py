@@ -17,7 +17,7 @@ import pytest
 import torch
 from comfy_extras.nodes_train import LoraModelLoader, LossGraphNode, SaveLoRA
 from eraseanything_pack.erase_engine import solvers, teacher, whole_file
-from eraseanything_pack.nodes.erase import FAST
+from eraseanything_pack.nodes.erase_inputs import FAST
 from snapshot import assert_same, snapshot
 
 

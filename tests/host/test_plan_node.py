@@ -40,18 +40,19 @@ def test_an_edited_plan_replaces_what_was_planned(loras: Path) -> None:
     fields = json.loads(planned().args[2])
     fields["pairs"] = fields["pairs"][:2]
     fields["pairs"][0] |= {"concept_prompt": "one huge star", "tokens": [0]}
-    plan, text, whole = planned(edited=json.dumps(fields), concept="").args
+    sent, text, whole = planned(edited=json.dumps(fields), concept="").args
+    plan = sent.plan
     assert plan.pairs[0].concept_prompt == "one huge star"
     assert plan.pairs[0].tokens != (0,)  # found anew
     assert ConceptPlan.from_json(whole) == plan and text == plan.describe()
-    graph.erase(graph.flux(), plan=plan)
+    graph.erase(graph.flux(), plan=sent)
     (record,) = records(loras)
     assert ConceptPlan.from_json(record["plan"]) == plan
 
 
 def test_the_page_gets_words_and_the_whole() -> None:
     output = planned()
-    plan, text, whole = output.args
+    plan, text, whole = output.args[0].plan, *output.args[1:]
     assert output.ui == {"text": (text,), "eraseanything_plan": [whole]}
     assert text.startswith("Erase: star (object)\nAlso erase: pentagram\n")
     assert ConceptPlan.from_json(whole) == plan and whole.count("\n") > len(plan.pairs)
@@ -75,3 +76,20 @@ def test_an_edited_prompt_without_the_concept_is_named() -> None:
     fields["pairs"][0]["concept_prompt"] = "a red thing"
     with pytest.raises(ValueError, match="is not in the prompt 'a red thing'"):
         planned(edited=json.dumps(fields))
+
+
+def test_joined_plans_erase_all_of_their_concepts_with_one_file(loras: Path) -> None:
+    star = planned().args[0]
+    both, text, _ = planned(concept="heart", synonyms="", join=star).args
+    assert text.startswith("Erase: star + heart (object)\nAlso erase: star, pentagram, heart\n")
+    graph.erase(graph.flux(), plan=both)
+    (path,) = loras.rglob("*.safetensors")
+    assert path.name == "star_heart_00001.safetensors"
+    words = {pair.word for pair in ConceptPlan.from_json(graph.record(path)["plan"]).pairs}
+    assert {"star", "pentagram", "heart"} <= words
+
+
+def test_an_edited_plan_can_not_be_joined() -> None:
+    edited = planned(edited=planned().args[2]).args[0]
+    with pytest.raises(ValueError, match=r"Got an edited plan to join.*Edit the last plan"):
+        planned(concept="heart", synonyms="", join=edited)

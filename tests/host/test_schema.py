@@ -13,6 +13,7 @@ from eraseanything_pack.erase_engine import __version__
 from eraseanything_pack.nodes.apply import ApplyErasure
 from eraseanything_pack.nodes.attention import AttentionPreview
 from eraseanything_pack.nodes.erase import EraseConcept
+from eraseanything_pack.nodes.merge import MergeErasures
 from eraseanything_pack.nodes.plan import PlanConcept
 from eraseanything_pack.nodes.report import ErasureReport
 from eraseanything_pack.nodes.tiny import LoadTinyFlux
@@ -29,9 +30,14 @@ INPUTS = {
     ),
     "EraseAnythingPlan": (
         *("clip", "concept", "kind", "replace_with", "synonyms", "keep", "prompts", "seed"),
-        *("edited",),
+        *("edited", "join"),
     ),
     "EraseAnythingApply": ("model", "file", "strength", "lora", "start", "end"),
+    "EraseAnythingMerge": (
+        *("method", "file_name"),
+        *(f"{kind}_{slot}" for slot in range(1, 9) for kind in ("file", "strength")),
+        *("model", "clip"),
+    ),
     "EraseAnythingAttention": (
         *("model", "clip", "prompt", "words", "steps", "seed", "resolution", "erased", "vae"),
         *("view", "contrast", "blocks"),
@@ -46,6 +52,7 @@ OUTPUTS = {
     "EraseAnythingTrain": ["LORA_MODEL", "LOSS_MAP", "MODEL", "STRING"],
     "EraseAnythingPlan": ["ERASE_PLAN", "STRING", "STRING"],
     "EraseAnythingApply": ["MODEL"],
+    "EraseAnythingMerge": ["LORA_MODEL", "STRING"],
     "EraseAnythingAttention": ["IMAGE", "STRING"],
     "EraseAnythingReport": ["IMAGE", "STRING"],
     "EraseAnythingTinyFlux": ["MODEL", "CLIP", "VAE"],
@@ -53,6 +60,7 @@ OUTPUTS = {
 ADVANCED = {
     *("prompts", "recipe", "negative_guidance", "rank", "targets", "batch", "preview_every"),
     *("resume", "contrast", "blocks", "start", "end"),
+    *(f"{kind}_{slot}" for slot in range(4, 9) for kind in ("file", "strength")),
 }
 NODES = {
     node.define_schema().node_id: node
@@ -60,6 +68,7 @@ NODES = {
         EraseConcept,
         PlanConcept,
         ApplyErasure,
+        MergeErasures,
         AttentionPreview,
         ErasureReport,
         LoadTinyFlux,
@@ -131,12 +140,13 @@ def test_nodes_that_leave_something_run_on_their_own() -> None:
     assert alone == {
         *("EraseAnythingTrain", "EraseAnythingPlan", "EraseAnythingAttention"),
         "EraseAnythingReport",
+        "EraseAnythingMerge",
     }
 
 
 def test_nothing_but_the_file_makes_a_node_run_again() -> None:
     own = {node_id for node_id, node in NODES.items() if "fingerprint_inputs" in vars(node)}
-    assert own == {"EraseAnythingApply"}
+    assert own == {"EraseAnythingApply", "EraseAnythingMerge"}
 
 
 def test_importing_the_pack_imports_nothing_of_the_host() -> None:

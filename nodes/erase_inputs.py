@@ -1,0 +1,180 @@
+"""What Erase Concept and Concept Plan ask for: their inputs, and widgets in the engine's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..erase_engine.concept import KINDS, ConceptPlan, ConceptRequest
+from ..erase_engine.config import RECIPES, EraseConfig, LoraConfig
+from ..erase_engine.lora import TARGETS
+from .host import checked_resolution
+
+FAST = EraseConfig.from_recipe("fast")
+PlanType = io.Custom("ERASE_PLAN")  # carries a Planned
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan on its way from Concept Plan, and what was asked for; nothing, where it was edited."""
+
+    requests: tuple[ConceptRequest, ...]
+    plan: ConceptPlan
+
+
+def model_inputs() -> list[Any]:
+    return [
+        io.Model.Input("model", tooltip="FLUX.1 [dev] or [schnell], or the tiny Flux."),
+        io.Clip.Input("clip", tooltip="The text encoders that belong to the model."),
+    ]
+
+
+def concept_inputs() -> list[Any]:
+    return [
+        io.String.Input(
+            "concept",
+            default="",
+            dynamic_prompts=False,
+            tooltip="What the model shall no longer draw, as you'd write it in a prompt.",
+        ),
+        io.Combo.Input(
+            "kind",
+            options=list(KINDS),
+            default="object",
+            tooltip="Decides in which sentences the concept is practised. Colours are styles.",
+        ),
+        io.String.Input(
+            "replace_with",
+            default="",
+            dynamic_prompts=False,
+            tooltip="What should appear instead. Empty: the planner chooses.",
+        ),
+        _lines("synonyms", "Other words for the concept, one a line or with commas; erased too."),
+        _lines("keep", "Concepts or prompts that must not change, one a line."),
+        _advanced(_lines("prompts", "Your own sentences with the concept, one a line.")),
+    ]
+
+
+def _lines(name: str, tooltip: str) -> Any:
+    return io.String.Input(name, default="", multiline=True, dynamic_prompts=False, tooltip=tooltip)
+
+
+def training_inputs() -> list[Any]:
+    return [
+        io.Int.Input(
+            "resolution",
+            default=FAST.width,
+            min=64,
+            max=2048,
+            step=16,
+            tooltip="Width and height in pixels of what is trained on. 512 is enough for FLUX; "
+            "128 for the tiny Flux.",
+        ),
+        io.Int.Input("steps", default=FAST.steps, min=1, max=10_000, tooltip="Training steps."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**64 - 1,
+            control_after_generate=False,
+            tooltip="The same inputs and seed give the same file.",
+        ),
+        io.String.Input(
+            "file_name",
+            default="",
+            dynamic_prompts=False,
+            tooltip="The LoRA's name in models/loras; empty: EraseAnything/<concept>. "
+            "A number is added, nothing is overwritten.",
+        ),
+        *map(_advanced, _expert_inputs()),
+    ]
+
+
+def _advanced(widget: Any) -> Any:
+    """Folded away by hosts that can; as a keyword, 0.3.75 would refuse it."""
+    widget.extra_dict = {"advanced": True}
+    return widget
+
+
+def _expert_inputs() -> list[Any]:
+    return [
+        io.Combo.Input(
+            "recipe",
+            options=[name for name in RECIPES if name != "ablate"],
+            default="fast",
+            tooltip="fast: ours. paper: the published weights. esd and gem: an erase loss alone.",
+        ),
+        io.Float.Input(
+            "negative_guidance",
+            default=FAST.negative_guidance,
+            min=0.0,
+            max=10.0,
+            step=0.1,
+            tooltip="How far past the replacement the model is pushed. 0 stops at it.",
+        ),
+        io.Int.Input("rank", default=FAST.lora.rank, min=1, max=256, tooltip="Rank of the LoRA."),
+        io.Combo.Input(
+            "targets",
+            options=list(TARGETS),
+            default=FAST.lora.targets,
+            tooltip="Which layers are trained. text_qk: query and key of the text, as published.",
+        ),
+        io.Int.Input(
+            "batch", default=FAST.batch, min=1, max=64, tooltip="Pictures in one training step."
+        ),
+        io.Int.Input(
+            "preview_every",
+            default=20,
+            min=0,
+            max=10_000,
+            tooltip="Steps between two previews, where a VAE is connected; 0 draws none. "
+            "They don't change the result.",
+        ),
+        io.Boolean.Input(
+            "resume",
+            default=True,
+            tooltip="Goes on where this very training was cancelled; off: begins anew.",
+        ),
+    ]
+
+
+def optional_inputs() -> list[Any]:
+    return [
+        io.Vae.Input(
+            "vae", optional=True, tooltip="Shows pictures before and after while it trains."
+        ),
+        PlanType.Input(
+            "plan", optional=True, tooltip="From Concept Plan; used instead of the concept above."
+        ),
+    ]
+
+
+def request_of(widgets: dict[str, Any]) -> ConceptRequest:
+    return ConceptRequest.from_text(
+        widgets["concept"],
+        kind=widgets["kind"],
+        replacement=widgets["replace_with"],
+        synonyms=widgets["synonyms"],
+        keep=widgets["keep"],
+        prompts=widgets["prompts"],
+        seed=widgets["seed"],
+    )
+
+
+def config_of(widgets: dict[str, Any]) -> EraseConfig:
+    recipe = RECIPES[widgets["recipe"]]
+    lora = recipe.get("lora", FAST.lora)
+    side = checked_resolution(widgets["resolution"])
+    return EraseConfig.from_recipe(
+        widgets["recipe"],
+        negative_guidance=widgets["negative_guidance"],
+        steps=widgets["steps"],
+        batch=widgets["batch"],
+        keep_per_step=widgets["batch"],
+        width=side,
+        height=side,
+        seed=widgets["seed"],
+        lora=LoraConfig(rank=widgets["rank"], targets=widgets["targets"], init=lora.init),
+    )
