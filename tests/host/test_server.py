@@ -11,6 +11,7 @@ from workflow_api import inputs_of, options, to_api
 
 NODES = {
     "EraseAnythingApply",
+    "EraseAnythingMerge",
     "EraseAnythingAttention",
     "EraseAnythingPlan",
     "EraseAnythingReport",
