@@ -90,20 +90,33 @@ def _parts(node: ast.expr) -> tuple[str, ...]:
 
 def _fits(call: ast.Call, parameters: list[str]) -> bool:
     """Whether the parameters take the call, as far as it is written out."""
-    if any(isinstance(one, ast.Starred) for one in call.args):
-        return True
-    named = [one.lstrip("*").rstrip("=") for one in parameters]
-    keywords = {one.arg for one in call.keywords if one.arg}
-    open_ended = {one[:2] if one.startswith("**") else one[:1] for one in parameters}
-    places = [one for one in parameters[: _first_keyword_only(parameters)] if one[0] != "*"]
-    return (keywords <= set(named) or "**" in open_ended) and (
-        len(call.args) <= len(places)
-        or any(one[0] == "*" and one[1:2] != "*" for one in parameters)
+    keywords = {one.arg: None for one in call.keywords if one.arg}
+    spread = any(isinstance(one, ast.Starred) for one in call.args)
+    whole = not spread and len(keywords) == len(call.keywords)
+    bind = _signature(parameters).bind if whole else _signature(parameters).bind_partial
+    try:
+        bind(*([] if spread else call.args), **keywords)
+    except TypeError:
+        return False
+    return True
+
+
+def _signature(parameters: list[str]) -> inspect.Signature:
+    """The signature that `_parameters` wrote down."""
+    starred = (i for i, one in enumerate(parameters) if one[0] == "*" and one[:2] != "**")
+    star = next(starred, len(parameters))
+    return inspect.Signature(
+        [_parameter(one, after=i > star) for i, one in enumerate(parameters) if one != "*"]
     )
 
 
-def _first_keyword_only(parameters: list[str]) -> int:
-    return next((i for i, one in enumerate(parameters) if one == "*"), len(parameters))
+def _parameter(text: str, *, after: bool) -> inspect.Parameter:
+    kinds = inspect.Parameter
+    kind = kinds.KEYWORD_ONLY if after else kinds.POSITIONAL_OR_KEYWORD
+    if text.startswith("*"):
+        kind = kinds.VAR_KEYWORD if text.startswith("**") else kinds.VAR_POSITIONAL
+    default = None if text.endswith("=") else kinds.empty
+    return kinds(text.strip("*="), kind, default=default)
 
 
 # --- what a checkout offers ----------------------------------------------------------------------
