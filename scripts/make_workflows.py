@@ -1,15 +1,13 @@
 """Writes example_workflows/*.json; run it again when a node's inputs change.
 
 It asks a running server what each node has, so the widgets are always in the page's order. With
-`--thumbnails` it also runs each workflow but the demo's own, and shows what it saved beside it;
-`--loras FOLDER` takes `<concept>.safetensors` from there in place of training each concept again.
+`--thumbnails` it also runs each workflow but the demo's own, and shows what it saved beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +28,6 @@ OF_DEMO = "erase_object"  # its thumbnail is made from the demo's pictures, by m
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--thumbnails", nargs="*", metavar="NAME", help="of these, or of all")
-    parser.add_argument("--loras", type=Path, metavar="FOLDER", help="trained already")
     options = parser.parse_args()
     wanted = options.thumbnails
     with (
@@ -44,12 +41,9 @@ def main() -> None:
             print(f"wrote {file.relative_to(PACK)}", flush=True)
         if wanted is None:
             return
-        if options.loras:
-            shutil.copytree(options.loras, server.base / "models" / "loras", dirs_exist_ok=True)
         for name in wanted or [each for each in WORKFLOWS if each != OF_DEMO]:
             text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
-            prompt = to_api(json.loads(text), object_info)
-            save_thumbnail(server, name, without_training(prompt) if options.loras else prompt)
+            save_thumbnail(server, name, to_api(json.loads(text), object_info))
 
 
 def workflow_text(name: str, object_info: dict[str, Any]) -> str:
@@ -57,21 +51,6 @@ def workflow_text(name: str, object_info: dict[str, Any]) -> str:
     canvas = Canvas(object_info)
     WORKFLOWS[name](canvas)
     return json.dumps(canvas.workflow(name), indent=1, ensure_ascii=False) + "\n"
-
-
-def without_training(prompt: dict[str, Any]) -> dict[str, Any]:
-    """The prompt with each trained LoRA taken from the file of its concept's name."""
-    kept = {
-        each: node
-        for each, node in prompt.items()
-        if node["class_type"] not in ("EraseAnythingTrain", "EraseAnythingPlan")
-    }
-    for node in kept.values():
-        if node["class_type"] == "EraseAnythingApply":
-            train = prompt[node["inputs"].pop("lora")[0]]["inputs"]
-            planned = prompt[train["plan"][0]]["inputs"] if "plan" in train else train
-            node["inputs"]["file"] = f"{planned['concept']}.safetensors"
-    return kept
 
 
 def save_thumbnail(server: Server, name: str, prompt: dict[str, Any]) -> None:

@@ -69,11 +69,11 @@ Point at a word on the node to see its map over the picture, and slide through t
 SEVERAL_HELP = """\
 # Several concepts at once
 
-Press **Queue**. Two LoRAs are trained on the model as it was, one for *star* and one for *striped*,
-and put on it one after the other.
+Press **Queue**. Each **Concept Plan** shows what one concept is trained on: read it, change it. The
+second one is *joined* to the first, so that one LoRA erases *star* and *striped*. Join more of
+them for more concepts, and give *Erase Concept* more steps.
 
-**Concept Plan** shows what the first one trains on: read it, change it. Chains of many LoRAs harm
-more than one does: look at the report's prompts to keep.
+LoRAs that you have already? **Merge Erasure LoRAs** makes one file of several.
 """
 
 
@@ -218,17 +218,23 @@ def look_inside(canvas: Canvas) -> None:
 
 
 def several_concepts(canvas: Canvas) -> None:
-    """Two erasures trained on the base model and chained; the first from a plan to be read."""
+    """Two concepts of two kinds, planned one after the other, in one LoRA."""
     start, planning, training, result = (canvas.column(width) for width in (340, 380, 380, 420))
     tiny = tiny_flux(start, SEVERAL_HELP)
-    plan = planning.add("EraseAnythingPlan", clip=tiny["CLIP"], concept=CONCEPT, tall=760)
-    first = trained(planning, tiny, plan=plan["ERASE_PLAN"])
-    second = trained(training, tiny, concept="striped", kind="style", replace_with="dotted")
-    model = tiny["MODEL"]
-    for lora in (first, second):
-        model = result.add("EraseAnythingApply", model=model, lora=lora["LORA_MODEL"])["MODEL"]
+    shared = {"clip": tiny["CLIP"], "tall": 620}
+    first = planning.add("EraseAnythingPlan", concept=CONCEPT, **shared)
+    second = planning.add(
+        "EraseAnythingPlan",
+        join=first["ERASE_PLAN"],
+        concept="striped",
+        kind="style",
+        replace_with="dotted",
+        **shared,
+    )
+    lora = trained(training, tiny, plan=second["ERASE_PLAN"])["LORA_MODEL"]
+    erased = result.add("EraseAnythingApply", model=tiny["MODEL"], lora=lora)["MODEL"]
     to_erase = ("a red star on a white background", "a striped blue circle on a white background")
-    report(result, tiny, model, to_erase=to_erase, name="several report")
+    report(result, tiny, erased, to_erase=to_erase, name="several report")
     canvas.group("Several concepts", start, planning, training, result)
 
 
