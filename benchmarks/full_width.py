@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .pack import import_pack
-
-import_pack()
-
-import comfy.ldm.flux.model  # noqa: E402
-import comfy.model_patcher  # noqa: E402
-import comfy.supported_models  # noqa: E402
-import torch  # noqa: E402
-from eraseanything_pack.erase_engine.backends.base import Conditioning  # noqa: E402
-from eraseanything_pack.erase_engine.bank import Bank  # noqa: E402
-from eraseanything_pack.erase_engine.config import EraseConfig  # noqa: E402
-from eraseanything_pack.erase_engine.encoded import EncodedPlan  # noqa: E402
-from eraseanything_pack.erase_engine.teacher import Banks  # noqa: E402
-from torch import Generator, Tensor  # noqa: E402
+import comfy.ldm.flux.model
+import comfy.model_patcher
+import comfy.supported_models
+import torch
+from eraseanything_pack.erase_engine.backends.base import Conditioning
+from eraseanything_pack.erase_engine.bank import Bank
+from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.encoded import EncodedPlan
+from eraseanything_pack.erase_engine.teacher import Banks
+from torch import Generator, Tensor
 
 # As the host finds it in the published file, but for the number of blocks.
 CONFIG: dict[str, Any] = {

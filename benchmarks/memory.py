@@ -7,37 +7,42 @@ stopped goes on where it was. `--whole` measures all 19 + 38 blocks with float8 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
-import os
 import platform
-import subprocess
-import sys
-import time
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from .pack import ROOT
+from .pack import ROOT, import_pack
+
+import_pack()
+
+import torch  # noqa: E402
+
+from .full_width import build  # noqa: E402
+from .step import Clock, full_step  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "memory.json"
 NAMES = ("depth", "singles", "pixels", "dtype", "checkpointing")
+# The least time first: a run that is stopped early has measured every kind of case.
 CASES = [
-    dict(zip(NAMES, (blocks, blocks, *rest), strict=True))
-    for *rest, blocks in product(
-        (256, 512), ("bfloat16", "float8_e4m3fn", "float32"), (True, False), (1, 2, 3)
+    dict(zip(NAMES, (blocks, blocks, pixels, dtype, kept), strict=True))
+    for pixels, dtype, blocks in sorted(
+        product((256, 512), ("bfloat16", "float8_e4m3fn", "float32"), (1, 2, 3)),
+        key=lambda case: case[0] ** 2 * case[2],
     )
+    for kept in (True, False)
 ]
 WHOLE = dict(zip(NAMES, (19, 38, 512, "float8_e4m3fn", True), strict=True))
-# Large blocks go back to the system when they are freed: the peak is of what was in use.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2**20)}
 MEGABYTE = 2**20
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def main() -> None:
     options = parsed()
-    if options.case:
-        print(json.dumps(measured(json.loads(options.case), options.threads)))
-        return
     cases = [WHOLE] if options.whole else CASES[: options.first]
     for case in cases:
         if not known(case):
@@ -51,7 +56,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--first", type=int, default=None, help="so many of the cases")
     parser.add_argument("--whole", action="store_true", help="19 + 38 blocks: 16 GB, an hour")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -59,38 +63,39 @@ def parsed() -> argparse.Namespace:
 
 
 def in_own_process(case: dict[str, Any], threads: int) -> dict[str, Any]:
-    """The case's row; what the process tells of its passes goes to stderr."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--threads", str(threads)]
-    done = subprocess.run(
-        [*command, "--case", json.dumps(case)],
-        env={**os.environ, **MALLOC},
-        cwd=ROOT,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return case | json.loads(done.stdout.splitlines()[-1])
+    """The case's row, by a fork of this process, which has imported everything and run nothing."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        return case | pool.submit(measured, case, threads).result()
 
 
 def measured(case: dict[str, Any], threads: int) -> dict[str, Any]:
-    """Peak megabytes above a process without a model, seconds of a step and of a forward pass."""
-    import torch
+    """Peak megabytes above a process without a model; seconds by the clock and of processor time.
 
-    from . import full_width
-    from .step import Clock, full_step
-
+    On a machine that others use as well, only the latter tell much.
+    """
+    give_back_freed_memory()
     torch.set_num_threads(threads)
     before = status("VmRSS")
-    model = full_width.build(case["depth"], case["singles"], case["dtype"])
+    model = build(case["depth"], case["singles"], case["dtype"])
     weights = status("VmRSS") - before
     clock = Clock(lambda: status("VmHWM") - before)
     full_step(model, case["pixels"], checkpointing=case["checkpointing"], clock=clock)
+    (wall, processor), (forward, forward_processor) = clock.elapsed(), clock.forward()
     return {
         "measured_mb": round(status("VmHWM") - before),
         "weights_mb": round(weights),
-        "measured_s": round(clock.elapsed(), 2),
-        "forward_s": round(clock.forward_s(), 2),
+        "measured_s": round(wall, 2),
+        "forward_s": round(forward, 2),
+        "processor_s": round(processor, 2),
+        "forward_processor_s": round(forward_processor, 2),
     }
+
+
+def give_back_freed_memory() -> None:
+    """Blocks above a megabyte are the system's again once freed: the peak is of what was in use."""
+    libc = ctypes.CDLL(None)
+    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        libc.mallopt(option, MEGABYTE)
 
 
 def status(name: str) -> float:
@@ -114,8 +119,6 @@ def known(case: dict[str, Any]) -> bool:
 
 def save(**parts: Any) -> None:
     """Puts parts into the file: all or nothing, whenever the run is stopped."""
-    import torch
-
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     head = {"command": "python -m benchmarks.memory", "versions": versions}
     text = json.dumps({**head, **load(), **parts}, indent=1) + "\n"
@@ -125,6 +128,4 @@ def save(**parts: Any) -> None:
 
 
 if __name__ == "__main__":
-    started = time.time()
     main()
-    print(f"{time.time() - started:.0f} s", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,24 +18,41 @@ from eraseanything_pack.nodes.host import training_session
 from .full_width import config_of, encoded_plan, random_banks
 
 
-@dataclass
 class Clock:
-    """Seconds since the step began, and of each forward pass in it."""
+    """Seconds since the step began and of its forward passes: by the clock, and of the processor.
 
-    peak_mb: Callable[[], float]
-    started: float = 0.0
-    forwards: list[float] = field(default_factory=list)
+    Args:
+        peak_mb: the process's highest megabytes so far.
+    """
 
-    def elapsed(self) -> float:
-        return time.perf_counter() - self.started
+    def __init__(self, peak_mb: Callable[[], float]) -> None:
+        self.peak_mb = peak_mb
+        self.forwards: list[tuple[float, float]] = []
+        self.start()
 
-    def forward_s(self) -> float:
+    def start(self) -> None:
+        self.started = now()
+
+    def elapsed(self) -> tuple[float, float]:
+        return since(self.started)
+
+    def forward(self) -> tuple[float, float]:
         """The mean of the passes."""
-        return sum(self.forwards) / len(self.forwards)
+        wall, processor = zip(*self.forwards, strict=True)
+        return sum(wall) / len(wall), sum(processor) / len(processor)
 
     def tell(self, what: str) -> None:
-        text = f"{what} after {self.elapsed():.1f} s, peak {self.peak_mb():.0f} MB"
+        text = f"{what} after {self.elapsed()[0]:.1f} s, peak {self.peak_mb():.0f} MB"
         print(text, file=sys.stderr, flush=True)
+
+
+def now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def since(before: tuple[float, float]) -> tuple[float, float]:
+    wall, processor = now()
+    return wall - before[0], processor - before[1]
 
 
 @dataclass(frozen=True)
@@ -46,9 +63,9 @@ class TimedModel(PromptedModel):
 
     def velocity(self, *args: Any) -> Any:
         self.clock.tell("forward begins")
-        began = time.perf_counter()
+        began = now()
         out = super().velocity(*args)
-        self.clock.forwards.append(time.perf_counter() - began)
+        self.clock.forwards.append(since(began))
         self.clock.tell("forward ends")
         return out
 
@@ -65,7 +82,7 @@ def full_step(
         prompted = TimedModel(backend, encoded_plan(text_length), config, Count(0), clock)
         training = Training(Run(prompted, lora, random_banks(config), generator), {})
         with lora.attach(slices):
-            clock.started = time.perf_counter()
+            clock.start()
             training.step(1)
             clock.tell("step ends")
     return lora
