@@ -20,12 +20,13 @@ LATENT, TIME, POOLED, TEXT = 64, 256, 768, 4096
 DOUBLE_STREAMS = 13  # 2 norms' inputs, q k v before and after RoPE, attention out, 4 before GELU
 SINGLE_STREAMS = 11  # the norm's input, q k v and 4 before GELU, q k after RoPE, attention out
 WATCH_STREAMS = 1  # attention run once more with indicator values: its output
-LARGEST_LAYER = 7  # a single block's first Linear is (7 hidden, hidden)
+CAST_LAYER = 5  # the Linear whose weight is cast at the peak: (hidden, 5 hidden), a single's last
 
-MEASURED_STREAMS = 10.0  # of passing tensors while a block runs, beside what it keeps
-MEASURED_REST = 80 * 2**20  # bytes: kernels and buffers that are there once a model has run
+# Fitted to the rows of 1 + 1 blocks.
+MEASURED_STREAMS = 16.0  # of passing tensors while a block runs, beside what it keeps
+MEASURED_REST = 65 * 2**20  # bytes: kernels and buffers that are there once a model has run
+BACKWARD = 1.0  # of a forward pass: weights get no gradient; 0.6 to 1.2, growing with the tokens
 
-BACKWARD = 0.8  # of a forward pass, measured: no gradient of weights, none through modulations
 LORA_COPIES = 4  # float32: the adapter, its gradient, and AdamW's two moments
 
 
@@ -74,7 +75,7 @@ class Memory:
 
     weights: int
     kept: int  # from forward to backward: the blocks' inputs, or all that they keep
-    working: int  # the largest block while it runs, with its largest Linear's weight cast
+    working: int  # the largest block while it runs, with a Linear's weight cast
     lora: int  # adapters, gradients, AdamW
     rest: int
 
@@ -122,7 +123,7 @@ def _working(setting: Setting) -> int:
     """What passes through a block, and, recomputed, what one block keeps; and a cast weight."""
     passing = int(MEASURED_STREAMS * setting.stream)
     recomputed = DOUBLE_STREAMS * setting.stream + setting.watched
-    cast = LARGEST_LAYER * setting.hidden**2 * setting.compute_bytes
+    cast = CAST_LAYER * setting.hidden**2 * setting.compute_bytes
     parts = passing, recomputed * setting.checkpointing
     return sum(parts) + cast * (setting.weight_bytes != setting.compute_bytes)
 

@@ -98,8 +98,7 @@ def test_measured_memory_is_met_within_15_percent(row: dict[str, Any]) -> None:
             checkpointing=row["checkpointing"],
         )
     )
-    assert row["predicted_mb"] == round(memory.total / 2**20)
-    assert row["predicted_mb"] == pytest.approx(row["measured_mb"], rel=0.15)
+    assert memory.total / 2**20 == pytest.approx(row["measured_mb"], rel=0.15)
     above = (memory.total - memory.weights) / 2**20
     assert above == pytest.approx(row["measured_mb"] - row["weights_mb"], rel=0.25)
 
