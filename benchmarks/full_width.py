@@ -1,0 +1,104 @@
+"""A Flux of FLUX.1-dev's full width with few blocks and random weights, and one step on it.
+
+What a block costs does not depend on what it has learned: memory and time of a training can be
+measured without the 24 GB of a downloaded model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.ldm.flux.model
+import comfy.model_patcher
+import comfy.supported_models
+import torch
+from eraseanything_pack.erase_engine.backends.base import Conditioning
+from eraseanything_pack.erase_engine.bank import Bank
+from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.encoded import EncodedPlan
+from eraseanything_pack.erase_engine.teacher import Banks
+from torch import Generator, Tensor
+
+# As the host finds it in the published file, but for the number of blocks.
+CONFIG: dict[str, Any] = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "vec_in_dim": 768,
+    "context_in_dim": 4096,
+    "hidden_size": 3072,
+    "mlp_ratio": 4.0,
+    "num_heads": 24,
+    "axes_dim": [16, 56, 56],
+    "theta": 10000,
+    "qkv_bias": True,
+    "guidance_embed": True,
+}
+DEPTH, SINGLES = 19, 38  # of the published model
+# Weights' dtype, and the dtype they are cast to for each layer: as the host's loader options.
+DTYPES: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
+    "float32": (torch.float32, None),
+    "bfloat16": (torch.bfloat16, None),
+    "float8_e4m3fn": (torch.float8_e4m3fn, torch.bfloat16),
+}
+TILE = 1_000_003  # weights drawn; a prime, so that no two rows of a layer are alike
+TOKENS = ((3, 4),)  # of the concept, in a prompt
+
+
+def build(
+    depth: int = 1, singles: int = 1, dtype: str = "bfloat16", *, device: str = "cpu"
+) -> comfy.model_patcher.ModelPatcher:
+    """A ModelPatcher on a full-width Flux, made as a node would; on "meta" it has no weights."""
+    config = {**CONFIG, "depth": depth, "depth_single_blocks": singles}
+    if hasattr(comfy.ldm.flux.model, "invert_slices"):  # newer hosts
+        config["txt_ids_dims"] = []
+    with torch.inference_mode():
+        model_config = comfy.supported_models.Flux({"image_model": "flux", **config})
+        model_config.set_inference_dtype(*DTYPES[dtype])
+        base = model_config.get_model({}, "", device=torch.device(device))
+        if device != "meta":
+            fill(base.diffusion_model)
+    return comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
+
+
+def fill(net: torch.nn.Module) -> None:
+    """Normal weights of variance 1 / fan-in, norm scales around 1, tiled from one small draw."""
+    draw = torch.randn(TILE, generator=Generator().manual_seed(0))
+    for name, weight in net.state_dict().items():
+        scaled = 1 + 0.2 * draw if "_norm" in name else draw / weight.shape[-1] ** 0.5
+        tile = scaled.to(weight.dtype)
+        for part in weight.view(-1).split(TILE):
+            part.copy_(tile[: len(part)])
+
+
+def config_of(pixels: int, **fields: Any) -> EraseConfig:
+    """`fast` with one sample in each half of a step, on one state, and attention watched."""
+    one = {"steps": 1, "batch": 1, "keep_per_step": 1, "trajectories": 1, "trajectory_steps": 1}
+    size = {"width": pixels, "height": pixels}
+    return EraseConfig.from_recipe("fast", **{**one, **size, "attack": 0.0, **fields})
+
+
+def encoded_plan(text_length: int = 256) -> EncodedPlan:
+    """One pair and one keep prompt, all random."""
+    generator = Generator().manual_seed(1)
+
+    def prompt() -> Conditioning:
+        text = torch.randn(1, text_length, CONFIG["context_in_dim"], generator=generator)
+        return Conditioning(text, torch.randn(1, CONFIG["vec_in_dim"], generator=generator))
+
+    return EncodedPlan(prompt(), prompt(), torch.tensor(TOKENS), prompt(), None)
+
+
+def random_banks(config: EraseConfig) -> Banks:
+    """What sampling one path of one step would give, drawn at random: sampling is not measured."""
+    generator = Generator().manual_seed(2)
+
+    def bank(prompts: int) -> Bank:
+        def draw(*shape: int) -> Tensor:
+            size = (*shape, CONFIG["out_channels"], *config.latent_size)
+            return torch.randn(size, generator=generator)
+
+        mass, times, rows = torch.full((1, 1), 0.01), torch.ones(1), torch.zeros(1)
+        return Bank(draw(1, 1), draw(1, 1, prompts), mass, times, rows.long())
+
+    return Banks(bank(2), bank(1))

@@ -1,0 +1,197 @@
+"""Memory and time of one training step at full width: `python -m benchmarks.memory`.
+
+Every case runs in a process of its own, and its row goes to a JSON file at once: a run that was
+stopped goes on where it was. `--whole` measures all 19 + 38 blocks with float8 weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import platform
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from .pack import ROOT, import_pack
+
+import_pack()
+
+import torch  # noqa: E402
+from eraseanything_pack.erase_engine.preflight import (  # noqa: E402
+    Setting,
+    predicted_memory,
+    predicted_seconds,
+    tokens_of,
+)
+
+from .capture import capture_costs  # noqa: E402
+from .cards import cards_table  # noqa: E402
+from .full_width import build  # noqa: E402
+from .step import Clock, full_step  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "memory.json"
+NAMES = ("depth", "singles", "pixels", "dtype", "checkpointing")
+# Quick ones first: a run that is stopped early has measured every kind of case.
+CASES = [
+    dict(zip(NAMES, (blocks, blocks, pixels, dtype, kept), strict=True))
+    for dtypes in (("bfloat16", "float8_e4m3fn"), ("float32",))
+    for blocks, pixels, dtype, kept in product((1, 2, 3), (256, 512), dtypes, (True, False))
+]
+WHOLE = dict(zip(NAMES, (19, 38, 512, "float8_e4m3fn", True), strict=True))
+TEXT_LENGTH = 256
+BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "float8_e4m3fn": (1, 2)}  # weights, computing
+REPEATS = 3  # of a pass with and without watching
+MEGABYTE = 2**20
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def main() -> None:
+    options = parsed()
+    if options.cards:
+        print(cards_table())
+        return
+    if options.capture:
+        save(capture=in_own_process(measured_capture, options.threads))
+        return
+    cases = [WHOLE] if options.whole else CASES[: options.first]
+    for case in cases:
+        if not known(case):
+            row = case | in_own_process(measured, options.threads, case)
+            save(rows=[*load()["rows"], row])
+            print(json.dumps(row), file=sys.stderr, flush=True)
+    save(rows=load()["rows"])
+    print(table(load()["rows"]))
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--first", type=int, default=None, help="so many of the cases")
+    parser.add_argument("--whole", action="store_true", help="19 + 38 blocks: 16 GB, an hour")
+    parser.add_argument("--capture", action="store_true", help="the cost of watching attention")
+    parser.add_argument("--cards", action="store_true", help="a table of what fits on which card")
+    return parser.parse_args()
+
+
+# --- one case ----------------------------------------------------------------------------------
+
+
+def in_own_process(measure: Callable[..., Any], *arguments: Any) -> Any:
+    """Its result, by a fork of this process, which has imported everything and run nothing."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
+def measured_capture(threads: int) -> dict[str, Any]:
+    give_back_freed_memory()
+    torch.set_num_threads(threads)
+    return {
+        "command": "python -m benchmarks.memory --capture",
+        "threads": threads,
+        "rows": capture_costs(REPEATS, lambda: status("VmHWM")),
+    }
+
+
+def measured(threads: int, case: dict[str, Any]) -> dict[str, Any]:
+    """Peak megabytes above a process without a model; seconds by the clock and of processor time.
+
+    On a machine that others use as well, only the latter tell much.
+    """
+    give_back_freed_memory()
+    torch.set_num_threads(threads)
+    before = status("VmRSS")
+    model = build(case["depth"], case["singles"], case["dtype"])
+    weights = status("VmRSS") - before
+    clock = Clock(lambda: status("VmHWM") - before)
+    full_step(model, case["pixels"], checkpointing=case["checkpointing"], clock=clock)
+    (wall, processor), (forward, forward_processor) = clock.elapsed(), clock.forward()
+    return {
+        "threads": threads,
+        "measured_mb": round(status("VmHWM") - before),
+        "weights_mb": round(weights),
+        "measured_s": round(wall, 2),
+        "forward_s": round(forward, 2),
+        "processor_s": round(processor, 2),
+        "forward_processor_s": round(forward_processor, 2),
+    }
+
+
+def give_back_freed_memory() -> None:
+    """Blocks above a megabyte are the system's again once freed: the peak is of what was in use."""
+    libc = ctypes.CDLL(None)
+    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        libc.mallopt(option, MEGABYTE)
+
+
+def status(name: str) -> float:
+    """A figure of this process, in megabytes: VmRSS now, VmHWM at its highest."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024 / MEGABYTE
+    raise KeyError(name)
+
+
+# --- predictions -------------------------------------------------------------------------------
+
+
+def setting_of(row: dict[str, Any]) -> Setting:
+    weight_bytes, compute_bytes = BYTES[row["dtype"]]
+    return Setting(
+        depth=row["depth"],
+        singles=row["singles"],
+        image_tokens=tokens_of(row["pixels"], row["pixels"]),
+        text_tokens=TEXT_LENGTH,
+        batch=1,
+        weight_bytes=weight_bytes,
+        compute_bytes=compute_bytes,
+        checkpointing=row["checkpointing"],
+    )
+
+
+def with_prediction(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, and what preflight says of it now."""
+    seconds = predicted_seconds(
+        row["forward_s"], plain=0, trained=2, checkpointing=row["checkpointing"]
+    )
+    megabytes = predicted_memory(setting_of(row)).total / MEGABYTE
+    return row | {"predicted_mb": round(megabytes), "predicted_s": round(seconds, 2)}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line for each row, predictions beside what was measured."""
+    names = (*NAMES, "predicted_mb", "measured_mb", "predicted_s", "measured_s", "processor_s")
+    lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in rows)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+# --- the file ----------------------------------------------------------------------------------
+
+
+def load() -> dict[str, Any]:
+    return json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {"rows": []}
+
+
+def known(case: dict[str, Any]) -> bool:
+    return any(case.items() <= row.items() for row in load()["rows"])
+
+
+def save(**parts: Any) -> None:
+    """Puts parts into the file: all or nothing, whenever the run is stopped."""
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    head = {"command": "python -m benchmarks.memory", "versions": versions}
+    result = {**head, **load(), **parts}
+    result["rows"] = [with_prediction(row) for row in result["rows"]]
+    text = json.dumps(result, indent=1) + "\n"
+    beside = RESULT.with_suffix(".part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(RESULT)
+
+
+if __name__ == "__main__":
+    main()

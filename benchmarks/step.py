@@ -1,0 +1,88 @@
+"""One step of a training on a model, told pass by pass and timed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from eraseanything_pack.erase_engine.lora import LoraSet, target_names
+from eraseanything_pack.erase_engine.solvers import Run
+from eraseanything_pack.erase_engine.teacher import Count, PromptedModel
+from eraseanything_pack.erase_engine.train import Training
+from eraseanything_pack.nodes.host import training_session
+
+from .full_width import config_of, encoded_plan, random_banks
+
+
+class Clock:
+    """Seconds since the step began and of its forward passes: by the clock, and of the processor.
+
+    Args:
+        peak_mb: the process's highest megabytes so far.
+    """
+
+    def __init__(self, peak_mb: Callable[[], float]) -> None:
+        self.peak_mb = peak_mb
+        self.forwards: list[tuple[float, float]] = []
+        self.start()
+
+    def start(self) -> None:
+        self.started = now()
+
+    def elapsed(self) -> tuple[float, float]:
+        return since(self.started)
+
+    def forward(self) -> tuple[float, float]:
+        """The mean of the passes."""
+        wall, processor = zip(*self.forwards, strict=True)
+        return sum(wall) / len(wall), sum(processor) / len(processor)
+
+    def tell(self, what: str) -> None:
+        text = f"{what} after {self.elapsed()[0]:.1f} s, peak {self.peak_mb():.0f} MB"
+        print(text, file=sys.stderr, flush=True)
+
+
+def now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def since(before: tuple[float, float]) -> tuple[float, float]:
+    wall, processor = now()
+    return wall - before[0], processor - before[1]
+
+
+@dataclass(frozen=True)
+class TimedModel(PromptedModel):
+    """Every forward pass is timed."""
+
+    clock: Clock
+
+    def velocity(self, *args: Any) -> Any:
+        self.clock.tell("forward begins")
+        began = now()
+        out = super().velocity(*args)
+        self.clock.forwards.append(since(began))
+        self.clock.tell("forward ends")
+        return out
+
+
+def full_step(
+    model: Any, pixels: int, *, checkpointing: bool, clock: Clock, text_length: int = 256
+) -> LoraSet:
+    """The LoRA after one erase and one preserve step; `clock` runs from after the set-up."""
+    config = config_of(pixels)
+    generator = torch.Generator().manual_seed(0)
+    with training_session(model, guidance=config.guidance, checkpointing=checkpointing) as backend:
+        slices = backend.linear_slices(target_names(config.lora.targets, backend.double_blocks))
+        lora = backend.adapters(slices, rank=config.lora.rank, generator=generator)
+        prompted = TimedModel(backend, encoded_plan(text_length), config, Count(0), clock)
+        training = Training(Run(prompted, lora, random_banks(config), generator), {})
+        with lora.attach(slices):
+            clock.start()
+            training.step(1)
+            clock.tell("step ends")
+    return lora

@@ -1,0 +1,142 @@
+"""What a training will need, before it begins: bytes from the sizes, seconds from one pass.
+
+Two kinds of numbers stand here. What a block keeps is counted in its code, in streams: one stream
+is all tokens of the batch, `hidden` wide, in the compute dtype. What comes and goes inside a block
+cannot be counted so; those constants are fitted to `benchmarks/results/memory.json`, and a test
+holds the predictions to its rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+from .config import PIXELS_PER_TOKEN
+
+HIDDEN, HEAD = 3072, 128  # FLUX.1's width, and that of one of its heads
+# Outside the blocks: widths of what enters (latent, time, guidance, pooled text, text) or leaves.
+LATENT, TIME, POOLED, TEXT = 64, 256, 768, 4096
+
+# Streams that a block keeps for its backward; frozen Linears keep nothing.
+DOUBLE_STREAMS = 13  # 2 norms' inputs, q k v before and after RoPE, attention out, 4 before GELU
+SINGLE_STREAMS = 11  # the norm's input, q k v and 4 before GELU, q k after RoPE, attention out
+WATCH_STREAMS = 1  # attention run once more with indicator values: its output
+CAST_LAYER = 5  # the Linear whose weight is cast at the peak: (hidden, 5 hidden), a single's last
+
+# Fitted to the rows of 1 + 1 blocks.
+MEASURED_STREAMS = 16.0  # of passing tensors while a block runs, beside what it keeps
+MEASURED_REST = 65 * 2**20  # bytes: kernels and buffers that are there once a model has run
+BACKWARD = 1.0  # of a forward pass: weights get no gradient; 0.6 to 1.2, growing with the tokens
+
+LORA_COPIES = 4  # float32: the adapter, its gradient, and AdamW's two moments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything that memory depends on; bytes are those of one number."""
+
+    depth: int  # double blocks
+    singles: int
+    image_tokens: int
+    text_tokens: int
+    batch: int
+    weight_bytes: int
+    compute_bytes: int
+    rank: int = 8
+    checkpointing: bool = True
+    hidden: int = HIDDEN
+    targets: int = 2  # adapted layers in a double block, each (hidden, hidden)
+
+    def __post_init__(self) -> None:
+        low = dict.fromkeys(("image_tokens", "text_tokens", "batch", "rank", "hidden"), 1)
+        low |= dict.fromkeys(("depth", "weight_bytes", "compute_bytes", "targets"), 1)
+        for name, least in {**low, "singles": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"Got {name} {getattr(self, name)}, expected at least {least}. Give the "
+                    "model's own sizes."
+                )
+
+    @property
+    def stream(self) -> int:
+        """Bytes of one stream: batch x tokens x hidden in the compute dtype."""
+        tokens = self.image_tokens + self.text_tokens
+        return self.batch * tokens * self.hidden * self.compute_bytes
+
+    @property
+    def watched(self) -> int:
+        """Bytes that a watched block keeps more: image tokens only."""
+        size = self.batch * self.image_tokens * self.hidden * self.compute_bytes
+        return WATCH_STREAMS * size
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak of a training step, by what they are for."""
+
+    weights: int
+    kept: int  # from forward to backward: the blocks' inputs, or all that they keep
+    working: int  # the largest block while it runs, with a Linear's weight cast
+    lora: int  # adapters, gradients, AdamW
+    rest: int
+
+    @property
+    def total(self) -> int:
+        return sum(astuple(self))
+
+
+def tokens_of(width: int, height: int) -> int:
+    """Image tokens of a picture of so many pixels."""
+    return (width // PIXELS_PER_TOKEN) * (height // PIXELS_PER_TOKEN)
+
+
+def weights_of(depth: int, singles: int, hidden: int = HIDDEN) -> int:
+    """How many numbers a FLUX.1-dev of so many blocks has.
+
+    depth (36 h^2 + 30 h + 4 d) + singles (15 h^2 + 11 h + 2 d) + those outside the blocks
+    """
+    double = 36 * hidden**2 + 30 * hidden + 4 * HEAD
+    single = 15 * hidden**2 + 11 * hidden + 2 * HEAD
+    outside = 5 * hidden**2 + (2 * LATENT + 2 * TIME + POOLED + TEXT + 10) * hidden + LATENT
+    return depth * double + singles * single + outside
+
+
+def predicted_memory(setting: Setting) -> Memory:
+    """The peak of a step, by parts; what else the process holds is not in it."""
+    return Memory(
+        weights=weights_of(setting.depth, setting.singles, setting.hidden) * setting.weight_bytes,
+        kept=_kept(setting),
+        working=_working(setting),
+        lora=LORA_COPIES * 4 * setting.depth * setting.targets * 2 * setting.hidden * setting.rank,
+        rest=MEASURED_REST,
+    )
+
+
+def _kept(setting: Setting) -> int:
+    """Checkpointed, every block's input; else everything that backward will ask for."""
+    if setting.checkpointing:
+        return (setting.depth + setting.singles) * setting.stream
+    streams = setting.depth * DOUBLE_STREAMS + setting.singles * SINGLE_STREAMS
+    return streams * setting.stream + setting.depth * setting.watched
+
+
+def _working(setting: Setting) -> int:
+    """What passes through a block, and, recomputed, what one block keeps; and a cast weight."""
+    passing = int(MEASURED_STREAMS * setting.stream)
+    recomputed = DOUBLE_STREAMS * setting.stream + setting.watched
+    cast = CAST_LAYER * setting.hidden**2 * setting.compute_bytes
+    parts = passing, recomputed * setting.checkpointing
+    return sum(parts) + cast * (setting.weight_bytes != setting.compute_bytes)
+
+
+def predicted_seconds(
+    forward_s: float, *, plain: int, trained: int, checkpointing: bool = True
+) -> float:
+    """forward_s (plain + trained (1 + [checkpointing] + BACKWARD)).
+
+    Args:
+        forward_s: measured seconds of a forward pass.
+        plain: such passes without a gradient, as the banks are sampled with.
+        trained: such passes with one.
+        checkpointing: each block runs once more in backward.
+    """
+    return forward_s * (plain + trained * (1 + checkpointing + BACKWARD))
