@@ -83,6 +83,11 @@ class Memory:
     def total(self) -> int:
         return sum(astuple(self))
 
+    @property
+    def beside_weights(self) -> int:
+        """What has to be on the device whatever becomes of the weights."""
+        return self.total - self.weights
+
 
 def tokens_of(width: int, height: int) -> int:
     """Image tokens of a picture of so many pixels."""
@@ -98,6 +103,15 @@ def weights_of(depth: int, singles: int, hidden: int = HIDDEN) -> int:
     single = 15 * hidden**2 + 11 * hidden + 2 * HEAD
     outside = 5 * hidden**2 + (2 * LATENT + 2 * TIME + POOLED + TEXT + 10) * hidden + LATENT
     return depth * double + singles * single + outside
+
+
+def bank_bytes(states: int, channels: int, latent_size: tuple[int, int]) -> int:
+    """Float32 latents that the banks hold for so many states of each of their three kinds of paths.
+
+    A concept's or anchor's state has two answers of the teacher beside it, a keep prompt's one.
+    """
+    height, width = latent_size
+    return states * (3 + 3 + 2) * channels * height * width * 4
 
 
 def predicted_memory(setting: Setting) -> Memory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,7 @@ from .host import (
     vocabulary_of,
 )
 from .live import Live, live_training, sender, workflow_id
+from .needs import check_room, described, needed
 from .preview import Previews, Scene
 from .stopped import checkpoint_for, kept_when_stopped
 
@@ -82,33 +84,42 @@ class EraseConcept(io.ComfyNode):
             wanted = plan.plan if plan else request_of(widgets)
             stem = lora_stem(widgets["file_name"], wanted.concept)
             made, encoded = _encode(wanted, config, clip)
+            memory = needed(model, encoded, config)
+            check_room(model, memory)
+            live.say(described(memory, config))
             save = partial(save_erasure, plan=made, config=config, base_model=base_model_of(model))
             checkpoint = checkpoint_for(stem, resume=widgets["resume"])
             every = 0 if vae is None else widgets["preview_every"]
             with kept_when_stopped(checkpoint, live, stem, save):
                 scene, decode = Scene.of(made, encoded, config), _decoder(model, vae)
                 watch = partial(_watch, live=live, every=every, scene=scene, decode=decode)
-                erasure = _train(model, encoded, config, watch=watch, checkpoint=checkpoint)
+                session = partial(
+                    training_session,
+                    model,
+                    guidance=config.guidance,
+                    memory_required=memory.beside_weights,
+                )
+                erasure = _train(session, encoded, config, watch=watch, checkpoint=checkpoint)
             path = save(stem, erasure)
             checkpoint.clear()
             live.end("done", f"Saved as {lora_name(path)}")
         state = {PREFIX + key: tensor for key, tensor in erasure.state.items()}
         erased, _ = apply_lora(model, state, 1.0, name="the LoRA")
-        report = _report(made, erasure, lora_name(path))
+        report = f"{_report(made, erasure, lora_name(path))}\n{described(memory, config)}"
         loss = {"loss": erasure.history["esd"]}
         shown = {"text": (report,), "eraseanything": [live.event()]}
         return io.NodeOutput(state, loss, erased, report, ui=shown)
 
 
 def _train(
-    model: Any,
+    session: Callable[[], AbstractContextManager[FlowBackend]],
     encoded: EncodedPlan,
     config: EraseConfig,
     *,
     watch: Callable[[FlowBackend], OnStep],
     checkpoint: Checkpoint,
 ) -> Erasure:
-    with training_session(model, guidance=config.guidance) as backend:
+    with session() as backend:
         return train_erasure(
             backend,
             encoded,

@@ -103,6 +103,11 @@ class Live:
         """All of it, as JSON takes it."""
         return {**self._latest, **self._curve.points()}
 
+    def say(self, message: str) -> None:
+        """Shows words at once; they stay until it ends."""
+        self._latest["message"] = message
+        self._send_now()
+
     def begin(self) -> None:
         """The model is loaded and the pictures of before are drawn: time counts from here."""
         self._began = self._clock()

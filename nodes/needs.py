@@ -1,0 +1,63 @@
+"""What a training will need of the machine: said before it starts, refused where it can't fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+
+from ..erase_engine.config import EraseConfig
+from ..erase_engine.encoded import EncodedPlan
+from ..erase_engine.preflight import Memory, Setting, bank_bytes, predicted_memory, tokens_of
+from .host import LATENT_CHANNELS
+
+GIGABYTE = 1e9
+
+
+def needed(model: Any, encoded: EncodedPlan, config: EraseConfig) -> Memory:
+    """The peak of a step on this MODEL, by parts."""
+    base = model.model
+    params, weights = base.diffusion_model.params, base.get_dtype()
+    return predicted_memory(
+        Setting(
+            depth=params.depth,
+            singles=params.depth_single_blocks,
+            hidden=params.hidden_size,
+            image_tokens=tokens_of(config.width, config.height),
+            text_tokens=encoded.concept.text.shape[1],
+            batch=max(config.batch, config.keep_per_step),
+            weight_bytes=weights.itemsize,
+            compute_bytes=(base.manual_cast_dtype or weights).itemsize,
+            rank=config.lora.rank,
+        )
+    )
+
+
+def check_room(model: Any, memory: Memory) -> None:
+    """ValueError where a GPU could not hold a step even with all weights outside of it.
+
+    The host keeps weights that don't fit in the computer's memory, so they alone are no reason.
+    """
+    device = model.load_device
+    if device.type == "cpu":
+        return
+    room = comfy.model_management.get_total_memory(device)
+    if memory.beside_weights > room:
+        raise ValueError(
+            f"Got a GPU with {_gb(room)}, expected at least {_gb(memory.beside_weights)} for one "
+            "step beside the weights. Lower resolution, then batch."
+        )
+
+
+def described(memory: Memory, config: EraseConfig) -> str:
+    """What it will need, in a sentence."""
+    states = bank_bytes(config.paths * config.trajectory_steps, LATENT_CHANNELS, config.latent_size)
+    return (
+        f"Expected to need about {_gb(memory.total)}: {_gb(memory.weights)} for the weights and "
+        f"{_gb(memory.beside_weights)} for a step; and {_gb(states)} of the computer's memory "
+        "for sampled states."
+    )
+
+
+def _gb(count: float) -> str:
+    return f"{count / GIGABYTE:.1f} GB"

@@ -1,0 +1,55 @@
+"""What a training says it will need, and when it refuses to begin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.model_management
+import graph
+import pytest
+import torch
+from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.preflight import bank_bytes
+from eraseanything_pack.erase_engine.teacher import Count, PromptedModel, build_banks
+from eraseanything_pack.nodes.needs import check_room, needed
+
+CONFIG = EraseConfig(
+    width=64, height=64, batch=2, keep_per_step=2, trajectories=3, trajectory_steps=4
+)
+
+
+def test_the_report_says_it(loras: Path) -> None:
+    report = graph.erase(graph.flux())[3]
+    assert report.splitlines()[-1].startswith("Expected to need about 0.1 GB: 0.0 GB for the weights")
+
+
+def test_sizes_are_the_models_own(encoded: Any) -> None:
+    model = graph.flux()
+    params = model.model.diffusion_model.params
+    blocks, tokens = params.depth + params.depth_single_blocks, 16 + encoded.concept.text.shape[1]
+    kept = needed(model, encoded, CONFIG).kept
+    assert kept == blocks * CONFIG.batch * tokens * params.hidden_size * 4  # an input for each
+
+
+def test_states_take_what_is_said(small_flow: Any, encoded: Any) -> None:
+    model = PromptedModel(small_flow, encoded, CONFIG, Count(0))
+    banks = build_banks(model, generator=torch.Generator(), on_pass=lambda: None)
+    assert banks.keep
+    held = sum(
+        one.nbytes for bank in (banks.erase, banks.keep) for one in (bank.states, bank.answers)
+    )
+    assert held == bank_bytes(CONFIG.paths * CONFIG.trajectory_steps, 4, CONFIG.latent_size)
+
+
+def test_a_gpu_that_is_too_small_is_named(monkeypatch: pytest.MonkeyPatch, encoded: Any) -> None:
+    memory = needed(graph.flux(), encoded, CONFIG)
+    gpu = SimpleNamespace(load_device=torch.device("cuda", 0))
+    monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda device: 10_000_000)
+    with pytest.raises(ValueError, match=r"Got a GPU with 0\.0 GB, expected at least 0\.1 GB"):
+        check_room(gpu, memory)
+    room = memory.beside_weights
+    monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda device: room)
+    check_room(gpu, memory)  # weights may stay outside
+    check_room(SimpleNamespace(load_device=torch.device("cpu")), memory)
