@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,7 @@ from .concept import ConceptPlan, plan_concept
 from .encoded import EncodedPlan, encode_plan
 from .job import SUFFIX, Job, read_job
 from .lora_file import save_lora
+from .preflight import Memory, Setting, described, predicted_memory, tokens_of
 from .record import erasure_record
 from .train import Erasure, StepReport, train_erasure
 
@@ -98,6 +99,7 @@ def _trained(
 
     net = files.transformer(place.device, place.dtype)
     backend = DiffusersFluxBackend(net, files.scheduler(net), guidance=job.config.guidance)
+    _say(described(_needed(net, encoded, job, place), job.config, backend.latent_channels))
     generator = torch.Generator().manual_seed(job.config.seed)
     checkpoint = Checkpoint(job.unfinished, resume=job.resume, strict=True)
 
@@ -118,6 +120,24 @@ def _trained(
     path = save(job.out, erasure)
     checkpoint.clear()
     return path
+
+
+def _needed(net: Any, encoded: EncodedPlan, job: Job, place: Place) -> Memory:
+    """The peak of a step on a diffusers Flux, which is held in the numbers that it runs in."""
+    config, size = job.config, place.dtype.itemsize
+    return predicted_memory(
+        Setting(
+            depth=net.config.num_layers,
+            singles=net.config.num_single_layers,
+            hidden=net.inner_dim,
+            image_tokens=tokens_of(config.width, config.height),
+            text_tokens=encoded.concept.text.shape[1],
+            batch=max(config.batch, config.keep_per_step),
+            weight_bytes=size,
+            compute_bytes=size,
+            rank=config.lora.rank,
+        )
+    )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
-from .config import PIXELS_PER_TOKEN
+from .config import PIXELS_PER_TOKEN, EraseConfig
 
 HIDDEN, HEAD = 3072, 128  # FLUX.1's width, and that of one of its heads
 # Outside the blocks: widths of what enters (latent, time, guidance, pooled text, text) or leaves.
@@ -112,6 +112,20 @@ def bank_bytes(states: int, channels: int, latent_size: tuple[int, int]) -> int:
     """
     height, width = latent_size
     return states * (3 + 3 + 2) * channels * height * width * 4
+
+
+def described(memory: Memory, config: EraseConfig, channels: int) -> str:
+    """What a training will need, in a sentence for people."""
+    states = bank_bytes(config.paths * config.trajectory_steps, channels, config.latent_size)
+    return (
+        f"Expected to need about {gigabytes(memory.total)}: {gigabytes(memory.weights)} for the "
+        f"weights and {gigabytes(memory.beside_weights)} for a step; and {gigabytes(states)} of "
+        "the computer's memory for sampled states."
+    )
+
+
+def gigabytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"
 
 
 def predicted_memory(setting: Setting) -> Memory:

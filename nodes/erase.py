@@ -17,6 +17,7 @@ from ..erase_engine.concept import ConceptPlan, ConceptRequest, plan_concept
 from ..erase_engine.config import EraseConfig
 from ..erase_engine.encoded import EncodedPlan, encode_plan
 from ..erase_engine.lora_file import PREFIX
+from ..erase_engine.preflight import described
 from ..erase_engine.train import Erasure, OnStep, StepReport, train_erasure
 from .erase_inputs import (
     Planned,
@@ -30,6 +31,7 @@ from .erase_inputs import (
 from .files import lora_name, lora_stem, save_erasure
 from .host import (
     CATEGORY,
+    LATENT_CHANNELS,
     apply_lora,
     base_model_of,
     decode_while_training,
@@ -42,7 +44,7 @@ from .host import (
     vocabulary_of,
 )
 from .live import Live, live_training, sender, workflow_id
-from .needs import check_room, described, needed
+from .needs import check_room, needed
 from .preview import Previews, Scene
 from .stopped import checkpoint_for, kept_when_stopped
 
@@ -86,7 +88,8 @@ class EraseConcept(io.ComfyNode):
             made, encoded = _encode(wanted, config, clip)
             memory = needed(model, encoded, config)
             check_room(model, memory)
-            live.say(described(memory, config))
+            needs = described(memory, config, LATENT_CHANNELS)
+            live.say(needs)
             save = partial(save_erasure, plan=made, config=config, base_model=base_model_of(model))
             checkpoint = checkpoint_for(stem, resume=widgets["resume"])
             every = 0 if vae is None else widgets["preview_every"]
@@ -105,7 +108,7 @@ class EraseConcept(io.ComfyNode):
             live.end("done", f"Saved as {lora_name(path)}")
         state = {PREFIX + key: tensor for key, tensor in erasure.state.items()}
         erased, _ = apply_lora(model, state, 1.0, name="the LoRA")
-        report = f"{_report(made, erasure, lora_name(path))}\n{described(memory, config)}"
+        report = f"{_report(made, erasure, lora_name(path))}\n{needs}"
         loss = {"loss": erasure.history["esd"]}
         shown = {"text": (report,), "eraseanything": [live.event()]}
         return io.NodeOutput(state, loss, erased, report, ui=shown)

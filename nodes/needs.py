@@ -8,10 +8,7 @@ import comfy.model_management
 
 from ..erase_engine.config import EraseConfig
 from ..erase_engine.encoded import EncodedPlan
-from ..erase_engine.preflight import Memory, Setting, bank_bytes, predicted_memory, tokens_of
-from .host import LATENT_CHANNELS
-
-GIGABYTE = 1e9
+from ..erase_engine.preflight import Memory, Setting, gigabytes, predicted_memory, tokens_of
 
 
 def needed(model: Any, encoded: EncodedPlan, config: EraseConfig) -> Memory:
@@ -44,20 +41,7 @@ def check_room(model: Any, memory: Memory) -> None:
     room = comfy.model_management.get_total_memory(device)
     if memory.beside_weights > room:
         raise ValueError(
-            f"Got a GPU with {_gb(room)}, expected at least {_gb(memory.beside_weights)} for one "
-            "step beside the weights. Lower resolution, then batch."
+            f"Got a GPU with {gigabytes(room)}, expected at least "
+            f"{gigabytes(memory.beside_weights)} for one step beside the weights. Lower "
+            "resolution, then batch."
         )
-
-
-def described(memory: Memory, config: EraseConfig) -> str:
-    """What it will need, in a sentence."""
-    states = bank_bytes(config.paths * config.trajectory_steps, LATENT_CHANNELS, config.latent_size)
-    return (
-        f"Expected to need about {_gb(memory.total)}: {_gb(memory.weights)} for the weights and "
-        f"{_gb(memory.beside_weights)} for a step; and {_gb(states)} of the computer's memory "
-        "for sampled states."
-    )
-
-
-def _gb(count: float) -> str:
-    return f"{count / GIGABYTE:.1f} GB"

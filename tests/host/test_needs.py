@@ -22,7 +22,9 @@ CONFIG = EraseConfig(
 
 def test_the_report_says_it(loras: Path) -> None:
     report = graph.erase(graph.flux())[3]
-    assert report.splitlines()[-1].startswith("Expected to need about 0.1 GB: 0.0 GB for the weights")
+    assert report.splitlines()[-1].startswith(
+        "Expected to need about 0.1 GB: 0.0 GB for the weights"
+    )
 
 
 def test_sizes_are_the_models_own(encoded: Any) -> None:
