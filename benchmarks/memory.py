@@ -46,7 +46,7 @@ CASES = [
 WHOLE = dict(zip(NAMES, (19, 38, 512, "float8_e4m3fn", True), strict=True))
 TEXT_LENGTH = 256
 BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "float8_e4m3fn": (1, 2)}  # weights, computing
-REPEATS = 3  # of a pass with and without watching
+REPEATS = 2  # of a pass with and without watching
 MEGABYTE = 2**20
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
