@@ -104,10 +104,10 @@ def test_one_seed_one_file(trained: tuple[Any, Path]) -> None:
     ],
 )
 def test_names(loras: Path, name: str, concept: str, file: str) -> None:
-    from eraseanything_pack.nodes.files import _numbered, lora_name, lora_stem
+    from eraseanything_pack.nodes.files import free_path, lora_name, lora_stem
 
-    path = _numbered(lora_stem(name, concept))
+    path = free_path(lora_stem(name, concept))
     assert path == loras / file and lora_name(path) == file
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"")  # a disk takes the name
-    assert lora_name(_numbered(lora_stem(name, concept))) == file.replace("00001", "00002")
+    assert lora_name(free_path(lora_stem(name, concept))) == file.replace("00001", "00002")

@@ -31,4 +31,4 @@ print([node.__name__ for node in nodes])
 def test_nodes_come_up_without_diffusers_and_peft() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "'EraseConcept', 'ApplyErasure'" in done.stdout
+    assert "'EraseConcept', 'PlanConcept', 'ApplyErasure'" in done.stdout
