@@ -16,16 +16,17 @@ HIDDEN, HEAD = 3072, 128  # FLUX.1's width, and that of one of its heads
 # Outside the blocks: widths of what enters (latent, time, guidance, pooled text, text) or leaves.
 LATENT, TIME, POOLED, TEXT = 64, 256, 768, 4096
 
-# Streams that a block keeps for its backward, counted with `saved_tensors_hooks` on 0.3.75 of the
-# host and torch 2.14; frozen Linears keep nothing.
+# Streams that a block keeps for its backward, counted by what autograd saves (a host test
+# does it again); frozen Linears keep nothing.
 DOUBLE_STREAMS = 10  # 2 norms' inputs, q k v, attention out, 4 before GELU
 SINGLE_STREAMS = 11  # the norm's input, 7 of q k v and before GELU, q k after RoPE, attention out
 FLOAT_STREAMS = 2  # q k before their norms, which compute in float32, whatever the others do
 WATCH_STREAMS = 1  # attention run once more with indicator values: its output
+LORA_INPUTS = 2  # float32 copies of the text stream, for the adapters of its q and k
 CAST_LAYER = 5  # the Linear whose weight is cast at the peak: (hidden, 5 hidden), a single's last
 
-# Fitted to the rows of 1 + 1 blocks.
-MEASURED_STREAMS = 13.0  # of passing tensors while a block runs, beside what it keeps
+# Fitted to the rows of 1 + 1 and 2 + 2 blocks, on a CPU: a GPU's own kernels may need others.
+MEASURED_STREAMS = 11.5  # of passing tensors while a block runs, beside what it keeps
 MEASURED_REST = 65 * 2**20  # bytes: kernels and buffers that are there once a model has run
 BACKWARD = 1.0  # of a forward pass: weights get no gradient; 0.6 to 1.2, growing with the tokens
 
@@ -73,7 +74,8 @@ class Setting:
     def double_keeps(self) -> int:
         """Bytes that a watched double block keeps; watching is done for image tokens only."""
         seen = self.batch * self.image_tokens * self.hidden * self.compute_bytes
-        return DOUBLE_STREAMS * self.stream + self.float_streams + WATCH_STREAMS * seen
+        adapted = LORA_INPUTS * 4 * self.batch * self.text_tokens * self.hidden
+        return DOUBLE_STREAMS * self.stream + self.float_streams + WATCH_STREAMS * seen + adapted
 
     @property
     def single_keeps(self) -> int:
