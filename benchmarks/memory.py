@@ -71,7 +71,7 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="one wastes least")
     parser.add_argument("--first", type=int, default=None, help="so many of the cases")
     parser.add_argument("--whole", action="store_true", help="19 + 38 blocks: 16 GB, an hour")
     parser.add_argument("--capture", action="store_true", help="the cost of watching attention")

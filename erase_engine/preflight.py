@@ -16,14 +16,17 @@ HIDDEN, HEAD = 3072, 128  # FLUX.1's width, and that of one of its heads
 # Outside the blocks: widths of what enters (latent, time, guidance, pooled text, text) or leaves.
 LATENT, TIME, POOLED, TEXT = 64, 256, 768, 4096
 
-# Streams that a block keeps for its backward; frozen Linears keep nothing.
-DOUBLE_STREAMS = 13  # 2 norms' inputs, q k v before and after RoPE, attention out, 4 before GELU
-SINGLE_STREAMS = 11  # the norm's input, q k v and 4 before GELU, q k after RoPE, attention out
+# Streams that a block keeps for its backward, counted by what autograd saves (a host test
+# does it again); frozen Linears keep nothing.
+DOUBLE_STREAMS = 10  # 2 norms' inputs, q k v, attention out, 4 before GELU
+SINGLE_STREAMS = 11  # the norm's input, 7 of q k v and before GELU, q k after RoPE, attention out
+FLOAT_STREAMS = 2  # q k before their norms, which compute in float32, whatever the others do
 WATCH_STREAMS = 1  # attention run once more with indicator values: its output
+LORA_INPUTS = 2  # float32 copies of the text stream, for the adapters of its q and k
 CAST_LAYER = 5  # the Linear whose weight is cast at the peak: (hidden, 5 hidden), a single's last
 
-# Fitted to the rows of 1 + 1 blocks.
-MEASURED_STREAMS = 16.0  # of passing tensors while a block runs, beside what it keeps
+# Fitted to the rows of 1 + 1 and 2 + 2 blocks, on a CPU: a GPU's own kernels may need others.
+MEASURED_STREAMS = 11.5  # of passing tensors while a block runs, beside what it keeps
 MEASURED_REST = 65 * 2**20  # bytes: kernels and buffers that are there once a model has run
 BACKWARD = 1.0  # of a forward pass: weights get no gradient; 0.6 to 1.2, growing with the tokens
 
@@ -63,10 +66,22 @@ class Setting:
         return self.batch * tokens * self.hidden * self.compute_bytes
 
     @property
-    def watched(self) -> int:
-        """Bytes that a watched block keeps more: image tokens only."""
-        size = self.batch * self.image_tokens * self.hidden * self.compute_bytes
-        return WATCH_STREAMS * size
+    def float_streams(self) -> int:
+        """Bytes of those that are float32 in any case."""
+        return FLOAT_STREAMS * self.stream * 4 // self.compute_bytes
+
+    @property
+    def double_keeps(self) -> int:
+        """Bytes that a watched double block keeps; watching is done for image tokens only."""
+        seen = self.batch * self.image_tokens * self.hidden * self.compute_bytes
+        adapted = LORA_INPUTS * 4 * self.batch * self.text_tokens * self.hidden
+        return DOUBLE_STREAMS * self.stream + self.float_streams + WATCH_STREAMS * seen + adapted
+
+    @property
+    def single_keeps(self) -> int:
+        """Bytes that a single block keeps; in float32 its q and k are parts of its 7 streams."""
+        copied = self.float_streams if self.compute_bytes < 4 else 0
+        return SINGLE_STREAMS * self.stream + copied
 
 
 @dataclass(frozen=True)
@@ -143,14 +158,13 @@ def _kept(setting: Setting) -> int:
     """Checkpointed, every block's input; else everything that backward will ask for."""
     if setting.checkpointing:
         return (setting.depth + setting.singles) * setting.stream
-    streams = setting.depth * DOUBLE_STREAMS + setting.singles * SINGLE_STREAMS
-    return streams * setting.stream + setting.depth * setting.watched
+    return setting.depth * setting.double_keeps + setting.singles * setting.single_keeps
 
 
 def _working(setting: Setting) -> int:
     """What passes through a block, and, recomputed, what one block keeps; and a cast weight."""
     passing = int(MEASURED_STREAMS * setting.stream)
-    recomputed = DOUBLE_STREAMS * setting.stream + setting.watched
+    recomputed = max(setting.double_keeps, setting.single_keeps)
     cast = CAST_LAYER * setting.hidden**2 * setting.compute_bytes
     parts = passing, recomputed * setting.checkpointing
     return sum(parts) + cast * (setting.weight_bytes != setting.compute_bytes)

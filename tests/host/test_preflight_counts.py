@@ -1,0 +1,53 @@
+"""Preflight's counts of what a block keeps are those of what autograd saves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from eraseanything_pack.erase_engine.backends.base import Capture, Conditioning
+from eraseanything_pack.erase_engine.lora import target_names
+from eraseanything_pack.erase_engine.preflight import Setting
+from eraseanything_pack.nodes.host import training_session
+from tiny_flux import CONFIG, build
+
+HIDDEN, TOKENS = 384, 64  # as many of text as of the image
+SIZES = {**CONFIG, "hidden_size": HIDDEN, "num_heads": 3, "axes_dim": [16, 56, 56]}
+DTYPES = {torch.float32: 4, torch.bfloat16: 2}
+
+
+def saved_bytes(depth: int, singles: int, dtype: torch.dtype) -> int:
+    """Of all storages that one watched forward pass keeps."""
+    saved: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    model = build(dtype, sizes={**SIZES, "depth": depth, "depth_single_blocks": singles})
+    generator = torch.Generator().manual_seed(0)
+    cond = Conditioning(torch.randn(1, TOKENS, 20), torch.randn(1, 12))
+    request = Capture(torch.tensor([[1]]), tuple(range(depth)))
+    with training_session(model, checkpointing=False) as backend:
+        slices = backend.linear_slices(target_names("text_qk", depth))
+        lora = backend.adapters(slices, rank=1, generator=generator)
+        with lora.attach(slices), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            backend.velocity(torch.randn(1, 16, 16, 16), torch.tensor([0.5]), cond, capture=request)
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_block_keeps_what_preflight_counts(dtype: torch.dtype) -> None:
+    """What one block more keeps; the first one is another case, its image has no gradient."""
+    setting = Setting(
+        depth=2,
+        singles=2,
+        image_tokens=TOKENS,
+        text_tokens=TOKENS,
+        batch=1,
+        weight_bytes=DTYPES[dtype],
+        compute_bytes=DTYPES[dtype],
+        hidden=HIDDEN,
+    )
+    base = saved_bytes(2, 2, dtype)
+    assert saved_bytes(3, 2, dtype) - base == pytest.approx(setting.double_keeps, rel=0.1)
+    assert saved_bytes(2, 3, dtype) - base == pytest.approx(setting.single_keeps, rel=0.1)
