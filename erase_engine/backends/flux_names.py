@@ -90,7 +90,8 @@ def to_diffusers(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     whole = any(key.startswith(_PREFIX) for key in published)
     given = {
-        key.removeprefix(_PREFIX): value
+        # Newer ComfyUIs call the norms' scales weights.
+        key.removeprefix(_PREFIX).replace("_norm.weight", "_norm.scale"): value
         for key, value in published.items()
         if key.startswith(_PREFIX) or not whole
     }
