@@ -34,7 +34,7 @@ class Snapshot:
 
     step: int  # steps that are done
     forwards: int
-    history: dict[str, list[float]]
+    history: dict[str, list[float]]  # the training's own, a value for each step that is done
     lora: dict[str, Tensor]  # as `LoraSet.state_dict`
     solver: dict[str, Tensor]  # optimizer, multiplier
     generator: Tensor  # state of the random numbers
@@ -126,7 +126,9 @@ class Checkpoint:
             return
         tensors = {f"lora.{key}": value for key, value in last.lora.items()}
         tensors |= {f"solver.{key}": value for key, value in last.solver.items()}
-        told = {"step": last.step, "forwards": last.forwards, "history": last.history}
+        # A signal may fall between a step's losses and its state: the losses wait for the state.
+        history = {name: values[: last.step] for name, values in last.history.items()}
+        told = {"step": last.step, "forwards": last.forwards, "history": history}
         record = {"progress": json.dumps(told)}
         self._save(STATE, tensors | {"generator": last.generator}, record)
 

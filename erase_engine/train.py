@@ -106,10 +106,10 @@ def train_erasure(
     with lora.attach(slices), checkpoint.kept() if checkpoint else nullcontext():
         if checkpoint and (saved := checkpoint.load()):
             training.go_on_from(saved)
-        for step in range(training.done + 1, config.steps + 1):
+        for step in range(training.good.step + 1, config.steps + 1):
             losses, norm = training.step(step)
             if checkpoint:
-                checkpoint.follow(training.snapshot())
+                checkpoint.follow(training.good)
             report(step, losses, norm)
         if checkpoint:
             checkpoint.save()  # should the LoRA's own file come to nothing, no step is lost
@@ -142,49 +142,52 @@ class Training:
     """Steps of a solver that can be told, saved, and taken up again.
 
     A step whose losses or gradients are not finite is tried once more from the state before it,
-    on other states of the banks.
+    on other states of the banks. `good` is the state after the last step that was done.
     """
 
     def __init__(self, run: Run, history: dict[str, list[float]]) -> None:
-        self.run, self.history, self.done = run, history, 0
+        self.run, self.history = run, history
         self.solver = SOLVERS[run.config.solver](run)
+        self.good = self._snapshot(0)
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
-        lora, solver = self.run.lora.state_dict(), self.solver.state_dict()
         try:
-            losses, norm = self.solver.step(step)
+            losses, norm = self._tried(step)
         except FloatingPointError:
-            self._set(lora, solver)
-            try:
-                losses, norm = self.solver.step(step)
-            except FloatingPointError:
-                self._set(lora, solver)
-                raise
+            losses, norm = self._tried(step)
         for name, value in losses.items():
             self.history.setdefault(name, []).append(value)
-        self.done = step
+        self.good = self._snapshot(step)
         return losses, norm
 
-    def snapshot(self) -> Snapshot:
+    def go_on_from(self, saved: Snapshot) -> None:
+        self.history.update(saved.history)
+        self.run.generator.set_state(saved.generator)
+        self.run.model.count.forwards = saved.forwards
+        self._set(saved)
+        self.good = self._snapshot(saved.step)
+
+    def _tried(self, step: int) -> tuple[dict[str, float], float]:
+        """One try; what fails leaves the last good weights."""
+        try:
+            return self.solver.step(step)
+        except FloatingPointError:
+            self._set(self.good)
+            raise
+
+    def _snapshot(self, step: int) -> Snapshot:
         return Snapshot(
-            step=self.done,
+            step=step,
             forwards=self.run.model.count.forwards,
-            history={name: list(values) for name, values in self.history.items()},
+            history=self.history,
             lora=self.run.lora.state_dict(),
             solver=self.solver.state_dict(),
             generator=self.run.generator.get_state(),
         )
 
-    def go_on_from(self, saved: Snapshot) -> None:
-        self._set(saved.lora, saved.solver)
-        self.history.update({name: list(values) for name, values in saved.history.items()})
-        self.run.generator.set_state(saved.generator)
-        self.run.model.count.forwards = saved.forwards
-        self.done = saved.step
-
-    def _set(self, lora: dict[str, Tensor], solver: dict[str, Tensor]) -> None:
-        self.run.lora.load_state_dict(lora)
-        self.solver.load_state_dict(solver)
+    def _set(self, to: Snapshot) -> None:
+        self.run.lora.load_state_dict(to.lora)
+        self.solver.load_state_dict(to.solver)
 
 
 def expected_forwards(encoded: EncodedPlan, config: EraseConfig) -> int:
