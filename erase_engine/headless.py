@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +16,9 @@ from .concept import ConceptPlan, plan_concept
 from .encoded import EncodedPlan, encode_plan
 from .job import SUFFIX, Job, read_job
 from .lora_file import save_lora
-from .preflight import Memory, Setting, described, predicted_memory, tokens_of
+from .preflight import Memory, Setting, described, predicted_memory
 from .record import erasure_record
-from .train import Erasure, StepReport, train_erasure
+from .train import Erasure, StepReport, kept_when_stopped, train_erasure
 
 if TYPE_CHECKING:
     from .backends.diffusers_files import ModelFiles
@@ -108,7 +106,14 @@ def _trained(
         record = erasure_record(erasure, plan, job.config, base_model=base_model, host=HOST)
         return save_lora(path, erasure.state, record, overwrite=path != job.out)
 
-    with _kept_when_stopped(checkpoint, job.out, save), backend.session():
+    def keep(so_far: Erasure | None, step: int) -> None:
+        if so_far is None:
+            _say("\nNothing was saved.")
+            return
+        path = save(job.out.with_name(f"{job.out.stem}_step{step}{SUFFIX}"), so_far)
+        _say(f"\nSaved so far as {path}; add --resume to go on.")
+
+    with kept_when_stopped(checkpoint, keep), backend.session():
         erasure = train_erasure(
             backend,
             encoded,
@@ -124,37 +129,16 @@ def _trained(
 
 def _needed(net: Any, encoded: EncodedPlan, job: Job, place: Place) -> Memory:
     """The peak of a step on a diffusers Flux, which is held in the numbers that it runs in."""
-    config, size = job.config, place.dtype.itemsize
-    return predicted_memory(
-        Setting(
-            depth=net.config.num_layers,
-            singles=net.config.num_single_layers,
-            hidden=net.inner_dim,
-            image_tokens=tokens_of(config.width, config.height),
-            text_tokens=encoded.concept.text.shape[1],
-            batch=max(config.batch, config.keep_per_step),
-            weight_bytes=size,
-            compute_bytes=size,
-            rank=config.lora.rank,
-        )
+    setting = Setting.of(
+        job.config,
+        encoded.concept.text.shape[1],
+        depth=net.config.num_layers,
+        singles=net.config.num_single_layers,
+        hidden=net.inner_dim,
+        weight_bytes=place.dtype.itemsize,
+        compute_bytes=place.dtype.itemsize,
     )
-
-
-@contextmanager
-def _kept_when_stopped(
-    checkpoint: Checkpoint, out: Path, save: Callable[[Path, Erasure], Path]
-) -> Iterator[None]:
-    """Whatever stops the training inside, the LoRA so far is saved, and it is said where."""
-    try:
-        yield
-    except BaseException:
-        if done := checkpoint.latest:
-            so_far = Erasure(done.lora, done.history, done.forwards)
-            path = save(out.with_name(f"{out.stem}_step{done.step}{SUFFIX}"), so_far)
-            _say(f"\nSaved so far as {path}; add --resume to go on.")
-        else:
-            _say("\nNothing was saved.")
-        raise
+    return predicted_memory(setting)
 
 
 @dataclass

@@ -9,8 +9,10 @@ holds the predictions to its rows.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from typing import Any
 
 from .config import PIXELS_PER_TOKEN, EraseConfig
+from .lora import TARGETS
 
 HIDDEN, HEAD = 3072, 128  # FLUX.1's width, and that of one of its heads
 # Outside the blocks: widths of what enters (latent, time, guidance, pooled text, text) or leaves.
@@ -58,6 +60,18 @@ class Setting:
                     f"Got {name} {getattr(self, name)}, expected at least {least}. Give the "
                     "model's own sizes."
                 )
+
+    @classmethod
+    def of(cls, config: EraseConfig, text_tokens: int, **model: Any) -> Setting:
+        """A training's; `model` holds depth, singles, hidden, weight_bytes and compute_bytes."""
+        return cls(
+            image_tokens=tokens_of(config.width, config.height),
+            text_tokens=text_tokens,
+            batch=max(config.batch, config.keep_per_step),
+            rank=config.lora.rank,
+            targets=len(TARGETS[config.lora.targets]),
+            **model,
+        )
 
     @property
     def stream(self) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from torch import Generator, Tensor
@@ -52,6 +52,22 @@ class Erasure:
 
 
 OnStep = Callable[[StepReport], None]
+
+
+@contextmanager
+def kept_when_stopped(
+    checkpoint: Checkpoint, keep: Callable[[Erasure | None, int], None]
+) -> Iterator[None]:
+    """Whatever stops the training inside, `keep` gets the LoRA so far, None before there is one,
+    and its step.
+    """
+    try:
+        yield
+    except BaseException:  # cancelling is no Exception on newer hosts
+        done = checkpoint.latest
+        so_far = done and Erasure(done.lora, done.history, done.forwards)
+        keep(so_far, done.step if done else 0)
+        raise
 
 
 def train_erasure(

@@ -18,7 +18,7 @@ from ..erase_engine.config import EraseConfig
 from ..erase_engine.encoded import EncodedPlan, encode_plan
 from ..erase_engine.lora_file import PREFIX
 from ..erase_engine.preflight import described
-from ..erase_engine.train import Erasure, OnStep, StepReport, train_erasure
+from ..erase_engine.train import Erasure, OnStep, StepReport, kept_when_stopped, train_erasure
 from .erase_inputs import (
     Planned,
     concept_inputs,
@@ -46,7 +46,7 @@ from .host import (
 from .live import Live, live_training, sender, workflow_id
 from .needs import check_room, needed
 from .preview import Previews, Scene
-from .stopped import checkpoint_for, kept_when_stopped
+from .stopped import checkpoint_for, keeper
 
 
 class EraseConcept(io.ComfyNode):
@@ -93,7 +93,7 @@ class EraseConcept(io.ComfyNode):
             save = partial(save_erasure, plan=made, config=config, base_model=base_model_of(model))
             checkpoint = checkpoint_for(stem, resume=widgets["resume"])
             every = 0 if vae is None else widgets["preview_every"]
-            with kept_when_stopped(checkpoint, live, stem, save):
+            with kept_when_stopped(checkpoint, keeper(live, stem, save)):
                 scene, decode = Scene.of(made, encoded, config), _decoder(model, vae)
                 watch = partial(_watch, live=live, every=every, scene=scene, decode=decode)
                 session = partial(

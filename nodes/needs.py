@@ -8,26 +8,23 @@ import comfy.model_management
 
 from ..erase_engine.config import EraseConfig
 from ..erase_engine.encoded import EncodedPlan
-from ..erase_engine.preflight import Memory, Setting, gigabytes, predicted_memory, tokens_of
+from ..erase_engine.preflight import Memory, Setting, gigabytes, predicted_memory
 
 
 def needed(model: Any, encoded: EncodedPlan, config: EraseConfig) -> Memory:
     """The peak of a step on this MODEL, by parts."""
     base = model.model
     params, weights = base.diffusion_model.params, base.get_dtype()
-    return predicted_memory(
-        Setting(
-            depth=params.depth,
-            singles=params.depth_single_blocks,
-            hidden=params.hidden_size,
-            image_tokens=tokens_of(config.width, config.height),
-            text_tokens=encoded.concept.text.shape[1],
-            batch=max(config.batch, config.keep_per_step),
-            weight_bytes=weights.itemsize,
-            compute_bytes=(base.manual_cast_dtype or weights).itemsize,
-            rank=config.lora.rank,
-        )
+    setting = Setting.of(
+        config,
+        encoded.concept.text.shape[1],
+        depth=params.depth,
+        singles=params.depth_single_blocks,
+        hidden=params.hidden_size,
+        weight_bytes=weights.itemsize,
+        compute_bytes=(base.manual_cast_dtype or weights).itemsize,
     )
+    return predicted_memory(setting)
 
 
 def check_room(model: Any, memory: Memory) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
@@ -22,19 +21,16 @@ def checkpoint_for(stem: Path, *, resume: bool) -> Checkpoint:
     return Checkpoint(folder, resume=resume)
 
 
-@contextmanager
-def kept_when_stopped(
-    checkpoint: Checkpoint, live: Live, stem: Path, save: Callable[[Path, Erasure], Path]
-) -> Iterator[None]:
-    """Whatever stops the training inside, the LoRA so far is saved and the page is told.
+def keeper(
+    live: Live, stem: Path, save: Callable[[Path, Erasure], Path]
+) -> Callable[[Erasure | None, int], None]:
+    """For `kept_when_stopped`: saves the LoRA so far beside the LoRAs, and tells the page.
 
-    It goes beside the LoRAs, with its step in its name: `star_step60_00001.safetensors`.
+    It has its step in its name: `star_step60_00001.safetensors`.
     """
-    try:
-        yield
-    except BaseException:  # cancelling is no Exception on newer hosts
-        if done := checkpoint.latest:
-            so_far = Erasure(done.lora, done.history, done.forwards)
-            path = save(stem.with_name(f"{stem.name}_step{done.step}"), so_far)
-            live.saved = lora_name(path)
-        raise
+
+    def keep(so_far: Erasure | None, step: int) -> None:
+        if so_far:
+            live.saved = lora_name(save(stem.with_name(f"{stem.name}_step{step}"), so_far))
+
+    return keep
