@@ -19,14 +19,7 @@ import_pack()
 
 import torch  # noqa: E402
 from eraseanything_pack.erase_engine.concept import ConceptPlan, ConceptRequest  # noqa: E402
-from eraseanything_pack.erase_engine.merge import (  # noqa: E402
-    fused,
-    input_grams,
-    layers_of,
-    start_noise,
-    weighted_sum,
-)
-from eraseanything_pack.erase_engine.sentence import contains  # noqa: E402
+from eraseanything_pack.erase_engine.merge import fused_by_prompts, weighted_sum  # noqa: E402
 from eraseanything_pack.erase_engine.together import plan_together  # noqa: E402
 from eraseanything_pack.erase_engine.train import Erasure  # noqa: E402
 from eraseanything_pack.tinyworld.draw import SIDE  # noqa: E402
@@ -49,7 +42,6 @@ from .world import FIRST_SEED, KINDS, World  # noqa: E402
 EIGHT = ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of")
 COUNTS, WAYS = (2, 4, 8), ("base", "together", "sum", "mean", "fuse")
 RESULT = ROOT / "benchmarks" / "results" / "several.json"
-PROMPTS = 48  # with which a fusion looks at each concept
 State = dict[str, Tensor]
 
 
@@ -133,19 +125,17 @@ class Several:
 
     def fuse(self, concepts: Sequence[str]) -> Erasure:
         """As Merge Erasure LoRAs does it."""
-        states, plans = self.states(concepts), [self.world.plan(name) for name in concepts]
-        layers, wordings = layers_of(states), [w for plan in plans for w in plan.wordings]
-        keep = dict.fromkeys(text for plan in plans for text in plan.keep[:PROMPTS])
-        groups = [[pair.concept_prompt for pair in plan.pairs[:PROMPTS]] for plan in plans]
-        groups.append([text for text in keep if not contains(text, wordings)])
+        states = self.states(concepts)
         with self.world.backend.session():
-            *own, kept = (self.grams(layers, texts) for texts in groups)
-        return self.merged(concepts, fused(states, [1.0] * len(states), own, kept))
-
-    def grams(self, layers: Sequence[str], texts: Sequence[str]) -> dict[str, Tensor]:
-        backend = self.world.backend
-        cond = self.world.encoder.encode(texts)
-        return input_grams(backend, layers, cond, start_noise(backend, len(cond), (SIDE, SIDE), 0))
+            state = fused_by_prompts(
+                states,
+                [1.0] * len(states),
+                [[self.world.plan(name)] for name in concepts],
+                backend=self.world.backend,
+                encoder=self.world.encoder,
+                latent_size=(SIDE, SIDE),
+            )
+        return self.merged(concepts, state)
 
     def states(self, concepts: Sequence[str]) -> list[State]:
         for name in concepts:

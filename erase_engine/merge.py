@@ -12,15 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from .backends.base import Conditioning, FlowBackend
+from .backends.base import Conditioning, FlowBackend, TextEncoder
 from .lora import LinearSlice
+from .plan import ConceptPlan
+from .sentence import contains
 
 State = Mapping[str, Tensor]  # as `LoraSet.state_dict`
 Grams = dict[str, Tensor]  # layer -> X^T X of its inputs, (in, in), over the number of tokens
-RIDGE = (
-    1e-4  # of a Gram matrix's mean diagonal: directions that no prompt has seen stay as they are
-)
+# Share of a Gram matrix's mean diagonal: directions that no prompt has seen stay as they are.
+RIDGE = 1e-4
 _DOWN, _UP, _ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
+PROMPTS = 48  # of each plan that are looked at, and as many of those to keep
 PASSES, AT_ONCE = 4, 8  # times at which inputs are looked at, and prompts in one pass
 
 
@@ -69,6 +71,45 @@ def fused(
     return _state(merged)
 
 
+def fused_by_prompts(
+    states: Sequence[State],
+    strengths: Sequence[float],
+    plans: Sequence[Sequence[ConceptPlan]],
+    *,
+    backend: FlowBackend,
+    encoder: TextEncoder,
+    latent_size: tuple[int, int],
+) -> dict[str, Tensor]:
+    """`fused` on the prompts that each LoRA was trained with; `plans` holds those of each.
+
+    Kept is what none of them erases.
+    """
+    layers = layers_of(states)
+
+    def grams(prompts: Sequence[str]) -> Grams:
+        cond = encoder.encode(prompts)
+        return input_grams(backend, layers, cond, _noise(backend, len(cond), latent_size))
+
+    own = [
+        grams([p.concept_prompt for plan in some for p in plan.pairs[:PROMPTS]]) for some in plans
+    ]
+    return fused(states, strengths, own, grams(_kept(plans)))
+
+
+def _kept(plans: Sequence[Sequence[ConceptPlan]]) -> list[str]:
+    """Prompts that none of the LoRAs may change."""
+    every = [plan for some in plans for plan in some]
+    wordings = [word for plan in every for word in plan.wordings]
+    prompts = dict.fromkeys(prompt for plan in every for prompt in plan.keep[:PROMPTS])
+    return [prompt for prompt in prompts if not contains(prompt, wordings)]
+
+
+def _noise(backend: FlowBackend, count: int, size: tuple[int, int]) -> Tensor:
+    """(count, C, h, w): what the prompts are looked at beside, always the same."""
+    generator = Generator().manual_seed(0)
+    return torch.randn(count, backend.latent_channels, *size, generator=generator)
+
+
 @torch.no_grad()
 def input_grams(
     backend: FlowBackend, layers: Sequence[str], cond: Conditioning, noise: Tensor
@@ -87,12 +128,6 @@ def input_grams(
             for t in times:
                 backend.velocity(noise[rows], t.expand(len(rows)), cond.take(rows))
     return {name: total / count for name, (total, count) in sums.items()}
-
-
-def start_noise(backend: FlowBackend, count: int, size: tuple[int, int], seed: int) -> Tensor:
-    """(count, C, h, w) for `input_grams`."""
-    generator = Generator().manual_seed(seed)
-    return torch.randn(count, backend.latent_channels, *size, generator=generator)
 
 
 @contextmanager

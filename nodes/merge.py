@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import folder_paths
-import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..erase_engine.backends.base import FlowBackend, TextEncoder
 from ..erase_engine.lora_file import PREFIX, load_lora, save_lora
-from ..erase_engine.merge import Grams, fused, input_grams, layers_of, start_noise, weighted_sum
+from ..erase_engine.merge import fused_by_prompts, weighted_sum
 from ..erase_engine.plan import ConceptPlan
 from ..erase_engine.record import merged_record, plans_in
-from ..erase_engine.sentence import contains
 from .apply import NO_FILE
 from .files import HOST, free_path, lora_file_path, lora_name, lora_stem
 from .host import CATEGORY, encoder_for, ordinary_tensors, require_flux, training_session
@@ -24,7 +21,6 @@ from .host import CATEGORY, encoder_for, ordinary_tensors, require_flux, trainin
 FILES, FOLDED_FROM = 8, 3  # slots, and how many an artist sees at first
 METHODS = ("fuse", "sum")
 SIZE = (32, 32)  # latent pixels of the noise that text is looked at beside
-MOST_PROMPTS = 48  # of each concept, and of what is to be kept for it
 
 
 class MergeErasures(io.ComfyNode):
@@ -168,31 +164,14 @@ def _check(method: str, model: Any, clip: Any) -> None:
 def _fused(parts: Sequence[Part], model: Any, clip: Any) -> dict[str, Tensor]:
     """The closed form, on each file's own prompts."""
     plans = [part.plans() for part in parts]
-    states = [part.state for part in parts]
-    layers = layers_of(states)
     with ordinary_tensors():
         encoder = encoder_for(clip)
-        with training_session(model) as backend, torch.no_grad():
-            own = [_grams(backend, encoder, layers, _erased_by(some)) for some in plans]
-            kept = _grams(backend, encoder, layers, _kept_by(plans))
-    return fused(states, [part.strength for part in parts], own, kept)
-
-
-def _grams(
-    backend: FlowBackend, encoder: TextEncoder, layers: Sequence[str], prompts: Sequence[str]
-) -> Grams:
-    cond = encoder.encode(prompts)
-    return input_grams(backend, layers, cond, start_noise(backend, len(cond), SIZE, seed=0))
-
-
-def _erased_by(plans: Sequence[ConceptPlan]) -> list[str]:
-    """Sentences with a file's concepts, as many of each."""
-    return [pair.concept_prompt for plan in plans for pair in plan.pairs[:MOST_PROMPTS]]
-
-
-def _kept_by(plans: Sequence[Sequence[ConceptPlan]]) -> list[str]:
-    """Prompts that none of the files may change."""
-    every = [plan for some in plans for plan in some]
-    wordings = [word for plan in every for word in plan.wordings]
-    prompts = dict.fromkeys(prompt for plan in every for prompt in plan.keep[:MOST_PROMPTS])
-    return [prompt for prompt in prompts if not contains(prompt, wordings)]
+        with training_session(model) as backend:
+            return fused_by_prompts(
+                [part.state for part in parts],
+                [part.strength for part in parts],
+                plans,
+                backend=backend,
+                encoder=encoder,
+                latent_size=SIZE,
+            )
