@@ -7,7 +7,6 @@ was asked for. Every other figure of the tiny world has these as its ceiling.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from textwrap import wrap
 
@@ -43,9 +42,9 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="also draw the first pictures as a PNG")
     options = parser.parse_args()
     import_pack()
-    import torch
     from eraseanything_pack.tinyworld.evaluate import any_prompts, found_by_name, obeyed
 
+    from .result_file import versions, write_result
     from .world import FIRST_SEED, World
 
     world = World()
@@ -61,12 +60,11 @@ def main() -> None:
     print(f"everything asked for: {kept}%; worst concept: {min(found, key=found.__getitem__)}")
     result = {
         "command": f"python -m benchmarks.base --prompts {options.prompts} --seed {options.seed}",
-        "versions": {"torch": torch.__version__},
+        "versions": versions(),
         "found": found,
         "everything": kept,
     }
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, result)
 
 
 if __name__ == "__main__":

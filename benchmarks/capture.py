@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,6 +12,7 @@ from eraseanything_pack.erase_engine.lora import target_names
 from eraseanything_pack.nodes.host import training_session
 
 from .full_width import TOKENS, build, encoded_plan
+from .process_memory import forget_peak
 from .step import now, since
 
 PIXELS = (256, 384, 512)  # 256, 576 and 1024 image tokens
@@ -67,9 +66,3 @@ def training_pass(backend: Any, x_t: torch.Tensor, *, watched: bool) -> None:
     if request:
         loss = loss + request.mass[0].mean()
     loss.backward()
-
-
-def forget_peak() -> None:
-    """VmHWM begins anew from what is in use."""
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")

@@ -9,16 +9,14 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import platform
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-from .pack import ROOT, import_pack
+from .pack import import_pack
 
 import_pack()
 
@@ -33,9 +31,11 @@ from eraseanything_pack.erase_engine.preflight import (  # noqa: E402
 from .capture import capture_costs  # noqa: E402
 from .cards import cards_table  # noqa: E402
 from .full_width import build  # noqa: E402
+from .process_memory import megabytes  # noqa: E402
+from .result_file import RESULTS, versions, write_result  # noqa: E402
 from .step import Clock, full_step  # noqa: E402
 
-RESULT = ROOT / "benchmarks" / "results" / "memory.json"
+RESULT = RESULTS / "memory.json"
 NAMES = ("depth", "singles", "pixels", "dtype", "checkpointing")
 # Quick ones first: a run that is stopped early has measured every kind of case.
 CASES = [
@@ -94,7 +94,7 @@ def measured_capture(threads: int) -> dict[str, Any]:
     return {
         "command": "python -m benchmarks.memory --capture",
         "threads": threads,
-        "rows": capture_costs(REPEATS, lambda: status("VmHWM")),
+        "rows": capture_costs(REPEATS, lambda: megabytes("VmHWM")),
     }
 
 
@@ -105,15 +105,15 @@ def measured(threads: int, case: dict[str, Any]) -> dict[str, Any]:
     """
     give_back_freed_memory()
     torch.set_num_threads(threads)
-    before = status("VmRSS")
+    before = megabytes("VmRSS")
     model = build(case["depth"], case["singles"], case["dtype"])
-    weights = status("VmRSS") - before
-    clock = Clock(lambda: status("VmHWM") - before)
+    weights = megabytes("VmRSS") - before
+    clock = Clock(lambda: megabytes("VmHWM") - before)
     full_step(model, case["pixels"], checkpointing=case["checkpointing"], clock=clock)
     (wall, processor), (forward, forward_processor) = clock.elapsed(), clock.forward()
     return {
         "threads": threads,
-        "measured_mb": round(status("VmHWM") - before),
+        "measured_mb": round(megabytes("VmHWM") - before),
         "weights_mb": round(weights),
         "measured_s": round(wall, 2),
         "forward_s": round(forward, 2),
@@ -127,14 +127,6 @@ def give_back_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
         libc.mallopt(option, MEGABYTE)
-
-
-def status(name: str) -> float:
-    """A figure of this process, in megabytes: VmRSS now, VmHWM at its highest."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024 / MEGABYTE
-    raise KeyError(name)
 
 
 # --- predictions -------------------------------------------------------------------------------
@@ -159,8 +151,8 @@ def with_prediction(row: dict[str, Any]) -> dict[str, Any]:
     seconds = predicted_seconds(
         row["forward_s"], plain=0, trained=2, checkpointing=row["checkpointing"]
     )
-    megabytes = predicted_memory(setting_of(row)).total / MEGABYTE
-    return row | {"predicted_mb": round(megabytes), "predicted_s": round(seconds, 2)}
+    size = predicted_memory(setting_of(row)).total / MEGABYTE
+    return row | {"predicted_mb": round(size), "predicted_s": round(seconds, 2)}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -183,14 +175,10 @@ def known(case: dict[str, Any]) -> bool:
 
 def save(**parts: Any) -> None:
     """Puts parts into the file: all or nothing, whenever the run is stopped."""
-    versions = {"torch": torch.__version__, "python": platform.python_version()}
-    head = {"command": "python -m benchmarks.memory", "versions": versions}
+    head = {"command": "python -m benchmarks.memory", "versions": versions()}
     result = {**head, **load(), **parts}
     result["rows"] = [with_prediction(row) for row in result["rows"]]
-    text = json.dumps(result, indent=1) + "\n"
-    beside = RESULT.with_suffix(".part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(RESULT)
+    write_result(RESULT, result)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .pack import ROOT, import_pack
+from .pack import import_pack
 
 import_pack()
 
@@ -51,6 +50,7 @@ from eraseanything_pack.tinyworld.vocabulary import (  # noqa: E402
 )
 from torch import Tensor  # noqa: E402
 
+from .result_file import RESULTS, versions, write_result  # noqa: E402
 from .world import World  # noqa: E402
 
 STEPS = 8  # times that a picture is looked at
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--concept", default="star")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/saliency.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "saliency.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     world = World()
@@ -196,14 +196,13 @@ def main() -> None:
         "command": f"python -m benchmarks.saliency --count {options.count} --seed {options.seed} "
         f"--concept {options.concept}",
         "seed": options.seed,
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "overlap": measure_overlaps(world, options.count, options.seed),
     }
     erasure = world.erase(world.plan(options.concept), EraseConfig.from_recipe("fast"))
     result["left of the attention"] = measure_erasure(world, erasure, options.concept, options.seed)
     print(json.dumps(result, indent=1))
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, result)
 
 
 if __name__ == "__main__":

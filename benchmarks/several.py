@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .pack import ROOT, import_pack
+from .pack import import_pack
 
 import_pack()
 
@@ -37,11 +36,12 @@ from torch import Tensor  # noqa: E402
 
 from .erasure.figures import percent  # noqa: E402
 from .erasure.methods import FAST, config_of  # noqa: E402
+from .result_file import RESULTS, versions, write_result  # noqa: E402
 from .world import FIRST_SEED, KINDS, World  # noqa: E402
 
 EIGHT = ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of")
 COUNTS, WAYS = (2, 4, 8), ("base", "together", "sum", "mean", "fuse")
-RESULT = ROOT / "benchmarks" / "results" / "several.json"
+RESULT = RESULTS / "several.json"
 State = dict[str, Tensor]
 
 
@@ -152,11 +152,11 @@ class Several:
 def save(rows: list[dict[str, Any]], count: int) -> None:
     result = {
         "command": f"python -m benchmarks.several --count {count}",
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "seed": 0,
         "rows": rows,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(RESULT, result)
 
 
 if __name__ == "__main__":

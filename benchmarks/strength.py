@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,11 @@ from eraseanything_pack.erase_engine.train import Erasure  # noqa: E402
 from .erasure.figures import drift, percent  # noqa: E402
 from .erasure.measure import Case  # noqa: E402
 from .erasure.methods import QUICK, config_of  # noqa: E402
+from .result_file import RESULTS, versions, write_result  # noqa: E402
 from .world import World  # noqa: E402
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
-RESULT, PLOT = ROOT / "benchmarks" / "results" / "strength.json", ROOT / "docs" / "strength.png"
+RESULT, PLOT = RESULTS / "strength.json", ROOT / "docs" / "strength.png"
 
 
 def main() -> None:
@@ -47,11 +47,11 @@ def main() -> None:
             print(json.dumps(rows[-1]), flush=True)
     result = {
         "command": f"python -m benchmarks.strength --count {options.count}",
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "seed": 0,
         "rows": rows,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(RESULT, result)
     plot(rows, PLOT)
 
 

@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
-from ..pack import ROOT, import_pack
+from ..pack import import_pack
 
 import_pack()
 
 import torch  # noqa: E402
 
+from ..result_file import RESULTS, versions, write_result  # noqa: E402
 from ..world import World  # noqa: E402
 from .figures import means, worst  # noqa: E402
 from .measure import Case, measured  # noqa: E402
 from .methods import CONCEPTS, METHODS, QUICK  # noqa: E402
 from .table import save_sheet, table  # noqa: E402
-
-RESULTS = ROOT / "benchmarks" / "results"
 
 
 def main() -> None:
@@ -75,7 +73,7 @@ def _parse() -> argparse.Namespace:
 def _new_result(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "command": f"python -m benchmarks.erasure {'--full' if options.full else '--quick'}",
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "count": options.count,
         "rows": [],
     }
@@ -98,10 +96,7 @@ def _write(path: Path, result: dict[str, Any]) -> None:
         "worst": {name: worst(some) for name, some in methods.items()},
         "rows": rows,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_result(path, full)
 
 
 def _key(row: dict[str, Any]) -> tuple[str, str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from eraseanything_pack.tinyworld.evaluate import (
 from eraseanything_pack.tinyworld.vocabulary import family, synonyms
 from torch import Generator, Tensor
 
+from ..process_memory import forget_peak, megabytes
 from ..world import FIRST_SEED, World
 from .attacks import attacked_text, other_wordings, paths_of
 from .figures import drift, frechet_distance, percent
@@ -112,14 +112,14 @@ def quality(case: Case, erased: dict[str, Tensor], base: dict[str, Tensor]) -> d
 
 
 def _train(case: Case, method: str) -> tuple[Erasure, dict[str, float]]:
-    _reset_peak_memory()
+    forget_peak()
     start = time.perf_counter()
     train = train_paper if method == "paper" else train_erasure
     erasure = case.world.erase(case.plan, config_of(method, case.seed), train=train)
     return erasure, {
         "forwards": erasure.forwards,
         "seconds": round(time.perf_counter() - start, 1),
-        "peak_mb": round(_peak_memory_mb()),
+        "peak_mb": round(megabytes("VmHWM")),
     }
 
 
@@ -164,13 +164,3 @@ def _black_box(case: Case, erasure: Erasure) -> Tensor:
 def _padded(rows: list[tuple[int, ...]]) -> Tensor:
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[-1] * (longest - len(row))] for row in rows])
-
-
-def _peak_memory_mb() -> float:
-    """Most memory that the process held since the reset, models and all."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
-def _reset_peak_memory() -> None:
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
