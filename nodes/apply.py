@@ -12,6 +12,7 @@ from ..erase_engine.sentence import shortened
 from .files import lora_file_path
 from .host import CATEGORY, apply_lora
 from .sampling_range import apply_during
+from .widgets import advanced
 
 NO_FILE = "(connect a LoRA)"
 
@@ -91,11 +92,11 @@ class ApplyErasure(io.ComfyNode):
 
 
 def _share(name: str, default: float, tooltip: str) -> Any:
-    share = io.Float.Input(
-        name, default=default, min=0.0, max=1.0, step=0.01, optional=True, tooltip=tooltip
+    return advanced(
+        io.Float.Input(
+            name, default=default, min=0.0, max=1.0, step=0.01, optional=True, tooltip=tooltip
+        )
     )
-    share.extra_dict = {"advanced": True}
-    return share
 
 
 def _read(file: str) -> tuple[dict[str, Any], dict[str, str]]:

@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..erase_engine.backends.base import Conditioning
-from ..erase_engine.config import EraseConfig
+from ..erase_engine.config import PIXELS_PER_LATENT, EraseConfig
 from ..erase_engine.maps import (
     VIEWS,
     AttentionMaps,
@@ -22,10 +22,8 @@ from ..erase_engine.sentence import contains, shortened, words_of
 from .heatmap import Sheet, draw_sheet
 from .host import (
     CATEGORY,
-    checked_resolution,
     decode,
     encoder_for,
-    lines_of,
     ordinary_tensors,
     require_flux,
     require_flux_vae,
@@ -33,8 +31,8 @@ from .host import (
     training_session,
 )
 from .page_maps import page_maps
+from .widgets import advanced, checked_resolution, lines, lines_of, resolution, seed, text
 
-PIXELS_PER_LATENT = 8
 GUIDANCE = EraseConfig().guidance  # what erasures are trained with
 Found = dict[str, AttentionMaps]  # by model: "before", "after"
 
@@ -176,20 +174,8 @@ def _inputs() -> list[Any]:
     return [
         io.Model.Input("model", tooltip="The model to look into."),
         io.Clip.Input("clip", tooltip="The text encoders that belong to it."),
-        io.String.Input(
-            "prompt",
-            default="",
-            multiline=True,
-            dynamic_prompts=False,
-            tooltip="The prompt that is drawn meanwhile.",
-        ),
-        io.String.Input(
-            "words",
-            default="",
-            multiline=True,
-            dynamic_prompts=False,
-            tooltip="Words of the prompt to look at, one a line. Empty: every word.",
-        ),
+        lines("prompt", "The prompt that is drawn meanwhile."),
+        lines("words", "Words of the prompt to look at, one a line. Empty: every word."),
         *sampling_inputs(),
         io.Model.Input(
             "erased", optional=True, tooltip="The same model with an erasure, to compare."
@@ -202,22 +188,8 @@ def sampling_inputs() -> list[Any]:
     """How a picture is drawn for a look at it."""
     return [
         io.Int.Input("steps", default=20, min=1, max=200, tooltip="Sampling steps."),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=2**64 - 1,
-            control_after_generate=False,
-            tooltip="Seed of the picture.",
-        ),
-        io.Int.Input(
-            "resolution",
-            default=512,
-            min=64,
-            max=2048,
-            step=16,
-            tooltip="Width and height of the picture, in pixels; 128 for the tiny Flux.",
-        ),
+        seed("Seed of the picture."),
+        resolution("Width and height of the picture, in pixels; 128 for the tiny Flux."),
     ]
 
 
@@ -232,27 +204,20 @@ def _view_inputs() -> list[Any]:
             tooltip="training signal: the attention that an erasure pushes down. saliency: which "
             "of the words a place belongs to, from what attention puts out; sharper.",
         ),
-        _advanced_text(
-            "contrast",
-            "For saliency: words of the prompt to hold each word against, one a line, at least "
-            "two. Empty: the words outside its own phrase.",
+        advanced(
+            lines(
+                "contrast",
+                "For saliency: words of the prompt to hold each word against, one a line, at "
+                "least two. Empty: the words outside its own phrase.",
+                optional=True,
+            )
         ),
-        _advanced_text(
-            "blocks",
-            "Double blocks to look into, such as 9-18. Empty: all for the training signal, the "
-            "later half for saliency.",
+        advanced(
+            text(
+                "blocks",
+                "Double blocks to look into, such as 9-18. Empty: all for the training signal, "
+                "the later half for saliency.",
+                optional=True,
+            )
         ),
     ]
-
-
-def _advanced_text(name: str, tooltip: str) -> Any:
-    text = io.String.Input(
-        name,
-        default="",
-        multiline=name == "contrast",
-        optional=True,
-        dynamic_prompts=False,
-        tooltip=tooltip,
-    )
-    text.extra_dict = {"advanced": True}
-    return text

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..erase_engine.concept import KINDS, ConceptPlan, ConceptRequest
 from ..erase_engine.config import RECIPES, EraseConfig, LoraConfig
 from ..erase_engine.lora import TARGETS
-from .host import checked_resolution
+from .widgets import advanced, checked_resolution, lines, resolution, seed, text
 
 FAST = EraseConfig.from_recipe("fast")
 PlanType = io.Custom("ERASE_PLAN")  # carries a Planned
@@ -33,69 +33,36 @@ def model_inputs() -> list[Any]:
 
 def concept_inputs() -> list[Any]:
     return [
-        io.String.Input(
-            "concept",
-            default="",
-            dynamic_prompts=False,
-            tooltip="What the model shall no longer draw, as you'd write it in a prompt.",
-        ),
+        text("concept", "What the model shall no longer draw, as you'd write it in a prompt."),
         io.Combo.Input(
             "kind",
             options=list(KINDS),
             default="object",
             tooltip="Decides in which sentences the concept is practised. Colours are styles.",
         ),
-        io.String.Input(
-            "replace_with",
-            default="",
-            dynamic_prompts=False,
-            tooltip="What should appear instead. Empty: the planner chooses.",
-        ),
-        _lines("synonyms", "Other words for the concept, one a line or with commas; erased too."),
-        _lines("keep", "Concepts or prompts that must not change, one a line."),
-        _advanced(_lines("prompts", "Your own sentences with the concept, one a line.")),
+        text("replace_with", "What should appear instead. Empty: the planner chooses."),
+        lines("synonyms", "Other words for the concept, one a line or with commas; erased too."),
+        lines("keep", "Concepts or prompts that must not change, one a line."),
+        advanced(lines("prompts", "Your own sentences with the concept, one a line.")),
     ]
-
-
-def _lines(name: str, tooltip: str) -> Any:
-    return io.String.Input(name, default="", multiline=True, dynamic_prompts=False, tooltip=tooltip)
 
 
 def training_inputs() -> list[Any]:
     return [
-        io.Int.Input(
-            "resolution",
-            default=FAST.width,
-            min=64,
-            max=2048,
-            step=16,
-            tooltip="Width and height in pixels of what is trained on. 512 is enough for FLUX; "
+        resolution(
+            "Width and height in pixels of what is trained on. 512 is enough for FLUX; "
             "128 for the tiny Flux.",
+            default=FAST.width,
         ),
         io.Int.Input("steps", default=FAST.steps, min=1, max=10_000, tooltip="Training steps."),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=2**64 - 1,
-            control_after_generate=False,
-            tooltip="The same inputs and seed give the same file.",
-        ),
-        io.String.Input(
+        seed("The same inputs and seed give the same file."),
+        text(
             "file_name",
-            default="",
-            dynamic_prompts=False,
-            tooltip="The LoRA's name in models/loras; empty: EraseAnything/<concept>. "
+            "The LoRA's name in models/loras; empty: EraseAnything/<concept>. "
             "A number is added, nothing is overwritten.",
         ),
-        *map(_advanced, _expert_inputs()),
+        *map(advanced, _expert_inputs()),
     ]
-
-
-def _advanced(widget: Any) -> Any:
-    """Folded away by hosts that can; as a keyword, 0.3.75 would refuse it."""
-    widget.extra_dict = {"advanced": True}
-    return widget
 
 
 def _expert_inputs() -> list[Any]:

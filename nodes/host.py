@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..erase_engine.backends.comfy import ComfyFluxBackend, ComfyTextEncoder, require_flux
 from ..erase_engine.concept import PICTURES, Vocabulary
-from ..erase_engine.config import PIXELS_PER_TOKEN
 from ..erase_engine.sentence import shortened
 from ..erase_engine.train import StepReport
 
@@ -190,21 +189,3 @@ def sampling_progress(total: int) -> Callable[[], None]:
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     return on_step
-
-
-# --- widgets -----------------------------------------------------------------------------------
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines of a text field, without blanks."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def checked_resolution(pixels: int) -> int:
-    """The resolution widget's value; ValueError where image tokens don't cover it evenly."""
-    if pixels % PIXELS_PER_TOKEN:
-        raise ValueError(
-            f"Got resolution {pixels} pixels, expected a multiple of {PIXELS_PER_TOKEN}. "
-            f"Use {pixels - pixels % PIXELS_PER_TOKEN}."
-        )
-    return pixels

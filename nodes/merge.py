@@ -17,6 +17,7 @@ from ..erase_engine.record import merged_record, plans_in
 from .apply import NO_FILE
 from .files import HOST, free_path, lora_file_path, lora_name, lora_stem
 from .host import CATEGORY, encoder_for, ordinary_tensors, require_flux, training_session
+from .widgets import advanced, text
 
 FILES, FOLDED_FROM = 8, 3  # slots, and how many an artist sees at first
 METHODS = ("fuse", "sum")
@@ -41,11 +42,9 @@ class MergeErasures(io.ComfyNode):
                     tooltip="fuse: each acts on its own concept's prompts only; needs the model "
                     "and clip. sum: all act on everything, as when applied one after the other.",
                 ),
-                io.String.Input(
+                text(
                     "file_name",
-                    default="",
-                    dynamic_prompts=False,
-                    tooltip="The new LoRA's name in models/loras; empty: EraseAnything/<concepts>. "
+                    "The new LoRA's name in models/loras; empty: EraseAnything/<concepts>. "
                     "A number is added, nothing is overwritten.",
                 ),
                 *_slots(),
@@ -126,9 +125,7 @@ def _slots() -> list[Any]:
                 tooltip="How much of it goes into the merged LoRA; 1 is what was trained.",
             ),
         ]
-        for widget in pair:
-            widget.extra_dict = {"advanced": slot > FOLDED_FROM}
-        inputs += pair
+        inputs += pair if slot <= FOLDED_FROM else map(advanced, pair)
     return inputs
 
 

@@ -11,6 +11,7 @@ from ..erase_engine.concept import ConceptPlan, ConceptRequest
 from ..erase_engine.together import plan_together
 from .erase_inputs import Planned, PlanType, concept_inputs, request_of
 from .host import CATEGORY, encoder_for, ordinary_tensors, vocabulary_of
+from .widgets import lines, seed
 
 
 class PlanConcept(io.ComfyNode):
@@ -27,21 +28,11 @@ class PlanConcept(io.ComfyNode):
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoders that belong to the model."),
                 *concept_inputs(),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=False,
-                    tooltip="Which sentences are chosen; Erase Concept plans with its own seed.",
-                ),
-                io.String.Input(
+                seed("Which sentences are chosen; Erase Concept plans with its own seed."),
+                lines(
                     "edited",
-                    default="",
-                    multiline=True,
-                    dynamic_prompts=False,
-                    tooltip="A plan as JSON. Where it is not empty, it is the plan, and what "
-                    "stands above is not used.",
+                    "A plan as JSON. Where it is not empty, it is the plan, and what stands above "
+                    "is not used.",
                 ),
                 PlanType.Input(
                     "join",

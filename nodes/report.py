@@ -11,15 +11,14 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..erase_engine.backends.base import Conditioning
+from ..erase_engine.config import PIXELS_PER_LATENT
 from ..erase_engine.flow import euler_path
-from .attention import GUIDANCE, PIXELS_PER_LATENT, sampling_inputs
+from .attention import GUIDANCE, sampling_inputs
 from .host import (
     CATEGORY,
     LATENT_CHANNELS,
-    checked_resolution,
     decode,
     encoder_for,
-    lines_of,
     ordinary_tensors,
     require_flux,
     require_flux_vae,
@@ -27,6 +26,7 @@ from .host import (
     training_session,
 )
 from .report_sheet import Pair, draw_report
+from .widgets import checked_resolution, lines, lines_of
 
 ROLES = {"erase_prompts": "to erase", "keep_prompts": "to keep"}
 
@@ -136,13 +136,7 @@ def _inputs() -> list[Any]:
         io.Clip.Input("clip", tooltip="The text encoders that belong to it."),
         io.Vae.Input("vae", tooltip="Makes pictures of latents."),
         *(
-            io.String.Input(
-                name,
-                default="",
-                multiline=True,
-                dynamic_prompts=False,
-                tooltip=f"Prompts whose pictures should {should}, one a line.",
-            )
+            lines(name, f"Prompts whose pictures should {should}, one a line.")
             for name, should in (("erase_prompts", "change"), ("keep_prompts", "stay as they were"))
         ),
         *sampling_inputs(),
