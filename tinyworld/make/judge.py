@@ -47,30 +47,35 @@ def round_trip(model: TinyAutoencoder, pictures: Tensor, noise: float) -> Tensor
     return ((model.decode(code) + 1) / 2).clamp(0, 1)
 
 
+@torch.no_grad()
+def guesses(network: nn.Module, pictures: Tensor) -> dict[str, Tensor]:
+    """The class that each head takes each picture for."""
+    parts = [network(some) for some in pictures.split(100)]
+    return {name: torch.cat([part[name] for part in parts]).argmax(-1) for name in HEADS}
+
+
 def accuracy(network: nn.Module, pictures: Tensor, truth: dict[str, Tensor]) -> dict[str, float]:
     """Per cent right for each head, where there is something to see."""
-    with torch.no_grad():
-        parts = [network(pictures[i : i + 100]) for i in range(0, len(pictures), 100)]
-    out = {}
-    for name in HEADS:
-        seen = truth[name] >= 0
-        guess = torch.cat([part[name] for part in parts]).argmax(-1)
-        out[name] = round(100 * (guess == truth[name])[seen].float().mean().item(), 2)
-    return out
+    return {
+        name: _percent((guess == truth[name])[truth[name] >= 0])
+        for name, guess in guesses(network, pictures).items()
+    }
 
 
 def recall(network: nn.Module, pictures: Tensor, truth: dict[str, Tensor]) -> dict[str, float]:
     """Per cent of the things with a concept, in either slot, in which it is seen."""
-    with torch.no_grad():
-        parts = [network(pictures[i : i + 100]) for i in range(0, len(pictures), 100)]
-    out = {}
+    guess, out = guesses(network, pictures), {}
     for kind, names in NAMES.items():
-        heads = [f"{kind}{slot}" for slot in (0, 1)]
-        guess = torch.cat([part[head] for head in heads for part in parts]).argmax(-1)
-        is_so = torch.cat([truth[head] for head in heads])
+        seen, there = (
+            torch.cat([each[f"{kind}{slot}"] for slot in (0, 1)]) for each in (guess, truth)
+        )
         for index, name in enumerate(names):
-            out[name] = round(100 * (guess == index)[is_so == index].float().mean().item(), 2)
+            out[name] = _percent((seen == index)[there == index])
     return out
+
+
+def _percent(hits: Tensor) -> float:
+    return round(100 * hits.float().mean().item(), 2)
 
 
 def load_all_but_new_classes(network: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -68,6 +68,25 @@ def loss_of(answers: dict[str, Tensor], truth: dict[str, Tensor]) -> Tensor:
     return torch.stack(losses).sum()
 
 
+def percent_right(answers: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[str, float]:
+    """Of each question, where there is something to see."""
+    right = {name: answer.argmax(-1) == truth[name] for name, answer in answers.items()}
+    seen = {name: hits[truth[name] >= 0].float().mean().item() for name, hits in right.items()}
+    return {name: round(100 * share, 1) for name, share in seen.items()}
+
+
+def state_for_comfyui(t5: nn.Module, clip: nn.Module) -> dict[str, Tensor]:
+    """Both encoders' weights by ComfyUI's names.
+
+    Its pooled vector passes through a projection, which is made to do nothing.
+    """
+    state = {f"t5xxl.{key}": value for key, value in t5.state_dict().items()}
+    state.pop("t5xxl.encoder.embed_tokens.weight", None)  # the same tensor as "shared"
+    state |= {f"clip_l.text_model.{key}": value for key, value in clip.state_dict().items()}
+    state["clip_l.text_projection.weight"] = torch.eye(CLIP_CONFIG["hidden_size"])
+    return state
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=600)
@@ -96,36 +115,19 @@ def main() -> None:
         pooled = clip(input_ids=clip_ids[rows, :26]).pooler_output
         guess = pooled_reader(pooled)
         pooled_loss = nn.functional.cross_entropy(guess[:, :4], layout[rows])
-        pooled_loss = pooled_loss + nn.functional.cross_entropy(
-            guess[:, 4:], truth["background"][rows]
-        )
+        pooled_loss += nn.functional.cross_entropy(guess[:, 4:], truth["background"][rows])
         optimizer.zero_grad()
         (text_loss + pooled_loss).backward()
         nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if step % 250 == 0 or step == options.steps - 1:
-            right = {
-                name: round(
-                    100
-                    * (answers[name].argmax(-1) == truth[name][rows])[truth[name][rows] >= 0]
-                    .float()
-                    .mean()
-                    .item(),
-                    1,
-                )
-                for name in answers
-            }
+            right = percent_right(answers, {name: truth[name][rows] for name in answers})
             print(f"{step} {time.time() - start:.0f}s {text_loss:.3f} {pooled_loss:.3f} {right}")
 
-    state = {f"t5xxl.{key}": value for key, value in t5.state_dict().items()}
-    state.pop("t5xxl.encoder.embed_tokens.weight", None)  # the same tensor as "shared"
-    # ComfyUI's names; its pooled vector passes through a projection, which is made to do nothing.
-    state |= {f"clip_l.text_model.{key}": value for key, value in clip.state_dict().items()}
-    state["clip_l.text_projection.weight"] = torch.eye(CLIP_CONFIG["hidden_size"])
     path = save_weights(
         "text",
-        state,
+        state_for_comfyui(t5, clip),
         {"made_by": "python -m tinyworld.make.text", **vars(options), "torch": torch.__version__},
     )
     print(path)
