@@ -1,64 +1,25 @@
-/**
- * The maps on Attention Map Preview: one widget on each such node, fed by the node's output.
- *
- * Where the backend is absent no such node exists, so nothing here runs beyond its registration.
- */
+/** The maps on Attention Map Preview: one widget on each such node, fed by the node's output. */
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { MapsView } from "./maps_view.js";
-import { addStyles, attach, makeRoom, nodeAt, someNode } from "./page.js";
+import { addViews, nodeAt } from "./page.js";
 
-const NODE = "EraseAnythingAttention";
 const OUTPUT = "eraseanything_maps"; // the key of our part of a node's output
-const WIDGET = "eraseanything_maps"; // name and type: no other pack draws widgets of this type
 const RUNS_ASKED = 20; // of the history, when the page is new
 
-// By node, since a node has no id yet when it is created.
-/** @type {WeakMap<object, MapsView>} */
-const views = new WeakMap();
+/** @param {any} output */
+const pick = (output) => output?.[OUTPUT]?.[0];
 
-app.registerExtension({
+const showOn = addViews({
   name: "eraseanything.maps",
-
-  async init() {
-    addStyles("maps.css");
-  },
-
-  nodeCreated(node) {
-    if (node.comfyClass === NODE) addView(/** @type {ComfyNode} */ (node));
-  },
-
-  async afterConfigureGraph() {
-    if (app.rootGraph && someNode(app.rootGraph, (node) => views.has(node))) await restore();
-  },
-
-  onNodeOutputsUpdated(/** @type {Record<string, unknown>} */ outputs) {
-    for (const [id, output] of Object.entries(outputs)) {
-      showOutput(nodeAt(app.rootGraph, id), output);
-    }
-  },
+  styles: "maps.css",
+  nodes: ["EraseAnythingAttention"],
+  widget: "eraseanything_maps",
+  create: (_, onHeight) => new MapsView(onHeight),
+  pick,
+  restore,
 });
-
-/**
- * Puts a view on a node.
- * @param {ComfyNode} node
- */
-function addView(node) {
-  const view = new MapsView(() => makeRoom(node, view));
-  views.set(node, view);
-  attach(node, view, WIDGET, (output) => showOutput(node, output));
-}
-
-/**
- * Shows what a node left when it ran: just now, from the server's cache, or from the history.
- * @param {any} node
- * @param {any} output
- */
-function showOutput(node, output) {
-  const maps = output?.[OUTPUT]?.[0];
-  if (node && maps) views.get(node)?.show(maps);
-}
 
 /** Looks for this workflow's last maps in the server's history: the page may have been reloaded. */
 async function restore() {
@@ -69,7 +30,7 @@ async function restore() {
     const workflow = run.prompt?.[3]?.extra_pnginfo?.workflow;
     if (app.rootGraph !== graph || workflow?.id !== graph.id) continue;
     for (const [id, output] of Object.entries(run.outputs ?? {})) {
-      showOutput(nodeAt(graph, id), output); // the oldest run comes first, the last one stays
+      showOn(nodeAt(graph, id), pick(output)); // the oldest run comes first, the last one stays
     }
   }
 }

@@ -7,7 +7,59 @@ import { app } from "../../../scripts/app.js";
  * @typedef {{element: HTMLElement, height: number, close(): void}} View
  */
 
+/**
+ * A view that shows what its node left when it ran, or what else it is given.
+ * @typedef {View & {show(given: any): void}} Shown
+ */
+
 const MARGIN = 8; // pixels around a view in the classic canvas
+
+/**
+ * Puts views on nodes, and shows on them what the nodes leave: just now, or from the server's cache.
+ *
+ * Where the backend is absent no such node exists, so nothing here runs beyond its registration.
+ * @param {object} options
+ * @param {string} options.name of the extension
+ * @param {string} options.styles a style sheet beside the scripts' folder
+ * @param {string[]} options.nodes classes of nodes that get a view
+ * @param {string} options.widget name and type of the widget: one that no other pack draws
+ * @param {(node: ComfyNode, onHeight: () => void) => Shown} options.create
+ * @param {(output: any) => any} options.pick our part of a node's output, if it has one
+ * @param {() => Promise<void>} [options.restore] shows what was there before the page was reloaded
+ * @returns {(node: any, given: any) => void} shows something on a node's view, if it has one
+ */
+export function addViews({ name, styles, nodes, widget, create, pick, restore }) {
+  // By node, since a node has no id yet when it is created.
+  /** @type {WeakMap<object, Shown>} */
+  const views = new WeakMap();
+  const show = (/** @type {any} */ node, /** @type {any} */ given) => {
+    if (node && given) views.get(node)?.show(given);
+  };
+  app.registerExtension({
+    name,
+    async init() {
+      addStyles("page.css");
+      addStyles(styles);
+    },
+    nodeCreated(created) {
+      if (!nodes.includes(created.comfyClass ?? "")) return;
+      const node = /** @type {ComfyNode} */ (created);
+      const view = create(node, () => makeRoom(node, view));
+      view.element.classList.add("eraseanything-view");
+      views.set(node, view);
+      attach(node, view, widget, (output) => show(node, pick(output)));
+    },
+    async afterConfigureGraph() {
+      if (app.rootGraph && someNode(app.rootGraph, (node) => views.has(node))) await restore?.();
+    },
+    onNodeOutputsUpdated(/** @type {Record<string, any>} */ outputs) {
+      for (const [id, output] of Object.entries(outputs)) {
+        show(nodeAt(app.rootGraph, id), pick(output));
+      }
+    },
+  });
+  return show;
+}
 
 /**
  * Puts a view on a node; `output` is called with each output that the node gets.
@@ -16,7 +68,7 @@ const MARGIN = 8; // pixels around a view in the classic canvas
  * @param {string} type name and type of the widget: one that no other pack draws
  * @param {(output: any) => void} output
  */
-export function attach(node, view, type, output) {
+function attach(node, view, type, output) {
   const height = () => view.height + 2 * MARGIN;
   const widget = node.addDOMWidget(type, type, view.element, {
     serialize: false,
@@ -43,7 +95,7 @@ export function attach(node, view, type, output) {
  * @param {ComfyNode} node
  * @param {View} view
  */
-export function makeRoom(node, view) {
+function makeRoom(node, view) {
   view.element.style.minHeight = `${view.height}px`;
   node.setDirtyCanvas(true, true);
 }
@@ -66,20 +118,22 @@ export function nodeAt(graph, path) {
  * @param {(node: any) => boolean} wanted
  * @returns {boolean}
  */
-export function someNode(graph, wanted) {
+function someNode(graph, wanted) {
   return graph.nodes.some(
     (/** @type {any} */ node) => wanted(node) || (node.subgraph && someNode(node.subgraph, wanted)),
   );
 }
 
 /**
- * Adds a style sheet that lies beside the scripts' folder.
+ * Adds a style sheet that lies beside the scripts' folder, once.
  * @param {string} name
  */
-export function addStyles(name) {
+function addStyles(name) {
+  const { href } = new URL(`../${name}`, import.meta.url);
+  if (document.querySelector(`link[href="${href}"]`)) return;
   const sheet = document.createElement("link");
   sheet.rel = "stylesheet";
-  sheet.href = new URL(`../${name}`, import.meta.url).href;
+  sheet.href = href;
   document.head.append(sheet);
 }
 

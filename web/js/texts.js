@@ -1,44 +1,8 @@
-/**
- * The text that a node leaves when it runs, shown on the node: cards, plans and reports.
- *
- * Where the backend is absent no such node exists, so nothing here runs beyond its registration.
- */
+/** The text that a node leaves when it runs, shown on the node: cards, plans and reports. */
 
-import { app } from "../../../scripts/app.js";
-import { addStyles, attach, make, makeRoom, nodeAt } from "./page.js";
+import { addViews, make } from "./page.js";
 
-const NODES = ["EraseAnythingApply", "EraseAnythingPlan", "EraseAnythingReport"];
 const PLAN = "eraseanything_plan"; // the key of a plan's JSON in a node's output
-const WIDGET = "eraseanything_text"; // name and type: no other pack draws widgets of this type
-
-// By node, since a node has no id yet when it is created.
-/** @type {WeakMap<object, TextView>} */
-const views = new WeakMap();
-
-app.registerExtension({
-  name: "eraseanything.texts",
-
-  async init() {
-    addStyles("texts.css");
-  },
-
-  nodeCreated(node) {
-    if (!NODES.includes(node.comfyClass ?? "")) return;
-    const view = new TextView(
-      () => makeRoom(/** @type {ComfyNode} */ (node), view),
-      (plan) => edit(/** @type {ComfyNode} */ (node), plan),
-    );
-    views.set(node, view);
-    attach(/** @type {ComfyNode} */ (node), view, WIDGET, (output) => view.show(output));
-  },
-
-  onNodeOutputsUpdated(/** @type {Record<string, any>} */ outputs) {
-    for (const [id, output] of Object.entries(outputs)) {
-      const node = nodeAt(app.rootGraph, id);
-      if (node) views.get(node)?.show(output);
-    }
-  },
-});
 
 /**
  * Puts a plan where it can be changed.
@@ -100,3 +64,12 @@ class TextView {
     this.onHeight();
   }
 }
+
+addViews({
+  name: "eraseanything.texts",
+  styles: "texts.css",
+  nodes: ["EraseAnythingApply", "EraseAnythingPlan", "EraseAnythingReport"],
+  widget: "eraseanything_text",
+  create: (node, onHeight) => new TextView(onHeight, (plan) => edit(node, plan)),
+  pick: (output) => output,
+});
