@@ -23,6 +23,9 @@ SWITCHES = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 SIZE = {"width": 1400, "height": 1400}  # the train node is a tall one
+# Settings of the page: which of its two renderers draws nodes.
+CLASSIC = {"Comfy.VueNodes.Enabled": False}
+NODES_2 = {"Comfy.VueNodes.Enabled": True}
 READY_MS = 300_000
 # What lies over the page of a first start: the offer of Nodes 2.0 and its explanation.
 DISMISSED = ("vueNodesBannerDismissed", "comfy.vueNodesMigration.dismissed")

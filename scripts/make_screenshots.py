@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from comfy_page import Page, chromium, open_page, write_settings
+from comfy_page import CLASSIC, NODES_2, Page, chromium, open_page, write_settings
 from comfy_server import PACK, Server, comfy_server
 from PIL import Image
 from playwright.sync_api import Browser, expect
@@ -26,8 +26,6 @@ MAPS = ("EraseAnythingTinyFlux", "EraseAnythingApply", "EraseAnythingAttention")
 PATIENCE_MS = 900_000
 EDGE = 16  # pixels around the node
 
-CLASSIC = {"Comfy.VueNodes.Enabled": False}
-NODES_2 = {"Comfy.VueNodes.Enabled": True}
 LIGHT = {"Comfy.ColorPalette": "light"}
 
 

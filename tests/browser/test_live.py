@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from comfy_page import Page, chromium, open_page, write_settings
-from comfy_server import PACK, PACK_NAME, Server, comfy_server
+from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
+from comfy_server import PACK, PACK_NAME, Server
 from playwright.sync_api import Browser, Locator, expect
-from setup import comfyui_path
 
 WORKFLOW = PACK / "example_workflows" / "erase_object.json"
 TRAIN = "3"  # the node's id in the example workflow
@@ -20,26 +19,10 @@ KINDS = ("EraseAnythingTinyFlux", "EraseAnythingTrain")
 QUICK = {"resolution": 64, "recipe": "paper", "batch": 1, "preview_every": 4}
 LONG = 2000  # steps that no test waits for
 WHOLE = 48  # steps of the training that is seen to its end: a slow browser still sees its middle
-CLASSIC = {"Comfy.VueNodes.Enabled": False}
-NODES_2 = {"Comfy.VueNodes.Enabled": True}
 EMPTY_SPOT = (1200, 700)  # of the canvas, where neither nodes nor menus lie
 PATIENCE_MS = 300_000
 
 expect.set_options(timeout=PATIENCE_MS)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # the page needs a processor too
-        with comfy_server(comfyui_path(), tmp_path_factory.mktemp("comfyui")) as running:
-            yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from comfy_page import Page, chromium, open_page, write_settings
-from comfy_server import PACK, PACK_NAME, Server, comfy_server
+from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
+from comfy_server import PACK, PACK_NAME, Server
 from playwright.sync_api import Browser, Locator, expect
-from setup import comfyui_path
 
 WORKFLOW = PACK / "example_workflows" / "erase_object.json"
 KINDS = ("EraseAnythingTinyFlux", "EraseAnythingAttention")
@@ -30,25 +29,9 @@ WORDS = [
     "onerror=window.hacked=1>",
 ]
 STEPS = 4
-CLASSIC = {"Comfy.VueNodes.Enabled": False}
-NODES_2 = {"Comfy.VueNodes.Enabled": True}
 PATIENCE_MS = 90_000
 
 expect.set_options(timeout=PATIENCE_MS)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # the page needs a processor too
-        with comfy_server(comfyui_path(), tmp_path_factory.mktemp("comfyui")) as running:
-            yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="class", params=[CLASSIC, NODES_2], ids=["classic", "nodes_2"])

@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import Page, chromium, open_page, write_settings
-from comfy_server import comfy_server
-from playwright.sync_api import expect
-from setup import comfyui_path
+from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
+from comfy_server import Server
+from playwright.sync_api import Browser, expect
 
 HTML = "<img src=x onerror=window.hacked=1>"
 TINY, PLAN = "1", "2"  # ids
 expect.set_options(timeout=90_000)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["classic", "nodes_2"])
-def page(request: Any) -> Iterator[Page]:
+@pytest.fixture(scope="module", params=[CLASSIC, NODES_2], ids=["classic", "nodes_2"])
+def page(request: Any, server: Server, browser: Browser) -> Iterator[Page]:
     """A tiny Flux and a Concept Plan."""
-    with (
-        tempfile.TemporaryDirectory() as base,
-        comfy_server(comfyui_path(), Path(base)) as server,
-        chromium() as browser,
-    ):
-        write_settings(server.base, {"Comfy.VueNodes.Enabled": request.param})
-        with open_page(browser, server) as opened:
-            opened.run(
-                """() => {
-                    const add = kind => {
-                        const node = LiteGraph.createNode(kind);
-                        app.rootGraph.add(node);
-                        return node;
-                    };
-                    app.rootGraph.clear();
-                    add("EraseAnythingTinyFlux").connect(1, add("EraseAnythingPlan"), 0);
-                }"""
-            )
-            opened.look_at(PLAN)
-            yield opened
-            assert opened.own_troubles() == []
+    write_settings(server.base, request.param)
+    with open_page(browser, server) as opened:
+        opened.run(
+            """() => {
+                const add = kind => {
+                    const node = LiteGraph.createNode(kind);
+                    app.rootGraph.add(node);
+                    return node;
+                };
+                app.rootGraph.clear();
+                add("EraseAnythingTinyFlux").connect(1, add("EraseAnythingPlan"), 0);
+            }"""
+        )
+        opened.look_at(PLAN)
+        yield opened
+        assert opened.own_troubles() == []
 
 
 def test_a_plan_is_read_changed_and_read_again(page: Page) -> None:
