@@ -19,7 +19,7 @@ from ..erase_engine.backends.base import Conditioning, FlowBackend
 from ..erase_engine.concept import ConceptPlan
 from ..erase_engine.config import EraseConfig
 from ..erase_engine.encoded import EncodedPlan
-from ..erase_engine.flow import euler_path
+from ..erase_engine.sampling import sampled
 from .host import LATENT_CHANNELS
 
 EULER_STEPS = 10  # enough to recognise what is there
@@ -75,10 +75,8 @@ class Previews:
     @torch.no_grad()
     def _draw(self) -> Tensor:
         """(2, h, w, 3) in 0..1"""
-        noise, cond = self._scene.noise, self._scene.cond
-        times = self._backend.timesteps(EULER_STEPS, *noise.shape[-2:])
-        states = euler_path(lambda x, t: self._backend.velocity(x, t, cond).cpu(), noise, times)
-        return self._decode(states[:, -1]).float().cpu().clamp(0, 1)
+        latents = sampled(self._backend, self._scene.cond, self._scene.noise, steps=EULER_STEPS)
+        return self._decode(latents).float().cpu().clamp(0, 1)
 
 
 def data_url(picture: Tensor) -> str:

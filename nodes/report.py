@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..erase_engine.backends.base import Conditioning
 from ..erase_engine.config import PIXELS_PER_LATENT
-from ..erase_engine.flow import euler_path
+from ..erase_engine.sampling import sampled
 from .attention import GUIDANCE, sampling_inputs
 from .host import (
     CATEGORY,
@@ -93,18 +93,11 @@ class _Sampling:
         """A latent (1, C, h, w) for each prompt."""
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(1, LATENT_CHANNELS, self.side, self.side, generator=generator)
-        with training_session(model, guidance=GUIDANCE) as backend, torch.no_grad():
-            times = backend.timesteps(self.steps, self.side, self.side)
-
-            def draw_one(one: Conditioning) -> Tensor:
-                def velocity(x: Tensor, t: Tensor) -> Tensor:
-                    v = backend.velocity(x, t, one).cpu()
-                    on_step()
-                    return v
-
-                return euler_path(velocity, noise, times)[:, -1]
-
-            return [draw_one(cond.take([row])) for row in range(len(cond))]
+        with training_session(model, guidance=GUIDANCE) as backend:
+            return [
+                sampled(backend, cond.take([row]), noise, steps=self.steps, on_step=on_step)
+                for row in range(len(cond))
+            ]
 
 
 def _prompts(widgets: dict[str, Any]) -> list[tuple[str, str]]:

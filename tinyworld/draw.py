@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..erase_engine.backends.base import Conditioning, FlowBackend, TextEncoder
-from ..erase_engine.flow import euler_path
+from ..erase_engine.sampling import sampled
 from .models import LATENT_SCALE, LATENT_SHIFT
 
 CHANNELS, SIDE = 16, 16  # of a latent
@@ -42,9 +42,8 @@ def draw_conditioned(
     backend: FlowBackend, vae: Any, cond: Conditioning, noise: Tensor, *, steps: int = STEPS
 ) -> Tensor:
     """(N, 3, 128, 128) in 0..1 from (N, 16, 16, 16) noise."""
-    times = backend.timesteps(steps, SIDE, SIDE)
-    states = euler_path(lambda x, t: backend.velocity(x, t, cond), noise, times)
-    decoded = vae.first_stage_model.decode(states[:, -1] / LATENT_SCALE + LATENT_SHIFT)
+    latents = sampled(backend, cond, noise, steps=steps)
+    decoded = vae.first_stage_model.decode(latents / LATENT_SCALE + LATENT_SHIFT)
     return ((decoded + 1) / 2).clamp(0, 1)
 
 

@@ -1,0 +1,36 @@
+"""From noise to pictures, with a backend and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .backends.base import Conditioning, FlowBackend
+from .flow import euler_path
+
+
+@torch.no_grad()
+def sampled(
+    backend: FlowBackend,
+    cond: Conditioning,
+    noise: Tensor,
+    *,
+    steps: int,
+    on_step: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """(B, C, h, w) latents on the CPU, by Euler's method at the model's own times.
+
+    Args:
+        cond: B prompts.
+        noise: (B, C, h, w).
+        on_step: called after each step; may raise to cancel.
+    """
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        v = backend.velocity(x, t, cond).cpu()
+        on_step()
+        return v
+
+    return euler_path(velocity, noise, backend.timesteps(steps, *noise.shape[-2:]))[:, -1]
