@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from .checks import check_choice, check_fields, check_number, check_ranges, read_json, within
 
-Targets = Literal["text_qk", "dual_qk", "text_all", "all_attention"]
+Targets = Literal["text_qk", "dual_qk", "text_all", "text_pooled", "all_attention"]
 AdapterInit = Literal["kaiming", "gaussian"]
 Solver = Literal["alternate", "budget"]
 EraseForm = Literal["esd", "hinge"]

@@ -14,23 +14,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-# Layers of one double block, by the name of a target set (docs: what is trained).
-TARGETS: dict[str, tuple[str, ...]] = {
-    "text_qk": ("add_q_proj", "add_k_proj"),
-    "dual_qk": ("add_q_proj", "add_k_proj", "to_q", "to_k"),
-    "text_all": ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-    "all_attention": (
-        *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-        *("to_q", "to_k", "to_v", "to_out.0"),
-    ),
-}
-# Layers outside the blocks that may be added to a target set.
-EXTRA_TARGETS: dict[str, tuple[str, ...]] = {
-    "txt_in": ("context_embedder",),
-    "vector_in": (
-        "time_text_embed.text_embedder.linear_1",
-        "time_text_embed.text_embedder.linear_2",
-    ),
+
+@dataclass(frozen=True)
+class TargetSet:
+    """Layers that are adapted: of every double block, and outside of them."""
+
+    block: tuple[str, ...]
+    outside: tuple[str, ...] = ()
+
+
+_TEXT = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+_POOLED = (
+    "time_text_embed.text_embedder.linear_1",
+    "time_text_embed.text_embedder.linear_2",
+)
+# What is trained, by name. The pooled text vector reaches every block past its attention: sets
+# without it can't change what that vector alone decides.
+TARGETS: dict[str, TargetSet] = {
+    "text_qk": TargetSet(("add_q_proj", "add_k_proj")),
+    "dual_qk": TargetSet(("add_q_proj", "add_k_proj", "to_q", "to_k")),
+    "text_all": TargetSet(_TEXT),
+    "text_pooled": TargetSet(_TEXT, _POOLED),
+    "all_attention": TargetSet((*_TEXT, "to_q", "to_k", "to_v", "to_out.0")),
 }
 
 
@@ -44,24 +49,23 @@ class LinearSlice:
     in_features: int
 
 
-def target_names(target: str, double_blocks: int, *, extra: tuple[str, ...] = ()) -> list[str]:
+def target_names(target: str, double_blocks: int) -> list[str]:
     """Canonical names of a target set: `transformer_blocks.{i}.attn.add_q_proj` and so on.
 
     Raises:
-        ValueError: an unknown target set or extra.
+        ValueError: an unknown target set.
     """
-    unknown = [name for name in (target, *extra) if name not in {**TARGETS, **EXTRA_TARGETS}]
-    if unknown or target not in TARGETS:
+    if target not in TARGETS:
         raise ValueError(
-            f"Got target {target!r} with extra {extra}, expected one of {sorted(TARGETS)} with "
-            f"some of {sorted(EXTRA_TARGETS)}. Choose from these."
+            f"Got target {target!r}, expected one of {', '.join(TARGETS)}. Choose from these."
         )
-    layers = [
+    chosen = TARGETS[target]
+    blocks = (
         f"transformer_blocks.{i}.attn.{layer}"
         for i in range(double_blocks)
-        for layer in TARGETS[target]
-    ]
-    return layers + [layer for name in extra for layer in EXTRA_TARGETS[name]]
+        for layer in chosen.block
+    )
+    return [*blocks, *chosen.outside]
 
 
 class LoraSet:

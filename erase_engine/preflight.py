@@ -69,7 +69,7 @@ class Setting:
             text_tokens=text_tokens,
             batch=max(config.batch, config.keep_per_step),
             rank=config.lora.rank,
-            targets=len(TARGETS[config.lora.targets]),
+            targets=len(TARGETS[config.lora.targets].block),
             **model,
         )
 

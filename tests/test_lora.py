@@ -175,5 +175,5 @@ def test_target_names():
         "transformer_blocks.1.attn.add_q_proj",
         "transformer_blocks.1.attn.add_k_proj",
     ]
-    assert target_names("text_qk", 19, extra=("txt_in",))[-1] == "context_embedder"
+    assert target_names("text_pooled", 19)[-1] == "time_text_embed.text_embedder.linear_2"
     assert len(target_names("text_qk", 19)) * 2 == 76  # tensors of the authors' published file

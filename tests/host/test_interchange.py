@@ -33,7 +33,7 @@ CONFIG = EraseConfig(
     trajectories=2,
     trajectory_steps=3,
     weights=LossWeights(esd=1.0, attention=0.1, keep=1.0, rsc=0.1),
-    lora=LoraConfig(rank=3, alpha=6.0, targets="dual_qk"),
+    lora=LoraConfig(rank=3, alpha=6.0, targets="text_pooled"),
     width=64,
     height=64,
 )

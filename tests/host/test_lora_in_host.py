@@ -10,20 +10,17 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from eraseanything_pack.erase_engine.lora import LoraSet, target_names
+from eraseanything_pack.erase_engine.lora import TARGETS, LoraSet, target_names
 from eraseanything_pack.erase_engine.lora_file import load_lora, save_lora
 from eraseanything_pack.nodes.host import training_session
 from tiny_flux import build, inputs, slices_of
 
-TARGETS = [
-    pytest.param("text_qk", (), id="text_qk"),
-    pytest.param("dual_qk", (), id="dual_qk"),
-    pytest.param("text_all", (), id="text_all"),
-    pytest.param("all_attention", ("txt_in", "vector_in"), id="all_and_inputs"),
-]
-SINGLE = [
-    f"single_transformer_blocks.1.{layer}"
-    for layer in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
+ELSEWHERE = [
+    "context_embedder",
+    *(
+        f"single_transformer_blocks.1.{layer}"
+        for layer in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
+    ),
 ]
 
 
@@ -51,16 +48,14 @@ def through_core_loader(path: Path) -> tuple[int, torch.Tensor]:
         return len(model.patches), backend.velocity(*inputs())
 
 
-@pytest.mark.parametrize(("target", "extra"), TARGETS)
-def test_file_in_the_hosts_loader_equals_attached(
-    tmp_path: Path, target: str, extra: tuple[str, ...]
-) -> None:
-    names = target_names(target, 2, extra=extra)
-    _compare(tmp_path / "a.safetensors", names)
+@pytest.mark.parametrize("target", TARGETS)
+def test_file_in_the_hosts_loader_equals_attached(tmp_path: Path, target: str) -> None:
+    _compare(tmp_path / "a.safetensors", target_names(target, 2))
 
 
-def test_single_blocks(tmp_path: Path) -> None:
-    _compare(tmp_path / "a.safetensors", SINGLE)
+def test_layers_of_no_target_set(tmp_path: Path) -> None:
+    """What others train: the text's entrance, and a single block."""
+    _compare(tmp_path / "a.safetensors", ELSEWHERE)
 
 
 def _compare(path: Path, names: list[str]) -> None:

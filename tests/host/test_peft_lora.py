@@ -28,7 +28,7 @@ def through_peft(backend: Any, lora: LoraSet) -> PeftLora:
 
 
 def test_start_is_the_engines_own(backend: Any) -> None:
-    slices = backend.linear_slices(target_names("dual_qk", 2))
+    slices = backend.linear_slices(target_names("text_pooled", 2))
     before = torch.get_rng_state()
     made = PeftLora(backend.net, slices, rank=3, generator=torch.Generator().manual_seed(7))
     with made.attach(slices):
@@ -39,7 +39,7 @@ def test_start_is_the_engines_own(backend: Any) -> None:
     assert found.keys() == ours.keys() and all(torch.equal(found[key], ours[key]) for key in ours)
 
 
-@pytest.mark.parametrize("target", ["text_qk", "all_attention"])
+@pytest.mark.parametrize("target", ["text_qk", "text_pooled", "all_attention"])
 def test_velocity_and_gradient_are_those_of_hooks(backend: Any, target: str) -> None:
     with backend.session():
         ours = trained_lora(backend, target)
