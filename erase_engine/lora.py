@@ -80,6 +80,7 @@ class LoraSet:
         alpha: strength times r; r where it is None.
         generator: CPU generator that A is drawn from, in the order of `slices`.
         init: "kaiming" (uniform within 1 / sqrt(in_features), as peft) or "gaussian" (std 1 / r).
+        device: where inputs of these Linears will be; each weight's own where it is None.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class LoraSet:
         alpha: float | None = None,
         generator: torch.Generator,
         init: str = "kaiming",
+        device: torch.device | None = None,
     ) -> None:
         if rank < 1 or init not in _INITS:
             raise ValueError(
@@ -102,10 +104,10 @@ class LoraSet:
         self._down: dict[str, nn.Parameter] = {}  # A, (r, in)
         self._up: dict[str, nn.Parameter] = {}  # B, (length, r)
         for name, part in slices.items():
-            device = _device(part.module)
+            place = device or _device(part.module)
             a = _INITS[init](torch.empty(rank, part.in_features), generator)
-            self._down[name] = nn.Parameter(a.to(device))
-            self._up[name] = nn.Parameter(torch.zeros(part.length, rank, device=device))
+            self._down[name] = nn.Parameter(a.to(place))
+            self._up[name] = nn.Parameter(torch.zeros(part.length, rank, device=place))
 
     @classmethod
     def from_state(cls, slices: Mapping[str, LinearSlice], state: Mapping[str, Tensor]) -> LoraSet:
@@ -199,6 +201,7 @@ class LoraSet:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if not self._enabled:
                 return None
+            x = inputs[0].to(self._down[rows[0][2]].dtype)  # one copy, which all of them keep
             pieces, end = [], 0
             for start, stop, name in rows:
                 pieces += [(start - end, None), (stop - start, name)]
@@ -206,7 +209,7 @@ class LoraSet:
             pieces.append((output.shape[-1] - end, None))
             parts = output.split([length for length, _ in pieces], dim=-1)
             changed = [
-                part if name is None else (part + self._update(name, inputs[0])).to(part.dtype)
+                part if name is None else (part + self._update(name, x)).to(part.dtype)
                 for part, (_, name) in zip(parts, pieces, strict=True)
             ]
             return torch.cat(changed, dim=-1)
@@ -214,9 +217,9 @@ class LoraSet:
         return hook
 
     def _update(self, name: str, x: Tensor) -> Tensor:
-        """(alpha / r) * B A x, in the adapters' dtype."""
+        """(alpha / r) * B A x, all in the adapters' dtype."""
         down, up = self._down[name], self._up[name]
-        return linear(linear(x.to(down.dtype), down), up) * (self.alpha / self.rank)
+        return linear(linear(x, down), up) * (self.alpha / self.rank)
 
 
 def _kaiming(a: Tensor, generator: torch.Generator) -> Tensor:

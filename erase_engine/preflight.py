@@ -24,7 +24,7 @@ DOUBLE_STREAMS = 10  # 2 norms' inputs, q k v, attention out, 4 before GELU
 SINGLE_STREAMS = 11  # the norm's input, 7 of q k v and before GELU, q k after RoPE, attention out
 FLOAT_STREAMS = 2  # q k before their norms, which compute in float32, whatever the others do
 WATCH_STREAMS = 1  # attention run once more with indicator values: its output
-LORA_INPUTS = 2  # float32 copies of the text stream, for the adapters of its q and k
+LORA_INPUTS = 1  # float32 copy of the text stream, which the adapters of its q and k share
 CAST_LAYER = 5  # the Linear whose weight is cast at the peak: (hidden, 5 hidden), a single's last
 
 # Fitted to the rows of 1 + 1 and 2 + 2 blocks, on a CPU: a GPU's own kernels may need others.
@@ -86,10 +86,15 @@ class Setting:
 
     @property
     def double_keeps(self) -> int:
-        """Bytes that a watched double block keeps; watching is done for image tokens only."""
+        """Bytes that a watched double block keeps; watching is done for image tokens only.
+
+        In float32 the norms' inputs are no copies: they hold on to all of q k v, v included.
+        """
         seen = self.batch * self.image_tokens * self.hidden * self.compute_bytes
         adapted = LORA_INPUTS * 4 * self.batch * self.text_tokens * self.hidden
-        return DOUBLE_STREAMS * self.stream + self.float_streams + WATCH_STREAMS * seen + adapted
+        held = self.stream if self.compute_bytes >= 4 else 0
+        copied = self.float_streams + adapted
+        return DOUBLE_STREAMS * self.stream + held + WATCH_STREAMS * seen + copied
 
     @property
     def single_keeps(self) -> int:
