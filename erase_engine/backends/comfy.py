@@ -102,8 +102,11 @@ class ComfyFluxBackend:
         return {name: _linear_slice(self._net, name) for name in names}
 
     def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> LoraSet:
-        """By hooks: the host's Linears stay in their places, whatever their weights are."""
-        return LoraSet(slices, **numbers)
+        """By hooks: the host's Linears stay in their places, whatever their weights are.
+
+        On the device that computes, which is not the weights' own where they are offloaded.
+        """
+        return LoraSet(slices, device=self.device, **numbers)
 
     def _check(self, capture: Capture) -> None:
         """Raises ValueError where a block to capture does not exist."""
