@@ -46,13 +46,21 @@ TOKENS = ((3, 4),)  # of the concept, in a prompt
 
 
 def build(
-    depth: int = 1, singles: int = 1, dtype: str = "bfloat16", *, device: str = "cpu"
+    depth: int = 1,
+    singles: int = 1,
+    dtype: str = "bfloat16",
+    *,
+    device: str = "cpu",
+    inference: bool = True,
 ) -> comfy.model_patcher.ModelPatcher:
-    """A ModelPatcher on a full-width Flux, made as a node would; on "meta" it has no weights."""
+    """A ModelPatcher on a full-width Flux; on "meta" it has no weights.
+
+    With `inference` it is made as a node would make it: its weights are inference tensors.
+    """
     config = {**CONFIG, "depth": depth, "depth_single_blocks": singles}
     if hasattr(comfy.ldm.flux.model, "invert_slices"):  # newer hosts
         config["txt_ids_dims"] = []
-    with torch.inference_mode():
+    with torch.inference_mode(inference):
         model_config = comfy.supported_models.Flux({"image_model": "flux", **config})
         model_config.set_inference_dtype(*DTYPES[dtype])
         base = model_config.get_model({}, "", device=torch.device(device))

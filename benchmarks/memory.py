@@ -20,6 +20,7 @@ from .pack import import_pack
 
 import_pack()
 
+import comfyui_version  # noqa: E402
 import torch  # noqa: E402
 from eraseanything_pack.erase_engine.preflight import (  # noqa: E402
     Setting,
@@ -30,8 +31,9 @@ from eraseanything_pack.erase_engine.preflight import (  # noqa: E402
 
 from .capture import capture_costs  # noqa: E402
 from .cards import cards_table  # noqa: E402
+from .core import RANK, TRAINED, trained  # noqa: E402
 from .full_width import build  # noqa: E402
-from .process_memory import megabytes  # noqa: E402
+from .process_memory import forget_peak, megabytes  # noqa: E402
 from .result_file import RESULTS, versions, write_result  # noqa: E402
 from .step import Clock, full_step  # noqa: E402
 
@@ -43,6 +45,7 @@ CASES = [
     for dtypes in (("bfloat16", "float8_e4m3fn"), ("float32",))
     for blocks, pixels, dtype, kept in product((1, 2, 3), (256, 512), dtypes, (True, False))
 ]
+CORE_CASE = {"depth": 2, "singles": 2, "pixels": 256, "dtype": "bfloat16"}
 WHOLE = dict(zip(NAMES, (19, 38, 512, "float8_e4m3fn", True), strict=True))
 TEXT_LENGTH = 256
 BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "float8_e4m3fn": (1, 2)}  # weights, computing
@@ -55,6 +58,9 @@ def main() -> None:
     options = parsed()
     if options.cards:
         print(cards_table())
+        return
+    if options.core:
+        save(core=compared_with_core(options.threads))
         return
     if options.capture:
         save(capture=in_own_process(measured_capture, options.threads))
@@ -74,6 +80,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="one wastes least")
     parser.add_argument("--first", type=int, default=None, help="so many of the cases")
     parser.add_argument("--whole", action="store_true", help="19 + 38 blocks: 16 GB, an hour")
+    parser.add_argument("--core", action="store_true", help="core's own Train LoRA beside ours")
     parser.add_argument("--capture", action="store_true", help="the cost of watching attention")
     parser.add_argument("--cards", action="store_true", help="a table of what fits on which card")
     return parser.parse_args()
@@ -96,6 +103,32 @@ def measured_capture(threads: int) -> dict[str, Any]:
         "threads": threads,
         "rows": capture_costs(REPEATS, lambda: megabytes("VmHWM")),
     }
+
+
+def compared_with_core(threads: int) -> dict[str, Any]:
+    ways = {name: in_own_process(measured_training, threads, name) for name in TRAINED}
+    return {
+        "command": "python -m benchmarks.memory --core",
+        "threads": threads,
+        "host": comfyui_version.__version__,
+        **CORE_CASE,
+        "rank": RANK,
+        "batch": 1,
+        "checkpointing": True,
+        "rows": list(ways.values()),
+    }
+
+
+def measured_training(threads: int, way: str) -> dict[str, Any]:
+    """A row of `core`, with the peak above what the model alone takes."""
+    give_back_freed_memory()
+    torch.set_num_threads(threads)
+    sizes = CORE_CASE["depth"], CORE_CASE["singles"], CORE_CASE["dtype"]
+    model = build(*sizes, inference=False)  # core's node can't train on inference tensors
+    forget_peak()
+    before = megabytes("VmRSS")
+    row = trained(way, model, CORE_CASE["pixels"])
+    return row | {"peak_above_weights_mb": round(megabytes("VmHWM") - before)}
 
 
 def measured(threads: int, case: dict[str, Any]) -> dict[str, Any]:
