@@ -26,12 +26,13 @@ from tiny_flux import (
 @pytest.mark.parametrize("guidance_embed", [True, False], ids=["dev", "schnell"])
 @pytest.mark.parametrize("inference", [True, False], ids=["inference_weights", "plain_weights"])
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])
+@pytest.mark.parametrize("target", ["text_pooled", "all_attention"])
 def test_lora_gradient_equals_reference(
-    flux: Any, checkpointing: bool, inference: bool, guidance_embed: bool
+    flux: Any, target: str, checkpointing: bool, inference: bool, guidance_embed: bool
 ) -> None:
     model = flux(inference=inference, guidance_embed=guidance_embed)
     with torch.inference_mode(), training_session(model, checkpointing=checkpointing) as backend:
-        lora = trained_lora(backend, "all_attention")
+        lora = trained_lora(backend, target)
         found = gradients(backend, lora)
         expected = reference_gradients(model, backend, lora)
     assert relative_error(found, expected) < 1e-5
@@ -52,7 +53,7 @@ def test_forward_equals_reference(flux: Any) -> None:
 def test_gradient_equals_finite_differences(flux: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _exact_rope(monkeypatch)
     with training_session(flux(torch.float64)) as backend:
-        lora = trained_lora(backend, dtype=torch.float64)
+        lora = trained_lora(backend, "text_pooled", dtype=torch.float64)
         grads = gradients(backend, lora, dtype=torch.float64)
         generator = torch.Generator().manual_seed(3)
         for name, parameter in zip(parameter_names(lora), lora.parameters(), strict=True):
