@@ -22,6 +22,16 @@ class TargetSet:
     block: tuple[str, ...]
     outside: tuple[str, ...] = ()
 
+    @property
+    def text_inputs(self) -> int:
+        """How many inputs its adapters see in a block's text stream: before q k v, after them."""
+        return len({layer == "to_add_out" for layer in self.block if "add" in layer})
+
+    @property
+    def image_inputs(self) -> int:
+        """The same for the image stream."""
+        return len({layer == "to_out.0" for layer in self.block if "add" not in layer})
+
 
 _TEXT = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 _POOLED = (

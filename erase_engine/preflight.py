@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from .config import PIXELS_PER_TOKEN, EraseConfig
-from .lora import TARGETS
+from .lora import TARGETS, TargetSet
 
 HIDDEN, HEAD = 3072, 128  # FLUX.1's width, and that of one of its heads
 # Outside the blocks: widths of what enters (latent, time, guidance, pooled text, text) or leaves.
@@ -24,7 +24,8 @@ DOUBLE_STREAMS = 10  # 2 norms' inputs, q k v, attention out, 4 before GELU
 SINGLE_STREAMS = 11  # the norm's input, 7 of q k v and before GELU, q k after RoPE, attention out
 FLOAT_STREAMS = 2  # q k before their norms, which compute in float32, whatever the others do
 WATCH_STREAMS = 1  # attention run once more with indicator values: its output
-LORA_INPUTS = 1  # float32 copy of the text stream, which the adapters of its q and k share
+# Where the pooled text's layers are trained, every modulation has a gradient: what it scales is kept.
+POOLED_DOUBLE_STREAMS, POOLED_SINGLE_STREAMS = 4, 2
 CAST_LAYER = 5  # the Linear whose weight is cast at the peak: (hidden, 5 hidden), a single's last
 
 # Fitted to the rows of 1 + 1 and 2 + 2 blocks, on a CPU: a GPU's own kernels may need others.
@@ -49,11 +50,11 @@ class Setting:
     rank: int = 8
     checkpointing: bool = True
     hidden: int = HIDDEN
-    targets: int = 2  # adapted layers in a double block, each (hidden, hidden)
+    targets: str = "text_qk"
 
     def __post_init__(self) -> None:
         low = dict.fromkeys(("image_tokens", "text_tokens", "batch", "rank", "hidden"), 1)
-        low |= dict.fromkeys(("depth", "weight_bytes", "compute_bytes", "targets"), 1)
+        low |= dict.fromkeys(("depth", "weight_bytes", "compute_bytes"), 1)
         for name, least in {**low, "singles": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(
@@ -69,9 +70,20 @@ class Setting:
             text_tokens=text_tokens,
             batch=max(config.batch, config.keep_per_step),
             rank=config.lora.rank,
-            targets=len(TARGETS[config.lora.targets].block),
+            targets=config.lora.targets,
             **model,
         )
+
+    @property
+    def layers(self) -> TargetSet:
+        """What is adapted."""
+        return TARGETS[self.targets]
+
+    @property
+    def adapter_numbers(self) -> int:
+        """A's and B's of all adapters; in a block every layer is (hidden, hidden)."""
+        outside = (POOLED + 3 * self.hidden) * bool(self.layers.outside)
+        return self.rank * (self.depth * len(self.layers.block) * 2 * self.hidden + outside)
 
     @property
     def stream(self) -> int:
@@ -90,17 +102,25 @@ class Setting:
 
         In float32 the norms' inputs are no copies: they hold on to all of q k v, v included.
         """
+        streams = DOUBLE_STREAMS + POOLED_DOUBLE_STREAMS * bool(self.layers.outside)
         seen = self.batch * self.image_tokens * self.hidden * self.compute_bytes
-        adapted = LORA_INPUTS * 4 * self.batch * self.text_tokens * self.hidden
         held = self.stream if self.compute_bytes >= 4 else 0
-        copied = self.float_streams + adapted
-        return DOUBLE_STREAMS * self.stream + held + WATCH_STREAMS * seen + copied
+        copied = self.float_streams + self.adapters_keep
+        return streams * self.stream + held + WATCH_STREAMS * seen + copied
+
+    @property
+    def adapters_keep(self) -> int:
+        """Bytes of the float32 copies of what the adapters of a double block are given."""
+        text = self.layers.text_inputs * self.text_tokens
+        image = self.layers.image_inputs * self.image_tokens
+        return 4 * self.batch * (text + image) * self.hidden
 
     @property
     def single_keeps(self) -> int:
         """Bytes that a single block keeps; in float32 its q and k are parts of its 7 streams."""
+        streams = SINGLE_STREAMS + POOLED_SINGLE_STREAMS * bool(self.layers.outside)
         copied = self.float_streams if self.compute_bytes < 4 else 0
-        return SINGLE_STREAMS * self.stream + copied
+        return streams * self.stream + copied
 
 
 @dataclass(frozen=True)
@@ -168,7 +188,7 @@ def predicted_memory(setting: Setting) -> Memory:
         weights=weights_of(setting.depth, setting.singles, setting.hidden) * setting.weight_bytes,
         kept=_kept(setting),
         working=_working(setting),
-        lora=LORA_COPIES * 4 * setting.depth * setting.targets * 2 * setting.hidden * setting.rank,
+        lora=LORA_COPIES * 4 * setting.adapter_numbers,
         rest=MEASURED_REST,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from eraseanything_pack.erase_engine.backends.base import Capture, Conditioning
-from eraseanything_pack.erase_engine.lora import target_names
+from eraseanything_pack.erase_engine.lora import TARGETS, target_names
 from eraseanything_pack.erase_engine.preflight import Setting
 from eraseanything_pack.nodes.host import training_session
 from tiny_flux import CONFIG, build
@@ -15,7 +15,7 @@ SIZES = {**CONFIG, "hidden_size": HIDDEN, "num_heads": 3, "axes_dim": [16, 56, 5
 DTYPES = {torch.float32: 4, torch.bfloat16: 2}
 
 
-def saved_bytes(depth: int, singles: int, dtype: torch.dtype) -> int:
+def saved_bytes(depth: int, singles: int, dtype: torch.dtype, target: str) -> int:
     """Of all storages that one watched forward pass keeps."""
     saved: dict[int, torch.Tensor] = {}
 
@@ -28,7 +28,7 @@ def saved_bytes(depth: int, singles: int, dtype: torch.dtype) -> int:
     cond = Conditioning(torch.randn(1, TOKENS, 20), torch.randn(1, 12))
     request = Capture(torch.tensor([[1]]), tuple(range(depth)))
     with training_session(model, checkpointing=False) as backend:
-        slices = backend.linear_slices(target_names("text_qk", depth))
+        slices = backend.linear_slices(target_names(target, depth))
         lora = backend.adapters(slices, rank=1, generator=generator)
         with lora.attach(slices), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
             backend.velocity(torch.randn(1, 16, 16, 16), torch.tensor([0.5]), cond, capture=request)
@@ -36,7 +36,8 @@ def saved_bytes(depth: int, singles: int, dtype: torch.dtype) -> int:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_block_keeps_what_preflight_counts(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_block_keeps_what_preflight_counts(target: str, dtype: torch.dtype) -> None:
     """What one block more keeps; the first one is another case, its image has no gradient."""
     setting = Setting(
         depth=2,
@@ -47,7 +48,8 @@ def test_a_block_keeps_what_preflight_counts(dtype: torch.dtype) -> None:
         weight_bytes=DTYPES[dtype],
         compute_bytes=DTYPES[dtype],
         hidden=HIDDEN,
+        targets=target,
     )
-    base = saved_bytes(2, 2, dtype)
-    assert saved_bytes(3, 2, dtype) - base == pytest.approx(setting.double_keeps, rel=0.1)
-    assert saved_bytes(2, 3, dtype) - base == pytest.approx(setting.single_keeps, rel=0.1)
+    base = saved_bytes(2, 2, dtype, target)
+    assert saved_bytes(3, 2, dtype, target) - base == pytest.approx(setting.double_keeps, rel=0.1)
+    assert saved_bytes(2, 3, dtype, target) - base == pytest.approx(setting.single_keeps, rel=0.1)
