@@ -24,7 +24,7 @@ DOUBLE_STREAMS = 10  # 2 norms' inputs, q k v, attention out, 4 before GELU
 SINGLE_STREAMS = 11  # the norm's input, 7 of q k v and before GELU, q k after RoPE, attention out
 FLOAT_STREAMS = 2  # q k before their norms, which compute in float32, whatever the others do
 WATCH_STREAMS = 1  # attention run once more with indicator values: its output
-# Where the pooled text's layers are trained, every modulation has a gradient: what it scales is kept.
+# With the pooled text trained every modulation has a gradient, and what it scales is kept.
 POOLED_DOUBLE_STREAMS, POOLED_SINGLE_STREAMS = 4, 2
 CAST_LAYER = 5  # the Linear whose weight is cast at the peak: (hidden, 5 hidden), a single's last
 

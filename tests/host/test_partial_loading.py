@@ -20,7 +20,7 @@ from eraseanything_pack.erase_engine.train import train_erasure
 from eraseanything_pack.nodes.host import apply_lora, training_session
 from expected import reference_gradients, relative_error
 from test_full_width import gradients as wide_gradients
-from tiny_flux import TOKENS, build, gradients, inputs, slices_of, trained_lora
+from tiny_flux import TOKENS, build, gradients, inputs, trained_lora
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 CONFIG = EraseConfig.from_recipe(
