@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.preflight import Setting, predicted_memory, tokens_of
 
 CARDS = (8, 12, 16, 24)  # gigabytes
@@ -46,5 +47,6 @@ def peak(weights: str, pixels: int, batch: int) -> int:
         batch=batch,
         weight_bytes=WEIGHTS[weights],
         compute_bytes=2,
+        targets=EraseConfig.from_recipe("fast").lora.targets,
     )
     return predicted_memory(setting).total

@@ -154,16 +154,18 @@ class EraseConfig:
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "fast": {
+            "negative_guidance": 0.0,
             "steps": 160,
             "batch": 8,
             "keep_per_step": 8,
-            "learning_rate": 4e-3,
+            "learning_rate": 8e-3,
             "cooldown": 0.5,
             "keep_learning_rate_ratio": 1.0,
             "attack": 0.5,
             "trajectories": 44,
             "trajectory_steps": 8,
-            "weights": LossWeights(esd=1.0, attention=0.1, keep=3.0),
+            "weights": LossWeights(esd=1.0, attention=0.1, keep=6.0),
+            "lora": LoraConfig(targets="text_pooled"),
         },
         "paper": {
             "learning_rate": 1e-3,

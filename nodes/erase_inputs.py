@@ -86,7 +86,8 @@ def _expert_inputs() -> list[Any]:
             "targets",
             options=list(TARGETS),
             default=FAST.lora.targets,
-            tooltip="Which layers are trained. text_qk: query and key of the text, as published.",
+            tooltip="Which layers are trained. text_pooled: all by which text reaches the picture. "
+            "text_qk: query and key of the text, as published.",
         ),
         io.Int.Input(
             "batch", default=FAST.batch, min=1, max=64, tooltip="Pictures in one training step."

@@ -113,7 +113,7 @@ def test_on_step_hears_of_every_step(small_flow, encoded) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_forwards_are_counted_exactly(small_flow, encoded, recipe, solver) -> None:
     """One for each sample through the model, and two more for its backward."""
-    small = {name: getattr(FAST, name) for name in ("trajectories", "width", "height")}
+    small = {name: getattr(FAST, name) for name in ("trajectories", "width", "height", "lora")}
     config = EraseConfig.from_recipe(
         recipe, solver=solver, steps=3, budget_every=2, trajectory_steps=3, **small
     )
