@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
 
 from ..erase_engine.config import EraseConfig
 from ..erase_engine.encoded import EncodedPlan
-from ..erase_engine.preflight import Memory, Setting, gigabytes, predicted_memory
+from ..erase_engine.preflight import Memory, Setting, gigabytes, predicted_memory, weights_of
 
 
 def needed(model: Any, encoded: EncodedPlan, config: EraseConfig) -> Memory:
-    """The peak of a step on this MODEL, by parts."""
-    base = model.model
-    params, weights = base.diffusion_model.params, base.get_dtype()
+    """The peak of a step on this MODEL, by parts.
+
+    The weights are as large as the host says: packed ones may have any number of bytes.
+    """
+    base, size = model.model, model.model_size()
+    params = base.diffusion_model.params
+    blocks = {"depth": params.depth, "singles": params.depth_single_blocks}
     setting = Setting.of(
         config,
         encoded.concept.text.shape[1],
-        depth=params.depth,
-        singles=params.depth_single_blocks,
+        **blocks,
         hidden=params.hidden_size,
-        weight_bytes=weights.itemsize,
-        compute_bytes=(base.manual_cast_dtype or weights).itemsize,
+        weight_bytes=max(1, round(size / weights_of(**blocks, hidden=params.hidden_size))),
+        compute_bytes=(base.manual_cast_dtype or base.get_dtype()).itemsize,
     )
-    return predicted_memory(setting)
+    return replace(predicted_memory(setting), weights=size)
 
 
 def check_room(model: Any, memory: Memory) -> None:

@@ -1,0 +1,197 @@
+"""At full width, with weights that have to be unpacked: scaled float8, and such as GGUF brings.
+
+Each model has a plain twin, whose bfloat16 weights are what the packed ones say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import comfy.lora
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import comfy.utils
+import pytest
+import torch
+from eraseanything_pack.benchmarks.full_width import CONFIG, TOKENS, build, config_of, encoded_plan
+from eraseanything_pack.erase_engine.backends.base import Capture
+from eraseanything_pack.erase_engine.lora import LoraSet, target_names
+from eraseanything_pack.erase_engine.preflight import CAST_LAYER
+from eraseanything_pack.erase_engine.train import train_erasure
+from eraseanything_pack.nodes.host import apply_lora, training_session
+from eraseanything_pack.nodes.needs import needed
+from test_full_width import PIXELS, TEXT_LENGTH, gradients, state_and_text
+from torch import Tensor, nn
+
+SCALE = 2.0**-9  # a power of two, so that it makes no difference what it is multiplied with
+FLOAT8 = torch.float8_e4m3fn
+
+
+# --- float8 with a scale for each layer ----------------------------------------------------------
+
+
+def scaled_float8(plain: Any) -> Any:
+    """What the host's own loader makes of a file in the scaled_fp8 layout."""
+    state = {}
+    for name, weight in plain.model.diffusion_model.state_dict().items():
+        state[name] = weight.clone()
+        if weight.ndim == 2:
+            state[name] = (weight / SCALE).to(FLOAT8)
+            state[name.replace(".weight", ".scale_weight")] = torch.tensor(SCALE)
+            weight.copy_(state[name].to(weight) * SCALE)
+        elif name.endswith(".bias"):
+            weight.copy_(weight.to(FLOAT8))
+            state[name] = weight.clone()
+    state["scaled_fp8"] = torch.empty(2, dtype=FLOAT8)  # two numbers: no float8 multiplication
+    model = comfy.sd.load_diffusion_model_state_dict(state)
+    model.set_model_compute_dtype(torch.bfloat16)
+    return model
+
+
+# --- a weight that only its own layer can read ---------------------------------------------------
+
+
+PACKED = (
+    "double_blocks.0.txt_attn.qkv",
+    "double_blocks.0.img_attn.proj",
+    "single_blocks.0.linear2",
+)
+
+
+class Packed(Tensor):
+    """A matrix as a heap of bytes, with a scale for each row; patches wait for the unpacking."""
+
+    scale: Tensor
+    patches: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Packed:
+        scale = weight.abs().amax(dim=1, keepdim=True).float() / 127
+        packed = (weight / scale).round().to(torch.int8).flatten().as_subclass(cls)
+        packed.scale = scale
+        return packed
+
+    @property
+    def shape(self) -> torch.Size:  # type: ignore[override]
+        return torch.Size((len(self.scale), self.numel() // len(self.scale)))
+
+    def detach(self) -> Packed:
+        return self
+
+    def unpacked(self) -> Tensor:
+        return self.as_subclass(Tensor).view(self.shape) * self.scale
+
+
+class PackedLinear(comfy.ops.manual_cast.Linear):
+    def cast_bias_weight(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weight = self.weight.unpacked()
+        if self.weight.patches:
+            weight = comfy.lora.calculate_weight(self.weight.patches, weight, "weight")
+        return weight.to(x), self.bias.to(x)
+
+    def forward_comfy_cast_weights(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, *self.cast_bias_weight(x))
+
+
+class PackedPatcher(comfy.model_patcher.ModelPatcher):
+    """Leaves patches with the weights that they are for."""
+
+    def patch_weight_to_device(self, key: str, *args: Any, **options: Any) -> None:
+        weight = comfy.utils.get_attr(self.model, key)
+        if isinstance(weight, Packed):
+            weight.patches = self.patches.get(key, ())
+        else:
+            super().patch_weight_to_device(key, *args, **options)
+
+    def unpatch_model(self, *args: Any, **options: Any) -> None:
+        for weight in self.model.parameters():
+            if isinstance(weight, Packed):
+                weight.patches = ()
+        super().unpatch_model(*args, **options)
+
+
+def packed(plain: Any) -> Any:
+    """As GGUF nodes load a model: layers of their own (some are enough), and a patcher."""
+    model = build()
+    for name in PACKED:
+        layer = model.model.diffusion_model.get_submodule(name)
+        layer.__class__ = PackedLinear
+        weight = Packed.of(layer.weight)
+        layer.weight = nn.Parameter(weight, requires_grad=False)
+        plain.model.diffusion_model.get_submodule(name).weight.copy_(weight.unpacked())
+    return PackedPatcher(model.model, model.load_device, model.offload_device)
+
+
+# --- tests ---------------------------------------------------------------------------------------
+
+KINDS = {"scaled_float8": scaled_float8, "packed": packed}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def models(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
+    """The packed model and its plain twin."""
+    with torch.inference_mode():
+        plain = build()
+        made = KINDS[request.param](plain)
+    yield made, plain
+
+
+def test_gradients_are_those_of_the_weights_unpacked(models: tuple[Any, Any]) -> None:
+    found, expected = (gradients(model) for model in models)
+    for name, value in expected.items():
+        assert value.norm() > 0, name
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_training_gives_a_lora(models: tuple[Any, Any]) -> None:
+    encoded, generator = encoded_plan(TEXT_LENGTH), torch.Generator().manual_seed(0)
+    with torch.inference_mode(), training_session(models[0], checkpointing=False) as backend:
+        assert backend.dtype == torch.bfloat16
+        state = train_erasure(backend, encoded, config_of(PIXELS), generator=generator).state
+    for key, value in state.items():
+        assert value.isfinite().all() and value.any(), key
+
+
+def test_the_lora_applied_is_the_lora_attached(models: tuple[Any, Any]) -> None:
+    """In velocity and attention, but for rounding: of bfloat16, and of float8 once more."""
+    model = models[0]
+    with torch.inference_mode(), training_session(model) as backend:
+        base = seen(backend)
+        slices = backend.linear_slices(target_names("text_qk", 1))
+        lora = backend.adapters(slices, rank=8, generator=torch.Generator().manual_seed(2))
+        for parameter in lora.parameters()[1::2]:
+            parameter.data.normal_(std=0.3, generator=torch.Generator().manual_seed(3))
+        with lora.attach(slices):
+            attached = seen(backend)
+    clone, layers = apply_lora(model, prefixed(lora), 1.0, name="mine")
+    assert layers == 2
+    with torch.inference_mode(), training_session(clone) as backend:
+        applied = seen(backend)
+    for one, other, without in zip(applied, attached, base, strict=True):
+        change = (other - without).norm()
+        assert (one - other).norm() < 0.3 * change
+
+
+def test_preflight_counts_them_as_they_lie(models: tuple[Any, Any]) -> None:
+    """With the one that is unpacked on use beside them, where all of them are packed."""
+    found, plain = (needed(model, encoded_plan(), config_of(PIXELS)) for model in models)
+    unpacked = found.working - plain.working
+    if isinstance(models[0], PackedPatcher):
+        assert found.weights == pytest.approx(0.92 * plain.weights, rel=0.01) and unpacked == 0
+    else:
+        assert found.weights == pytest.approx(0.5 * plain.weights, rel=0.01)
+        assert unpacked == CAST_LAYER * CONFIG["hidden_size"] ** 2 * 2
+
+
+@torch.no_grad()
+def seen(backend: Any) -> tuple[Tensor, Tensor]:
+    """Velocity and attention mass."""
+    request = Capture(torch.tensor(TOKENS), (0,))
+    velocity = backend.velocity(*state_and_text(), capture=request)
+    return velocity, request.mass[0]
+
+
+def prefixed(lora: LoraSet) -> dict[str, Tensor]:
+    return {f"transformer.{key}": value for key, value in lora.state_dict().items()}
