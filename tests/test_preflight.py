@@ -96,6 +96,7 @@ def test_measured_memory_is_met_within_15_percent(row: dict[str, Any]) -> None:
             weight_bytes=weight_bytes,
             compute_bytes=compute_bytes,
             checkpointing=row["checkpointing"],
+            targets=row["targets"],
         )
     )
     assert memory.total / 2**20 == pytest.approx(row["measured_mb"], rel=0.15)
