@@ -3,9 +3,10 @@
 Drawn scenes go through the autoencoder, are noised to the sampler's own times, and the model looks
 at them: so the thing's true mask is exact, which it would not be for a sampled picture. A map says
 "here" where it is above the middle between its darkest and its brightest place; that is compared
-with the mask as intersection over union, for both views, by the same rule.
+with the mask as intersection over union, for both views, by the same rule. A thing is looked for by
+its whole phrase ("red star"), and once more by its shape's word alone.
 
-Then one concept is erased, and sampled pictures tell how much attention each word has left.
+Then concepts are erased, and sampled pictures tell how much attention each word has left.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from eraseanything_pack.tinyworld.vocabulary import (  # noqa: E402
     SHAPE_NAMES,
     Scene,
     Thing,
+    family,
 )
 from torch import Tensor  # noqa: E402
 
@@ -54,6 +56,7 @@ from .result_file import RESULTS, versions, write_result  # noqa: E402
 from .world import World  # noqa: E402
 
 STEPS = 8  # times that a picture is looked at
+PHRASE, SHAPE = "by its phrase", "by its shape's word"  # how a thing is looked for
 LAYOUTS = {"one thing": None, "two things": RELATION_NAMES.index("left of")}
 
 
@@ -66,6 +69,7 @@ class Example:
 
     prompt: str
     shapes: tuple[str, ...]
+    phrases: tuple[str, ...]  # of the same things: "red star"
     picture: Tensor  # (1, 3, 128, 128)
     masks: tuple[Tensor, ...]  # (128, 128) bool, one for each shape
 
@@ -80,13 +84,19 @@ class Example:
         picture = render([scene], torch.Generator().manual_seed(seed), distance=distance)
         masks = tuple(each[0] < 0 for each in reversed(distances))  # the last layer comes first
         shapes = tuple(SHAPE_NAMES[thing.shape] for thing in scene.things)
-        return cls(_sentence(scene), shapes, picture, masks)
+        colours = (COLOUR_NAMES[thing.colour] for thing in scene.things)
+        phrases = tuple(map(" ".join, zip(colours, shapes, strict=True)))
+        return cls(_sentence(scene, phrases), shapes, phrases, picture, masks)
+
+    def words(self, looked_for: str) -> tuple[str, ...]:
+        """What each thing is looked for by."""
+        return self.phrases if looked_for == PHRASE else self.shapes
 
 
-def _sentence(scene: Scene) -> str:
-    things = (f"a {COLOUR_NAMES[each.colour]} {SHAPE_NAMES[each.shape]}" for each in scene.things)
+def _sentence(scene: Scene, phrases: Sequence[str]) -> str:
     relation = "" if scene.relation is None else f" {RELATION_NAMES[scene.relation]} "
-    return f"{relation.join(things)} on a {BACKGROUNDS[scene.background]} background"
+    things = relation.join(f"a {phrase}" for phrase in phrases)
+    return f"{things} on a {BACKGROUNDS[scene.background]} background"
 
 
 def examples(layout: str, count: int, seed: int) -> Iterator[Example]:
@@ -102,10 +112,12 @@ def examples(layout: str, count: int, seed: int) -> Iterator[Example]:
         yield Example.of(Scene(shown, relation, background), seed + number)
 
 
-def overlaps(world: World, example: Example, view: View, seed: int) -> list[float]:
-    """Intersection over union of map and mask, for each shape of one example."""
+def overlaps(
+    world: World, example: Example, words: Sequence[str], view: View, seed: int
+) -> list[float]:
+    """Intersection over union of map and mask, for each thing of one example."""
     latent = world.vae.first_stage_model.encode(2 * example.picture - 1)
-    look = look_for(world, example.prompt, example.shapes, view)
+    look = look_for(world, example.prompt, words, view)
     found = maps_of_picture(
         world.backend,
         world.encoder.encode([example.prompt]),
@@ -119,7 +131,9 @@ def overlaps(world: World, example: Example, view: View, seed: int) -> list[floa
 
 def look_for(world: World, prompt: str, words: Sequence[str], view: View) -> Look:
     found = words_to_look_for(world.encoder, prompt, words, view=view, contrast=())
-    return Look(found, view, default_blocks(view, world.backend.double_blocks))
+    return Look(
+        found, view, default_blocks(view, world.backend.double_blocks, world.backend.single_blocks)
+    )
 
 
 def overlap(values: Tensor, mask: Tensor) -> float:
@@ -130,21 +144,26 @@ def overlap(values: Tensor, mask: Tensor) -> float:
 
 
 def measure_overlaps(world: World, count: int, seed: int) -> dict[str, Any]:
-    """Mean IoU by layout, view and shape."""
+    """Mean IoU by layout, what is looked for, view and shape."""
     result: dict[str, Any] = {}
     with torch.no_grad(), world.backend.session():
         for layout in LAYOUTS:
+            scenes = list(examples(layout, count, seed))
             result[layout] = {
-                view: _by_shape(world, view, list(examples(layout, count, seed)), seed)
-                for view in VIEWS
+                looked_for: {
+                    view: _by_shape(world, scenes, looked_for, view, seed) for view in VIEWS
+                }
+                for looked_for in (PHRASE, SHAPE)
             }
     return result
 
 
-def _by_shape(world: World, view: View, scenes: Sequence[Example], seed: int) -> dict[str, Any]:
+def _by_shape(
+    world: World, scenes: Sequence[Example], looked_for: str, view: View, seed: int
+) -> dict[str, Any]:
     found: dict[str, list[float]] = defaultdict(list)
     for number, example in enumerate(scenes):
-        values = overlaps(world, example, view, seed + number)
+        values = overlaps(world, example, example.words(looked_for), view, seed + number)
         for shape, value in zip(example.shapes, values, strict=True):
             found[shape].append(value)
     shapes = {shape: sum(found[shape]) / len(found[shape]) for shape in SHAPE_NAMES}
@@ -153,6 +172,8 @@ def _by_shape(world: World, view: View, scenes: Sequence[Example], seed: int) ->
 
 
 # --- what an erasure does to attention ---------------------------------------------------------
+
+GROUPS = {**dict.fromkeys(COLOUR_NAMES, "colour"), **dict.fromkeys(SHAPE_NAMES, "shape")}
 
 
 def masses(backend: FlowBackend, world: World, prompt: str, seed: int) -> dict[str, float]:
@@ -168,16 +189,30 @@ def masses(backend: FlowBackend, world: World, prompt: str, seed: int) -> dict[s
     return dict(zip(words, found.means, strict=True))
 
 
+def prompts_with(concept: str) -> list[str]:
+    """Eight sentences with a concept, of any kind."""
+    if family(concept) == "shape":
+        things = [f"{colour} {concept}" for colour in COLOUR_NAMES]
+    elif family(concept) == "colour":
+        things = [f"{concept} {shape}" for shape in SHAPE_NAMES]
+    elif family(concept) == "style":
+        things = [f"{concept} red {shape}" for shape in SHAPE_NAMES]
+    else:
+        pairs = zip(SHAPE_NAMES, SHAPE_NAMES[1:] + SHAPE_NAMES[:1], strict=True)
+        things = [f"red {shape} {concept} a blue {other}" for shape, other in pairs]
+    return [f"a {thing} on a white background" for thing in things]
+
+
 def measure_erasure(world: World, erasure: Erasure, concept: str, seed: int) -> dict[str, Any]:
     """What is left of each word's attention mass, after / before, over prompts with the concept."""
     before: dict[str, list[float]] = defaultdict(list)
     after: dict[str, list[float]] = defaultdict(list)
-    prompts = [f"a {colour} {concept} on a white background" for colour in COLOUR_NAMES]
+    prompts = prompts_with(concept)
     for state, sums in ((None, before), (erasure, after)):
         with torch.no_grad(), world.erased(state) as backend:
             for number, prompt in enumerate(prompts):
                 for word, value in masses(backend, world, prompt, seed + number).items():
-                    sums["colour" if word in COLOUR_NAMES else word].append(value)
+                    sums[word if word == concept else GROUPS.get(word, word)].append(value)
     left = {word: round(sum(after[word]) / sum(before[word]), 3) for word in before}
     return {"concept": left.pop(concept), "other words": left}
 
@@ -186,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=8, help="scenes for each shape and layout")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--concept", default="star")
+    parser.add_argument("--concepts", nargs="+", default=["star", "striped", "red", "above"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS / "saliency.json")
     options = parser.parse_args()
@@ -194,13 +229,16 @@ def main() -> None:
     world = World()
     result = {
         "command": f"python -m benchmarks.saliency --count {options.count} --seed {options.seed} "
-        f"--concept {options.concept}",
+        f"--concepts {' '.join(options.concepts)}",
         "seed": options.seed,
         "versions": versions(),
         "overlap": measure_overlaps(world, options.count, options.seed),
     }
-    erasure = world.erase(world.plan(options.concept), EraseConfig.from_recipe("fast"))
-    result["left of the attention"] = measure_erasure(world, erasure, options.concept, options.seed)
+    left = result["left of the attention"] = {}
+    for concept in options.concepts:
+        erasure = world.erase(world.plan(concept), EraseConfig.from_recipe("fast"))
+        left[concept] = measure_erasure(world, erasure, concept, options.seed)
+        print(concept, left[concept], flush=True)
     print(json.dumps(result, indent=1))
     write_result(options.out, result)
 

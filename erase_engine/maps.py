@@ -35,7 +35,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Look:
-    """The words to look for, how, and in which double blocks."""
+    """The words to look for, how, and in which blocks."""
 
     words: tuple[Word, ...]
     view: View
@@ -47,12 +47,22 @@ class Look:
         words = (word for each in self.words for word in (each, *each.contrast))
         return tuple(sorted({token for word in words for token in word.tokens}))
 
-    def maps(self, capture: Capture) -> Tensor:
-        """(W, L): one map for each word from one forward pass, averaged over the blocks."""
+    def capture(self, samples: int = 1) -> Capture:
+        """What to watch in a forward pass of so many samples with the words' prompt."""
+        tokens = torch.tensor([self.tokens] * samples)
+        outputs = self.view == "saliency"
+        return Capture(tokens, self.blocks, outputs=outputs, masses=not outputs)
+
+    def found(self, capture: Capture) -> dict[int, Tensor]:
+        """What a forward pass has shown, by block."""
+        return capture.likeness if self.view == "saliency" else capture.mass
+
+    def maps(self, capture: Capture, sample: int = 0) -> Tensor:
+        """(W, L): a map for each word from a sample's forward pass, averaged over the blocks."""
         read = _saliency_map if self.view == "saliency" else _mass_map
+        blocks = [self.found(capture)[block][sample] for block in self.blocks]
         maps = [
-            torch.stack([read(self, word, capture, block) for block in self.blocks]).mean(dim=0)
-            for word in self.words
+            torch.stack([read(self, word, b) for b in blocks]).mean(dim=0) for word in self.words
         ]
         return torch.stack(maps).cpu()
 
@@ -61,13 +71,16 @@ class Look:
         return [self.tokens.index(token) for token in word.tokens]
 
 
-def default_blocks(view: View, double_blocks: int) -> tuple[int, ...]:
-    """All double blocks, as training reads them; for saliency the later half, where words settle.
+def default_blocks(view: View, doubles: int, singles: int) -> tuple[int, ...]:
+    """All double blocks, as training reads them; for saliency the middle of the model.
 
-    19 blocks give 9 to 18.
+    That is the later half of the double blocks, where words settle, and as many single ones after
+    them: 19 and 38 give 9 to 28.
     """
-    first = double_blocks // 2 if view == "saliency" else 0
-    return tuple(range(first, double_blocks))
+    if view == "training signal":
+        return tuple(range(doubles))
+    first = doubles // 2
+    return tuple(range(first, doubles + min(doubles - first, singles)))
 
 
 def words_to_look_for(
@@ -103,14 +116,16 @@ def _contrast(prompt: str, name: str, chosen: Sequence[str]) -> tuple[str, ...]:
     return others
 
 
-def _mass_map(look: Look, word: Word, capture: Capture, block: int) -> Tensor:
-    """(L,) attention mass on the word's tokens, averaged over heads."""
-    return capture.mass[block][0].mean(dim=0)[:, look.columns(word)].sum(dim=-1)
+def _mass_map(look: Look, word: Word, mass: Tensor) -> Tensor:
+    """(L,) attention mass on the word's tokens out of (H, L, J), averaged over heads."""
+    return mass.mean(dim=0)[:, look.columns(word)].sum(dim=-1)
 
 
-def _saliency_map(look: Look, word: Word, capture: Capture, block: int) -> Tensor:
-    """(L,) the word's share, against its contrast; a word's likeness is the mean of its tokens'."""
-    likeness = capture.likeness[block][0]  # (L, J)
+def _saliency_map(look: Look, word: Word, likeness: Tensor) -> Tensor:
+    """(L,) the word's share, against its contrast, out of (L, J).
+
+    A word's likeness is the mean of its tokens'.
+    """
     words = (word, *word.contrast)
     own, *others = (likeness[:, look.columns(each)].mean(dim=-1) for each in words)
     return saliency(own, torch.stack(others, dim=-1))
@@ -151,8 +166,7 @@ class Recorder:
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """v(x, t) of one sample, on the CPU."""
-        tokens = torch.tensor([self._look.tokens])
-        capture = Capture(tokens, self._look.blocks, outputs=self._look.view == "saliency")
+        capture = self._look.capture()
         v = self._backend.velocity(x, t, self._cond, capture=capture).cpu()
         self._maps.append(self._look.maps(capture))
         return v

@@ -19,7 +19,7 @@ class SmallFlow:
     """A `FlowBackend` of two joint attention blocks with one head; `samples` counts forwards."""
 
     device, dtype = torch.device("cpu"), torch.float32
-    double_blocks, latent_channels = 2, 4
+    double_blocks, single_blocks, latent_channels = 2, 0, 4
 
     def __init__(self, seed: int = 0) -> None:
         generator = Generator().manual_seed(seed)

@@ -50,23 +50,27 @@ class Conditioning:
 class Capture:
     """Asks `FlowBackend.velocity` for the attention mass that image queries give to text tokens.
 
-    `tokens` is (B, J), indices of text tokens, -1 where a sample has fewer than J.
+    `tokens` is (B, J), indices of text tokens, -1 where a sample has fewer than J. Blocks are
+    numbered from 0, those of one stream after the double ones.
     After the call `mass[block]` is (B, H, L, J): the softmax over all keys, read at those tokens
     (0 where the index is -1), with a graph where gradients are on. With `outputs`,
     `likeness[block]` is (B, L, J): how alike the attention outputs of image and text are there.
+    Without `masses` there is no mass, which is the dearer of the two.
     """
 
     tokens: Tensor
     blocks: tuple[int, ...]
     outputs: bool = False
+    masses: bool = True
     mass: dict[int, Tensor] = field(default_factory=dict)
     likeness: dict[int, Tensor] = field(default_factory=dict)
 
     def put(self, block: int, found: Sequence[Tensor]) -> None:
-        """Keeps what a block found: its mass, and its likeness where that was asked for."""
-        self.mass[block] = found[0]
-        if self.outputs:
-            self.likeness[block] = found[1]
+        """Keeps what a block found of what was asked for: its mass, its likeness."""
+        asked = ((self.masses, self.mass), (self.outputs, self.likeness))
+        kept = [by_block for wanted, by_block in asked if wanted]
+        for by_block, each in zip(kept, found, strict=True):
+            by_block[block] = each
 
 
 class FlowBackend(Protocol):
@@ -75,6 +79,7 @@ class FlowBackend(Protocol):
     device: torch.device
     dtype: torch.dtype  # compute dtype of the forward pass
     double_blocks: int  # how many joint (double stream) blocks there are
+    single_blocks: int  # how many blocks of one stream follow them
     latent_channels: int
 
     def velocity(

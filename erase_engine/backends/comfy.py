@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import comfy.ldm.flux.model
@@ -65,6 +66,7 @@ class ComfyFluxBackend:
         self.device: torch.device = model.load_device
         self.dtype: torch.dtype = base.manual_cast_dtype or base.get_dtype()
         self.double_blocks = len(self._net.double_blocks)
+        self.single_blocks = len(self._net.single_blocks)
         self.latent_channels: int = self._net.params.out_channels
 
     @contextmanager
@@ -79,14 +81,14 @@ class ComfyFluxBackend:
         """v(x_t, t, cond), (B, C, h, w) float32; t is (B,) in [0, 1] and 1 is pure noise."""
         if capture is not None:
             self._check(capture)
-        out = self._forward(x_t, t, cond, Request(capture, self.checkpointing))
+        out = self._forward(x_t, t, cond, self._request(x_t, capture))
         return out.to(torch.promote_types(out.dtype, torch.float32))
 
     def probe(self, x_t: Tensor, t: Tensor, cond: Conditioning, capture: Capture) -> None:
         """Fills `capture.mass` and stops after the last captured block: no velocity."""
         self._check(capture)
         with suppress(Stopped):
-            request = Request(capture, self.checkpointing, stop_after=max(capture.blocks))
+            request = replace(self._request(x_t, capture), stop_after=max(capture.blocks))
             self._forward(x_t, t, cond, request)
 
     def timesteps(self, steps: int, height: int, width: int) -> Tensor:
@@ -108,12 +110,18 @@ class ComfyFluxBackend:
         """
         return LoraSet(slices, device=self.device, **numbers)
 
+    def _request(self, x_t: Tensor, capture: Capture | None) -> Request:
+        patch = self._net.patch_size
+        height, width = (-(-side // patch) for side in x_t.shape[2:])
+        return Request(capture, self.checkpointing, height * width)
+
     def _check(self, capture: Capture) -> None:
         """Raises ValueError where a block to capture does not exist."""
-        if not capture.blocks or not set(capture.blocks) <= set(range(self.double_blocks)):
+        blocks = self.double_blocks + self.single_blocks
+        if not capture.blocks or not set(capture.blocks) <= set(range(blocks)):
             raise ValueError(
-                f"Got capture blocks {capture.blocks}, expected some of 0 to "
-                f"{self.double_blocks - 1}. Name double blocks that this model has."
+                f"Got capture blocks {capture.blocks}, expected some of 0 to {blocks - 1}. "
+                "Name blocks that this model has."
             )
 
     def _forward(self, x_t: Tensor, t: Tensor, cond: Conditioning, request: Request) -> Tensor:

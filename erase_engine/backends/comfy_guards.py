@@ -34,10 +34,11 @@ class Request:
 
     capture: Capture | None
     checkpointing: bool
+    image_length: int  # tokens
     stop_after: int | None = None  # the double block after which nothing is wanted
 
     def watched(self, block: int) -> Capture | None:
-        """What to watch in this double block, if anything."""
+        """What to watch in this block, if anything."""
         return self.capture if self.capture and block in self.capture.blocks else None
 
 
@@ -211,15 +212,27 @@ def training_attention(earlier: Forward | None) -> Forward:
     return override
 
 
-def watching(override: Forward, capture: Capture, text_length: int, found: list[Tensor]) -> Forward:
-    """The override, and what `capture` asks of this attention put into `found`."""
+def watching(
+    override: Forward,
+    capture: Capture,
+    text_length: int,
+    found: list[Tensor],
+    *,
+    samples: slice | list[int] = slice(None),
+) -> Forward:
+    """The override, and what `capture` asks of this attention put into `found`.
+
+    Args:
+        samples: those of the batch that `capture` is about.
+    """
 
     def watch(func: Forward, q: Tensor, k: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        found.append(attention_mass(q[:, :, text_length:], k, capture.tokens))
+        if capture.masses:
+            found.append(attention_mass(q[samples, :, text_length:], k[samples], capture.tokens))
         out = override(func, q, k, *args, **kwargs)
         if capture.outputs:
             rows = out.transpose(1, 2).flatten(2) if kwargs.get("skip_output_reshape") else out
-            found.append(output_likeness(rows, text_length, capture.tokens))
+            found.append(output_likeness(rows[samples], text_length, capture.tokens))
         return out
 
     return watch
@@ -253,15 +266,25 @@ def guarded_double(own: Forward, index: int) -> Forward:
     return forward
 
 
-def guarded_single(own: Forward, index: int) -> Forward:
-    """A single block that is checkpointed on request."""
+def guarded_single(own: Forward, index: int, *, number: int) -> Forward:
+    """A single block, `number` among all, that is checkpointed and watched like a double one."""
 
     def forward(x: Tensor, *, transformer_options: Any, **rest: Any) -> Tensor:
-        def run(x: Tensor) -> Tensor:
-            options = own_options(transformer_options, "single", index)
-            return own(own_copy(x), transformer_options=options, **rest)
+        request: Request = transformer_options[REQUEST]
+        capture = request.watched(number)
 
-        return _maybe_checkpointed(transformer_options[REQUEST], run, x)
+        def run(x: Tensor) -> tuple[Tensor, ...]:
+            options = own_options(transformer_options, "single", index)
+            found: list[Tensor] = []
+            if capture is not None:
+                text_length = x.shape[1] - request.image_length
+                options[OVERRIDE] = watching(options[OVERRIDE], capture, text_length, found)
+            return own(own_copy(x), transformer_options=options, **rest), *found
+
+        x, *found = _maybe_checkpointed(request, run, x)
+        if capture is not None:
+            capture.put(number, found)
+        return x
 
     return forward
 
@@ -285,7 +308,8 @@ def guarded_forwards(model: Any) -> dict[nn.Module, Forward]:
     for index, block in enumerate(model.double_blocks):
         forwards[block] = guarded_double(block.forward, index)
     for index, block in enumerate(model.single_blocks):
-        forwards[block] = guarded_single(block.forward, index)
+        number = len(model.double_blocks) + index
+        forwards[block] = guarded_single(block.forward, index, number=number)
     return forwards
 
 

@@ -82,6 +82,7 @@ class DiffusersFluxBackend:
         self.device: torch.device = net.device
         self.dtype: torch.dtype = net.dtype
         self.double_blocks = len(net.transformer_blocks)
+        self.single_blocks = len(net.single_transformer_blocks)
         self.latent_channels: int = net.config.in_channels // 4
 
     @contextmanager
@@ -102,7 +103,7 @@ class DiffusersFluxBackend:
         """v(x_t, t, cond), (B, C, h, w) float32; t is (B,) in [0, 1] and 1 is pure noise."""
         # The pass's own: a block that is recomputed writes again.
         found: dict[int, list[Tensor]] = {}
-        watch = {} if capture is None else {"watch": self._watch(capture, found)}
+        watch = {} if capture is None else {"watch": self._watch(capture, cond, found)}
         height, width = x_t.shape[-2] // 2, x_t.shape[-1] // 2
         packed = rearrange(x_t, "b c (h p) (w q) -> b (h w) (c p q)", p=2, q=2)
         (out,) = self.net(
@@ -147,13 +148,16 @@ class DiffusersFluxBackend:
 
         return PeftLora(self.net, slices, **numbers)
 
-    def _watch(self, capture: Capture, found: dict[int, list[Tensor]]) -> _Watch:
-        if not capture.blocks or not set(capture.blocks) <= set(range(self.double_blocks)):
+    def _watch(
+        self, capture: Capture, cond: Conditioning, found: dict[int, list[Tensor]]
+    ) -> _Watch:
+        blocks = self.double_blocks + self.single_blocks
+        if not capture.blocks or not set(capture.blocks) <= set(range(blocks)):
             raise ValueError(
-                f"Got capture blocks {capture.blocks}, expected some of 0 to "
-                f"{self.double_blocks - 1}. Name double blocks that this model has."
+                f"Got capture blocks {capture.blocks}, expected some of 0 to {blocks - 1}. "
+                "Name blocks that this model has."
             )
-        return _Watch(capture, found)
+        return _Watch(capture, cond.text.shape[1], found)
 
     def _guidance(self, count: int) -> Tensor | None:
         return None if self.guidance is None else self._cast(torch.full((count,), self.guidance))
@@ -215,19 +219,23 @@ def _watched(net: Any) -> Iterator[None]:
 class _Watch:
     """What one forward pass wants to know of its attention, and what was found."""
 
-    def __init__(self, capture: Capture, found: dict[int, list[Tensor]]) -> None:
+    def __init__(self, capture: Capture, text_length: int, found: dict[int, list[Tensor]]) -> None:
         self._capture = capture
+        self._text_length = text_length
         self._found = found
 
     def see(self, block: int, q: Tensor, k: Tensor) -> None:
-        """Keeps the mass on the watched tokens where this block is one of those asked for."""
+        """Keeps the mass on the watched tokens, where this block is watched and that asked for."""
         if block in self._capture.blocks:
-            self._found[block] = [attention_mass(q, k, self._capture.tokens)]
+            image = q[:, :, self._text_length :]
+            asked = self._capture.masses
+            self._found[block] = [attention_mass(image, k, self._capture.tokens)] if asked else []
 
-    def compare(self, block: int, out: Tensor, text_length: int) -> None:
+    def compare(self, block: int, out: Tensor) -> None:
         """Keeps how alike outputs are, where this block is watched and that was asked for."""
         if block in self._capture.blocks and self._capture.outputs:
-            self._found[block].append(output_likeness(out, text_length, self._capture.tokens))
+            likeness = output_likeness(out, self._text_length, self._capture.tokens)
+            self._found[block].append(likeness)
 
 
 _IMAGE = ("to_q", "to_k", "to_v", "norm_q", "norm_k")
@@ -261,11 +269,11 @@ class _WatchedAttention:
             heads = [torch.cat(pair, 2) for pair in zip(text, heads, strict=True)]
         q, k = (_rotated(each, image_rotary_emb) for each in heads[:2])
         if watch is not None:
-            watch.see(self._block, q[:, :, text_length:], k)
+            watch.see(self._block, q, k)
         mixed = scaled_dot_product_attention(q, k, heads[2], attn_mask=attention_mask)
         mixed = rearrange(mixed, "b h n d -> b n (h d)")
         if watch is not None:
-            watch.compare(self._block, mixed, text_length)
+            watch.compare(self._block, mixed)
         if encoder_hidden_states is None:
             return mixed
         text, image = mixed.split([text_length, mixed.shape[1] - text_length], dim=1)

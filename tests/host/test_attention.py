@@ -103,11 +103,12 @@ def test_saliency_needs_two_words_to_hold_a_word_against() -> None:
         saliency(draw(7), draw(7, 1))
 
 
+@pytest.mark.parametrize("block", [1, 2], ids=["double", "single"])
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])
 def test_captured_likeness_is_that_of_the_blocks_outputs(
-    checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+    checkpointing: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the output projection, and only where it was asked for."""
+    """Before the output projection, and only where it was asked for; mass can be left out."""
     seen: list[torch.Tensor] = []
     plain = comfy_guards.plain_attention
 
@@ -116,16 +117,19 @@ def test_captured_likeness_is_that_of_the_blocks_outputs(
         return seen[-1]
 
     x_t, t, cond = inputs()
-    asked, unasked = capture(1), capture(1)
-    asked.outputs = True
+    asked, unasked, alone = capture(block), capture(block), capture(block)
+    asked.outputs = alone.outputs = True
+    alone.masses = False
     with training_session(build(), checkpointing=checkpointing) as backend, torch.no_grad():
         backend.velocity(x_t, t, cond, capture=unasked)
         monkeypatch.setattr(comfy_guards, "plain_attention", recording)
         backend.velocity(x_t, t, cond, capture=asked)
-    assert not unasked.likeness and list(asked.likeness) == [1]
-    expected = output_likeness(seen[1], cond.text.shape[1], asked.tokens)
-    assert torch.equal(asked.likeness[1], expected)
-    assert torch.equal(asked.mass[1], unasked.mass[1])
+        backend.velocity(x_t, t, cond, capture=alone)
+    assert not unasked.likeness and list(asked.likeness) == [block]
+    expected = output_likeness(seen[block], cond.text.shape[1], asked.tokens)
+    assert torch.equal(asked.likeness[block], expected)
+    assert torch.equal(asked.mass[block], unasked.mass[block])
+    assert not alone.mass and torch.equal(alone.likeness[block], expected)
 
 
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])

@@ -148,9 +148,9 @@ def test_a_checkpoint_without_text_encoders(model: Any) -> None:
         ({"view": "saliency", "contrast": "ring"}, "Got 'ring' in contrast, which is not in the"),
         ({"view": "saliency", "contrast": "star\nred"}, "Got 1 words to hold 'star' against"),
         ({"view": "saliency", "prompt": "red star"}, "expected at least 2. Write a longer prompt"),
-        ({"blocks": "2"}, "Got blocks '2', expected numbers from 0 to 1"),
-        ({"blocks": "0-999999999999"}, "expected numbers from 0 to 1, such as '0' or '0-1'"),
-        ({"blocks": "1-0"}, "Name double blocks that this model has"),
+        ({"blocks": "4"}, "Got blocks '4', expected numbers from 0 to 3"),
+        ({"blocks": "0-999999999999"}, "expected numbers from 0 to 3, such as '0' or '0-3'"),
+        ({"blocks": "1-0"}, "Name blocks that this model has"),
         ({"blocks": "late"}, "Got blocks 'late', expected numbers"),
     ],
 )

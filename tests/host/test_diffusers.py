@@ -17,7 +17,7 @@ from tiny_flux import build, capture, gradients, inputs, slices_of, trained_lora
 @pytest.mark.parametrize("guidance_embed", [True, False], ids=["dev", "schnell"])
 def test_velocity_and_what_is_captured_are_equal(guidance_embed: bool) -> None:
     model = build(guidance_embed=guidance_embed)
-    ours, theirs = capture(), capture()
+    ours, theirs = capture(0, 1, 2, 3), capture(0, 1, 2, 3)
     ours.outputs = theirs.outputs = True
     with training_session(model) as comfy, backend_of(model).session() as backend, torch.no_grad():
         lora = trained_lora(comfy, "all_attention")
@@ -120,7 +120,7 @@ def test_wrong_models_layers_and_blocks_are_named() -> None:
     for name in ("transformer_blocks.2.attn.add_q_proj", "transformer_blocks.0.attn"):
         with pytest.raises(ValueError, match=f"Got layer '{name}', expected a diffusers name"):
             backend.linear_slices([name])
-    with pytest.raises(ValueError, match=r"Got capture blocks \(5,\), expected some of 0 to 1"):
+    with pytest.raises(ValueError, match=r"Got capture blocks \(5,\), expected some of 0 to 3"):
         backend.velocity(*inputs(), capture=capture(5))
 
 

@@ -7,13 +7,19 @@ import json
 import pytest
 import torch
 from eraseanything_pack.benchmarks.saliency import (
+    LAYOUTS,
+    PHRASE,
+    SHAPE,
     STEPS,
     Example,
     World,
     examples,
     measure_overlaps,
     overlap,
+    prompts_with,
 )
+from eraseanything_pack.erase_engine.maps import VIEWS
+from eraseanything_pack.erase_engine.sentence import contains
 from eraseanything_pack.tinyworld.vocabulary import SHAPE_NAMES, Scene, Thing
 
 
@@ -23,6 +29,10 @@ def test_masks_are_where_the_things_are() -> None:
     things = (Thing(cross, 0, 0), Thing(ring, 1, 0))  # red, blue
     example = Example.of(Scene(things, 2, 0), seed=3)  # left of, on white
     assert example.prompt == "a red cross left of a blue ring on a white background"
+    assert (example.words(PHRASE), example.words(SHAPE)) == (
+        ("red cross", "blue ring"),
+        ("cross", "ring"),
+    )
     for mask, channel in zip(example.masks, (0, 2), strict=True):
         picture = example.picture[0]
         inside, outside = picture[:, mask].mean(dim=1), picture[:, ~(sum(example.masks) > 0)]
@@ -39,23 +49,31 @@ def test_examples_go_through_all_shapes() -> None:
         assert {len(each.masks) for each in found} == {things}
 
 
-def test_saliency_finds_things_better_than_the_training_signal(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("eraseanything_pack.benchmarks.saliency.LAYOUTS", {"one thing": None})
+def test_saliency_finds_things_better_than_the_training_signal() -> None:
     with torch.inference_mode(False):
-        found = measure_overlaps(World(), 1, seed=100)["one thing"]
+        found = measure_overlaps(World(), 1, seed=100)
     assert STEPS == 8
-    assert found["saliency"]["mean"] > 0.5
-    assert found["saliency"]["mean"] > found["training signal"]["mean"] + 0.1
+    for layout in LAYOUTS:
+        means = [found[layout][PHRASE][view]["mean"] for view in ("saliency", "training signal")]
+        assert means[0] > 0.6 and means[0] > means[1] + 0.1
+
+
+@pytest.mark.parametrize("concept", ["star", "striped", "red", "above"])
+def test_sentences_with_a_concept(concept: str) -> None:
+    found = prompts_with(concept)
+    assert len(set(found)) == 8 and all(contains(each, [concept]) for each in found)
 
 
 def test_what_the_readme_says_was_measured() -> None:
     from eraseanything_pack.benchmarks.pack import ROOT
 
     result = json.loads((ROOT / "benchmarks/results/saliency.json").read_text(encoding="utf-8"))
-    alone = {view: each["mean"] for view, each in result["overlap"]["one thing"].items()}
-    left = result["left of the attention"]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for figure in (*alone.values(), left["concept"], min(left["other words"].values())):
-        assert str(figure) in text
+    for layout in LAYOUTS:
+        for looked_for in (PHRASE, SHAPE):
+            by_view = result["overlap"][layout][looked_for]
+            means = " | ".join(str(by_view[view]["mean"]) for view in VIEWS)
+            assert f"| {layout}, {looked_for} | {means} |" in text
+    for concept, left in result["left of the attention"].items():
+        least = min(left["other words"].values())
+        assert f"| {concept} | {left['concept']} | {least} |" in text

@@ -90,9 +90,9 @@ def test_unknown_layers_and_blocks_are_named() -> None:
             with pytest.raises(ValueError, match=f"Got layer '{name}'"):
                 backend.linear_slices([name])
         with pytest.raises(
-            ValueError, match=r"Got capture blocks \(0, 2\), expected some of 0 to 1"
+            ValueError, match=r"Got capture blocks \(0, 4\), expected some of 0 to 3"
         ):
-            backend.velocity(*inputs(), capture=capture(0, 2))
+            backend.velocity(*inputs(), capture=capture(0, 4))
 
 
 def _run(backend: Any) -> list[torch.Tensor]:
