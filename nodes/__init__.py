@@ -10,6 +10,7 @@ from .merge import MergeErasures
 from .plan import PlanConcept
 from .report import ErasureReport
 from .tiny import LoadTinyFlux
+from .watch import WatchAttention, WatchedAttention
 
 add_route()  # as the host loads the pack: 0.3.75 calls no `on_load`
 
@@ -24,6 +25,8 @@ class EraseAnythingExtension(ComfyExtension):
             ApplyErasure,
             MergeErasures,
             AttentionPreview,
+            WatchAttention,
+            WatchedAttention,
             ErasureReport,
             LoadTinyFlux,
         ]

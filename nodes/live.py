@@ -198,6 +198,16 @@ def workflow_id(hidden: Any) -> str:
     return str(workflow.get("id", "")) if isinstance(workflow, dict) else ""
 
 
+def running_graph() -> dict[str, Any]:
+    """The prompt that the running node stands in, by node id; empty where no server runs it."""
+    context, queue = get_executing_context(), getattr(_server(), "prompt_queue", None)
+    if context is None or queue is None:
+        return {}
+    with queue.mutex:
+        running = list(queue.currently_running.values())
+    return next((each[2] for each in running if each[1] == context.prompt_id), {})
+
+
 def add_route() -> None:
     """Lets a reloaded page ask for its trainings: `GET /eraseanything/live?client=<id>`."""
     server = _server()

@@ -64,6 +64,9 @@ erasure.
 - **saliency**: which word a place belongs to. Where is the thing?
 
 Point at a word on the node to see its map over the picture, and slide through the steps.
+
+Below, your own samplers are looked at while they draw: **Watch Attention** stands before them,
+**Watched Attention** after them.
 """
 
 SEVERAL_HELP = """\
@@ -214,7 +217,46 @@ def look_inside(canvas: Canvas) -> None:
             tall=MAPS,
         )
         save(column, maps["IMAGE"], view, tall=300)
-    canvas.group("Look inside", start, training, *columns)
+    _, below = canvas.group("Look inside", start, training, *columns)
+    canvas.move_to(0, below)
+    canvas.group("Look while samplers draw", *watched_samplers(canvas, tiny, lora))
+
+
+def watched_samplers(canvas: Canvas, tiny: Node, lora: Output) -> list[Column]:
+    """Two stock samplers, before and after an erasure, and what was seen of both."""
+    texts, samplers, shown = canvas.column(340), canvas.column(380), canvas.column(420)
+    watch = texts.add(
+        "EraseAnythingWatch",
+        model=tiny["MODEL"],
+        clip=tiny["CLIP"],
+        prompt=CONCEPT_PROMPT,
+        words="red star\nbackground",
+        view="saliency",
+    )
+    negative = texts.add("CLIPTextEncode", title="Nothing", clip=tiny["CLIP"], text="")
+    latent = texts.add("EmptySD3LatentImage", width=128, height=128, batch_size=2)
+    after = samplers.add("EraseAnythingApply", model=watch["MODEL"], lora=lora)["MODEL"]
+    drawn = [
+        samplers.add(
+            "KSampler",
+            model=model,
+            positive=watch["CONDITIONING"],
+            negative=negative["CONDITIONING"],
+            latent_image=latent["LATENT"],
+            **SAMPLING,
+        )["LATENT"]
+        for model in (watch["MODEL"], after)
+    ]
+    maps = shown.add(
+        "EraseAnythingWatched",
+        watch=watch["WATCH"],
+        latent=drawn[0],
+        erased=drawn[1],
+        vae=tiny["VAE"],
+        tall=MAPS,
+    )
+    save(shown, maps["IMAGE"], "watched", tall=300)
+    return [texts, samplers, shown]
 
 
 def several_concepts(canvas: Canvas) -> None:

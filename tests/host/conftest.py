@@ -27,6 +27,7 @@ comfy.options.enable_args_parsing(False)
 from comfy.cli_args import args  # noqa: E402
 
 args.cpu = True
+import utils  # noqa: E402, F401  # the host's package, before its `nodes` hides it by comfy/utils.py
 
 
 def import_pack() -> None:

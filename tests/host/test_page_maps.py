@@ -88,3 +88,4 @@ def test_the_node_gives_the_page_what_its_sheet_shows(loras: Path) -> None:
     assert [word["name"] for word in data["words"]] == ["star", "red"]
     assert [model["name"] for model in data["models"]] == ["before"]
     assert (data["prompt"], data["view"]) == (graph.PROMPT, "training signal")
+    assert data["note"] == ""

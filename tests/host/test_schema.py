@@ -17,6 +17,7 @@ from eraseanything_pack.nodes.merge import MergeErasures
 from eraseanything_pack.nodes.plan import PlanConcept
 from eraseanything_pack.nodes.report import ErasureReport
 from eraseanything_pack.nodes.tiny import LoadTinyFlux
+from eraseanything_pack.nodes.watch import WatchAttention, WatchedAttention
 
 PACK, ROOT = eraseanything_pack.__name__, Path(eraseanything_pack.__path__[0])
 
@@ -42,6 +43,8 @@ INPUTS = {
         *("model", "clip", "prompt", "words", "steps", "seed", "resolution", "erased", "vae"),
         *("view", "contrast", "blocks"),
     ),
+    "EraseAnythingWatch": ("model", "clip", "prompt", "words", "view", "contrast", "blocks"),
+    "EraseAnythingWatched": ("watch", "latent", "picture", "erased", "vae"),
     "EraseAnythingReport": (
         *("model", "erased", "clip", "vae", "erase_prompts", "keep_prompts"),
         *("steps", "seed", "resolution"),
@@ -54,6 +57,8 @@ OUTPUTS = {
     "EraseAnythingApply": ["MODEL"],
     "EraseAnythingMerge": ["LORA_MODEL", "STRING"],
     "EraseAnythingAttention": ["IMAGE", "STRING"],
+    "EraseAnythingWatch": ["MODEL", "CONDITIONING", "ERASE_WATCH"],
+    "EraseAnythingWatched": ["IMAGE", "STRING"],
     "EraseAnythingReport": ["IMAGE", "STRING"],
     "EraseAnythingTinyFlux": ["MODEL", "CLIP", "VAE"],
 }
@@ -70,6 +75,8 @@ NODES = {
         ApplyErasure,
         MergeErasures,
         AttentionPreview,
+        WatchAttention,
+        WatchedAttention,
         ErasureReport,
         LoadTinyFlux,
     )
@@ -141,12 +148,13 @@ def test_nodes_that_leave_something_run_on_their_own() -> None:
         *("EraseAnythingTrain", "EraseAnythingPlan", "EraseAnythingAttention"),
         "EraseAnythingReport",
         "EraseAnythingMerge",
+        "EraseAnythingWatched",
     }
 
 
-def test_nothing_but_the_file_makes_a_node_run_again() -> None:
+def test_only_files_and_somebody_who_looks_make_a_node_run_again() -> None:
     own = {node_id for node_id, node in NODES.items() if "fingerprint_inputs" in vars(node)}
-    assert own == {"EraseAnythingApply", "EraseAnythingMerge"}
+    assert own == {"EraseAnythingApply", "EraseAnythingMerge", "EraseAnythingWatch"}
 
 
 def test_importing_the_pack_imports_nothing_of_the_host() -> None:

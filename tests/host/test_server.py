@@ -17,6 +17,8 @@ NODES = {
     "EraseAnythingReport",
     "EraseAnythingTinyFlux",
     "EraseAnythingTrain",
+    "EraseAnythingWatch",
+    "EraseAnythingWatched",
 }
 TEMPLATES = sorted((PACK / "example_workflows").glob("*.json"))
 

@@ -1,4 +1,4 @@
-/** The maps on Attention Map Preview: one widget on each such node, fed by the node's output. */
+/** Maps on Attention Map Preview and Watched Attention: one widget each, fed by the node's output. */
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
@@ -14,7 +14,7 @@ const pick = (output) => output?.[OUTPUT]?.[0];
 const showOn = addViews({
   name: "eraseanything.maps",
   styles: "maps.css",
-  nodes: ["EraseAnythingAttention"],
+  nodes: ["EraseAnythingAttention", "EraseAnythingWatched"],
   widget: "eraseanything_maps",
   create: (_, onHeight) => new MapsView(onHeight),
   pick,

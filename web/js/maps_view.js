@@ -21,6 +21,7 @@ import { make } from "./page.js";
  * @property {number[]} steps the step of each row
  * @property {number} total
  * @property {number} first index of the word to begin with
+ * @property {string} note what else there is to say of the pictures, or nothing
  * @property {Word[]} words
  * @property {Model[]} models
  */
@@ -165,7 +166,8 @@ export class MapsView {
       chip.setAttribute("aria-pressed", String(at === this.chosen));
       chip.classList.toggle("shown", at === index);
     });
-    const text = figures(maps.words[index], maps.view);
+    const note = maps.note ? `; ${maps.note}` : "";
+    const text = figures(maps.words[index], maps.view) + note;
     if (this.figures.textContent !== text) this.figures.textContent = text;
     this.drawTiles(maps, index, row);
   }
