@@ -73,10 +73,12 @@ class Watch:
     def samples_of(self, context: Tensor) -> list[int]:
         """Which samples of a batch have this prompt, by their text features (B, T, D).
 
-        Their order tells nothing: guidance puts other prompts into the same batch.
+        Their order tells nothing: guidance puts other prompts into the same batch. Other nodes may
+        have put features of pictures behind the text.
         """
         own = self._text.to(context)
-        return [at for at, each in enumerate(context) if torch.equal(each, own)]
+        texts = context[:, : len(own)]
+        return [at for at, each in enumerate(texts) if torch.equal(each, own)]
 
     @contextmanager
     def sampling(self, shape: torch.Size) -> Iterator[Sampling]:

@@ -22,6 +22,7 @@ from comfy_extras.nodes_flux import FluxGuidance
 from comfy_extras.nodes_sd3 import EmptySD3LatentImage
 from eraseanything_pack.erase_engine import watch as engine_watch
 from eraseanything_pack.erase_engine.backends import comfy_guards
+from eraseanything_pack.erase_engine.maps import Look, Word
 from eraseanything_pack.erase_engine.watch import Watch
 from eraseanything_pack.nodes.attention import GUIDANCE
 from eraseanything_pack.nodes.host import apply_lora, training_session
@@ -191,6 +192,29 @@ def test_what_is_asked_twice_at_one_time_is_one_step(model: Any, sampler: str, t
     patched, positive, eye = watch(model)
     latent = ksampler(patched, positive, sampler_name=sampler)
     assert len(maps_of(eye, latent).steps) == times
+
+
+def test_steps_are_means_of_their_time() -> None:
+    look = Look((Word("star", (0,)),), "training signal", (0,))
+    sampling = engine_watch.Sampling(torch.Size((1, 16, 2, 2)))
+    for time, mass in ((1.0, 0.2), (0.5, 0.3), (0.5, 0.5)):
+        capture = look.capture()
+        capture.mass[0] = torch.full((1, 2, 1, 1), mass)
+        sampling.add(look, capture, [0], time)
+    sampling.add(look, look.capture(), [0], 0.25)  # a cache has left the block out
+    maps = sampling.maps(0)
+    assert maps is not None
+    torch.testing.assert_close(maps.steps.flatten(), torch.tensor([0.2, 0.4]))
+
+
+def test_features_behind_the_text_do_no_harm(model: Any) -> None:
+    """As a style model puts them there."""
+    patched, positive, eye = watch(model)
+    ((text, rest),) = positive
+    longer = [[torch.cat([text, torch.randn(1, 6, text.shape[2])], dim=1), rest]]
+    maps = maps_of(eye, ksampler(patched, longer))
+    assert maps.steps.shape == (STEPS, 2, 4, 4)
+    assert not torch.allclose(maps.steps, maps_of(eye, ksampler(patched, positive)).steps)
 
 
 def test_odd_sizes(model: Any) -> None:
