@@ -72,6 +72,7 @@ class EraseConfig:
     steps: int = within(200, 1, 100_000)  # each erases once and preserves once
     batch: int = within(4, 1, 1024)
     learning_rate: float = within(2e-3, 1e-9, 1)
+    rate_width: int = within(0, 0, 100_000)  # an A of n inputs learns at rate_width / n; 0: at 1
     cooldown: float = within(0.0, 0, 1)  # last share of the steps, in which the rate falls to 0
     keep_learning_rate_ratio: float = within(0.5, 0, 10)  # preserve step's rate / erase step's
     weight_decay: float = within(0.0, 0, 1)
@@ -159,6 +160,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "batch": 8,
             "keep_per_step": 8,
             "learning_rate": 8e-3,
+            "rate_width": 192,  # of the model that the rate was found on
             "cooldown": 0.5,
             "keep_learning_rate_ratio": 1.0,
             "attack": 0.5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -177,14 +178,30 @@ SOLVERS: dict[str, type[Alternate]] = {"alternate": Alternate, "budget": Budget}
 
 
 class _Updates:
-    """AdamW on the LoRA, with a learning rate for each update and clipped gradients."""
+    """AdamW on the LoRA, with a learning rate for each update and clipped gradients.
+
+        rate of A (r, n) = rate min(1, rate_width / n),   rate of B (m, r) = rate
+
+    An update of Adam moves each number alike, so that A's moves add up over its n inputs: without
+    this, a rate that suits a narrow model is n / rate_width times too high for a wide one. Source:
+    LoRA+ (arXiv 2402.12354), which shows that A's rate must fall with the width and B's must not.
+    """
 
     def __init__(self, run: Run) -> None:
         self.config = run.config
         self.parameters = run.lora.parameters()
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=run.config.learning_rate, weight_decay=run.config.weight_decay
+            self._groups(), lr=run.config.learning_rate, weight_decay=run.config.weight_decay
         )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by their share of the rate; A's and B's take turns in the LoRA's list."""
+        shares: dict[float, list[Tensor]] = {}
+        for index, parameter in enumerate(self.parameters):
+            width, is_down = self.config.rate_width, index % 2 == 0
+            share = min(1.0, width / parameter.shape[1]) if width and is_down else 1.0
+            shares.setdefault(share, []).append(parameter)
+        return [{"params": some, "share": share} for share, some in shares.items()]
 
     def apply(self, loss: Tensor, *, rate: float) -> float:
         """One step down `loss` at `rate` times the learning rate; returns the gradient's norm."""
@@ -197,7 +214,8 @@ class _Updates:
                 f"Got a gradient whose norm is {norm}, expected a finite number. "
                 "Lower the learning rate or the strength of erasure."
             )
-        self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * rate * group["share"]
         self.optimizer.step()
         return norm
 

@@ -166,3 +166,23 @@ def test_learning_rates_of_the_two_steps(small_flow, encoded) -> None:
     )
     key = next(key for key in once if "lora_B" in key)
     assert (half[key] - once[key]).norm() < (full[key] - once[key]).norm()
+
+
+def test_a_wide_layers_a_learns_at_its_share_of_the_rate(small_flow, encoded) -> None:
+    inputs = small_flow.blocks[0]["to_q"].in_features
+
+    def moved(rate_width: int) -> tuple[float, float]:
+        """How far A's and B's have gone in three steps."""
+        options = {"rate_width": rate_width, "gradient_clip": 0.0}
+        start = train(small_flow, encoded, steps=1, **options).state  # A waits for B, which is 0
+        end = train(small_flow, encoded, steps=3, **options).state
+        far = {"lora_A": 0.0, "lora_B": 0.0}
+        for key in start:
+            for part in far:
+                far[part] += float((end[key] - start[key]).square().sum()) if part in key else 0
+        return far["lora_A"] ** 0.5, far["lora_B"] ** 0.5
+
+    full, quarter = moved(0), moved(inputs // 4)
+    assert quarter[0] / full[0] == pytest.approx(0.25, rel=0.1)
+    assert quarter[1] / full[1] == pytest.approx(1, rel=0.1)
+    assert moved(2 * inputs) == full  # a narrow one does not learn faster

@@ -15,20 +15,21 @@ CONCEPTS = (
 )
 QUICK = ("star", "striped", "red", "above")
 FAST = EraseConfig.from_recipe("fast")
+RIVALS_RATE = 4e-3
 METHODS = ("base", "esd", "ablate", "gem", "paper", "fast")
 
 
 def config_of(method: str, seed: int) -> EraseConfig:
-    """A method's settings: its own objective, on as many samples and paths as `fast` has.
+    """A method's settings: its own objective and layers, on as many samples and paths as `fast`.
 
-    Rivals get `fast`'s learning rate and its fall, which serve them better than their own; but
-    for `paper`, whose rate belongs to its adapters, and which samples in its own number of steps.
+    Rivals get a learning rate and a fall of it that serve them better than their own; but for
+    `paper`, whose rate belongs to its adapters, and which samples in its own number of steps.
     """
     if method == "fast":
         return replace(FAST, seed=seed)
-    shared = ["steps", "batch", "keep_per_step", "cooldown"]
+    names = ["steps", "batch", "keep_per_step", "cooldown"]
     if method != "paper":
-        shared += ["learning_rate", "trajectories", "trajectory_steps"]
-    return EraseConfig.from_recipe(
-        method, seed=seed, **{name: getattr(FAST, name) for name in shared}
-    )
+        names += ["trajectories", "trajectory_steps"]
+    shared = {name: getattr(FAST, name) for name in names}
+    rate = {} if method == "paper" else {"learning_rate": RIVALS_RATE}
+    return EraseConfig.from_recipe(method, seed=seed, **shared, **rate)
