@@ -30,7 +30,7 @@ from eraseanything_pack.nodes.tiny import LoadTinyFlux
 from eraseanything_pack.nodes.watch import WatchAttention, WatchedAttention
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from snapshot import assert_same, snapshot
-from tiny_flux import inputs
+from tiny_flux import build, inputs
 
 import nodes as host_nodes
 
@@ -215,6 +215,14 @@ def test_features_behind_the_text_do_no_harm(model: Any) -> None:
     maps = maps_of(eye, ksampler(patched, longer))
     assert maps.steps.shape == (STEPS, 2, 4, 4)
     assert not torch.allclose(maps.steps, maps_of(eye, ksampler(patched, positive)).steps)
+
+
+def test_a_prompt_is_known_in_every_precision() -> None:
+    """float8 weights, computed in bfloat16."""
+    coarse = build(torch.float8_e4m3fn, compute=torch.bfloat16, sizes=graph.SIZES)
+    patched, positive, eye = watch(coarse)
+    maps = maps_of(eye, ksampler(patched, positive, cfg=2.0))
+    assert maps.steps.dtype == torch.float32 and (maps.steps > 0).all()
 
 
 def test_odd_sizes(model: Any) -> None:
