@@ -1,68 +1,155 @@
-"""What watching the attention costs: a training pass with and without, at full width."""
+"""What watching the attention costs: a training pass with and without, at full width.
+
+Three answers. Operations are counted, without any noise, also at the real depth. What is kept for
+backward is counted in bytes. Processor time is measured, in pairs that take turns; on a machine
+with other work it tells 2% apart only after many of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
+import comfy.model_patcher
 import torch
 from eraseanything_pack.erase_engine.backends.base import Capture
+from eraseanything_pack.erase_engine.backends.comfy import ComfyFluxBackend
 from eraseanything_pack.erase_engine.lora import target_names
+from eraseanything_pack.erase_engine.preflight import tokens_of
 from eraseanything_pack.nodes.host import training_session
+from torch import Generator, Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
 
-from .full_width import TOKENS, build, encoded_plan
-from .process_memory import forget_peak
+from .full_width import DEPTH, SINGLES, TOKENS, build, config_of, encoded_plan
 from .step import now, since
 
 PIXELS = (256, 384, 512)  # 256, 576 and 1024 image tokens
+META = torch.device("meta")
 WAYS = ("without", "with")
+MEGABYTE = 2**20
 
 
-def capture_costs(repeats: int, peak_mb: Callable[[], float]) -> list[dict[str, Any]]:
-    """A row for each size: processor seconds and megabytes of a pass, 1 + 1 blocks in bf16.
+# --- counted -----------------------------------------------------------------------------------
 
-    With and without take turns, so that both see the same machine. Activations are kept, so that
-    what watching keeps shows at the peak.
+
+def operations() -> list[dict[str, Any]]:
+    """A row for each depth and size: what watching adds to the operations, in percent.
+
+    A step has two passes, of which the erase half's is watched. Weights have no numbers here:
+    every matrix product is counted by its sizes, a checkpointed block's second forward too.
     """
-    rows, generator = [], torch.Generator().manual_seed(0)
-    with training_session(build(), checkpointing=False) as backend:
-        slices = backend.linear_slices(target_names("text_qk", 1))
-        lora = backend.adapters(slices, rank=8, generator=generator)
-        with lora.attach(slices):
+    rows = []
+    for depth, singles in ((1, 1), (DEPTH, SINGLES)):
+        with without_numbers(depth, singles) as backend:
             for pixels in PIXELS:
-                x_t = torch.randn(1, 16, pixels // 8, pixels // 8, generator=generator)
-                rows.append(compared(backend, x_t, repeats, peak_mb))
+                watched = {"one": (depth - 1,), "all": tuple(range(depth))}
+                plain = counted(backend, pixels, ())
+                more = {k: counted(backend, pixels, v) - plain for k, v in watched.items()}
+                rows.append({
+                    "blocks": [depth, singles],
+                    "image_tokens": tokens_of(pixels, pixels),
+                    "teraflops_of_a_pass": round(plain / 1e12, 2),
+                    "gigaflops_of_watching_a_block": round(more["one"] / 1e9, 1),
+                    "percent_of_a_step": {k: share(v, 2 * plain) for k, v in more.items()},
+                })  # fmt: skip
     return rows
 
 
-def compared(
-    backend: Any, x_t: torch.Tensor, repeats: int, peak_mb: Callable[[], float]
-) -> dict[str, Any]:
+@contextmanager
+def without_numbers(depth: int, singles: int) -> Iterator[ComfyFluxBackend]:
+    """A model of shapes alone, with our LoRA on it."""
+    model = build(depth, singles, device="meta").model
+    backend = ComfyFluxBackend(comfy.model_patcher.ModelPatcher(model, META, META))
+    with backend.session(), adapted(backend):
+        yield backend
+
+
+def counted(backend: ComfyFluxBackend, pixels: int, blocks: tuple[int, ...]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        training_pass(backend, noise(pixels), blocks)
+    return counter.get_total_flops()
+
+
+def share(part: float, whole: float) -> float:
+    return round(100 * part / whole, 3)
+
+
+# --- measured ----------------------------------------------------------------------------------
+
+
+def capture_costs(repeats: int) -> list[dict[str, Any]]:
+    """A row for each size: megabytes kept and processor seconds of a pass of 1 + 1 blocks in bf16.
+
+    With and without take turns, so that both see the same machine.
+    """
+    with training_session(build(), checkpointing=False) as backend, adapted(backend):
+        return [compared(backend, pixels, repeats) for pixels in PIXELS]
+
+
+def compared(backend: Any, pixels: int, repeats: int) -> dict[str, Any]:
+    blocks = dict(zip(WAYS, ((), (0,)), strict=True))
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    megabytes = dict(seconds) | {way: [] for way in WAYS}
-    for _ in range(repeats):
-        for way in WAYS:
-            forget_peak()
-            before, began = peak_mb(), now()
-            training_pass(backend, x_t, watched=way == "with")
+    for turn in range(repeats):
+        for way in WAYS[:: 1 if turn % 2 else -1]:
+            began = now()
+            training_pass(backend, noise(pixels), blocks[way])
             seconds[way].append(since(began)[1])
-            megabytes[way].append(peak_mb() - before)
-    time, space = ({way: median(v) for way, v in each.items()} for each in (seconds, megabytes))
+    least, middle = ({k: f(v) for k, v in seconds.items()} for f in (min, median))
+    pairs = zip(*(seconds[way] for way in WAYS), strict=True)
     return {
-        "image_tokens": x_t.shape[2] * x_t.shape[3] // 4,
+        "image_tokens": tokens_of(pixels, pixels),
         "repeats": repeats,
-        "processor_s": {way: round(value, 2) for way, value in time.items()},
-        "peak_mb": {way: round(value) for way, value in space.items()},
-        "ratio": round(time["with"] / time["without"], 3),
+        "kept_mb": {way: round(kept_mb(backend, pixels, blocks[way]), 2) for way in WAYS},
+        "least_s": {way: round(value, 3) for way, value in least.items()},
+        "median_s": {way: round(value, 3) for way, value in middle.items()},
+        "percent_of_a_step": {
+            "least": share(least["with"] - least["without"], 2 * least["without"]),
+            "median_of_pairs": share(median(b - a for a, b in pairs), 2 * middle["without"]),
+        },
     }
 
 
-def training_pass(backend: Any, x_t: torch.Tensor, *, watched: bool) -> None:
-    """Forward and backward; the loss is a sum, of what is watched too."""
-    request = Capture(torch.tensor(TOKENS), (0,)) if watched else None
+def kept_mb(backend: Any, pixels: int, blocks: tuple[int, ...]) -> float:
+    """Of all that a pass keeps for its backward."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = loss_of_pass(backend, noise(pixels), blocks)
+    del loss
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / MEGABYTE
+
+
+# --- a pass ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def adapted(backend: Any) -> Iterator[None]:
+    """Our recipe's LoRA."""
+    config = config_of(PIXELS[0]).lora
+    slices = backend.linear_slices(target_names(config.targets, backend.double_blocks))
+    lora = backend.adapters(slices, rank=config.rank, generator=Generator().manual_seed(0))
+    with lora.attach(slices):
+        yield
+
+
+def training_pass(backend: Any, x_t: Tensor, blocks: tuple[int, ...]) -> None:
+    loss_of_pass(backend, x_t, blocks).backward()
+
+
+def loss_of_pass(backend: Any, x_t: Tensor, blocks: tuple[int, ...]) -> Tensor:
+    """A sum of everything that comes out, of what is watched in these blocks too."""
+    request = Capture(torch.tensor(TOKENS), blocks) if blocks else None
     v = backend.velocity(x_t, torch.tensor([0.6]), encoded_plan().concept, capture=request)
-    loss = v.square().mean()
-    if request:
-        loss = loss + request.mass[0].mean()
-    loss.backward()
+    mass = request.mass.values() if request else ()
+    return v.square().mean() + sum(each.mean() for each in mass)
+
+
+def noise(pixels: int) -> Tensor:
+    return torch.randn(1, 16, pixels // 8, pixels // 8, generator=Generator().manual_seed(0))

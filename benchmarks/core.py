@@ -24,11 +24,12 @@ from .full_width import CONFIG, config_of, encoded_plan
 from .step import now
 
 RANK = 8
-STEPS = {"core": 5, "ours": 3}  # after the first: 12 passes each
+STEPS = {"core": 3, "ours": 2}  # after the first: 6 passes each
 # What can be trained: the node knows one choice, all there is; ours has no more than attention's.
 TRAINED = {
     "core": "every Linear, norm scale and bias",
     "text_qk": "text's query and key of the double blocks",
+    "text_pooled": "text's projections of the double blocks' attention, and the pooled text",
     "all_attention": "all projections of the double blocks' attention",
 }
 

@@ -29,10 +29,10 @@ from eraseanything_pack.erase_engine.preflight import (  # noqa: E402
     tokens_of,
 )
 
-from .capture import capture_costs  # noqa: E402
+from .capture import capture_costs, operations  # noqa: E402
 from .cards import cards_table  # noqa: E402
 from .core import RANK, TRAINED, trained  # noqa: E402
-from .full_width import build  # noqa: E402
+from .full_width import build, config_of  # noqa: E402
 from .process_memory import forget_peak, megabytes  # noqa: E402
 from .result_file import RESULTS, versions, write_result  # noqa: E402
 from .step import Clock, full_step  # noqa: E402
@@ -49,7 +49,7 @@ CORE_CASE = {"depth": 2, "singles": 2, "pixels": 256, "dtype": "bfloat16"}
 WHOLE = dict(zip(NAMES, (19, 38, 512, "float8_e4m3fn", True), strict=True))
 TEXT_LENGTH = 256
 BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "float8_e4m3fn": (1, 2)}  # weights, computing
-REPEATS = 2  # of a pass with and without watching
+REPEATS = 4  # of a pass with and without watching
 MEGABYTE = 2**20
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -101,7 +101,8 @@ def measured_capture(threads: int) -> dict[str, Any]:
     return {
         "command": "python -m benchmarks.memory --capture",
         "threads": threads,
-        "rows": capture_costs(REPEATS, lambda: megabytes("VmHWM")),
+        "operations": operations(),
+        "rows": capture_costs(REPEATS),
     }
 
 
@@ -145,6 +146,7 @@ def measured(threads: int, case: dict[str, Any]) -> dict[str, Any]:
     full_step(model, case["pixels"], checkpointing=case["checkpointing"], clock=clock)
     (wall, processor), (forward, forward_processor) = clock.elapsed(), clock.forward()
     return {
+        "targets": config_of(case["pixels"]).lora.targets,
         "threads": threads,
         "measured_mb": round(megabytes("VmHWM") - before),
         "weights_mb": round(weights),
@@ -176,6 +178,7 @@ def setting_of(row: dict[str, Any]) -> Setting:
         weight_bytes=weight_bytes,
         compute_bytes=compute_bytes,
         checkpointing=row["checkpointing"],
+        targets=row["targets"],
     )
 
 
