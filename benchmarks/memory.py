@@ -40,13 +40,13 @@ from .step import Clock, full_step  # noqa: E402
 RESULT = RESULTS / "memory.json"
 NAMES = ("depth", "singles", "pixels", "dtype", "checkpointing")
 # Quick ones first: a run that is stopped early has measured every kind of case.
-CASES = [
+CASES: list[dict[str, Any]] = [
     dict(zip(NAMES, (blocks, blocks, pixels, dtype, kept), strict=True))
     for dtypes in (("bfloat16", "float8_e4m3fn"), ("float32",))
     for blocks, pixels, dtype, kept in product((1, 2, 3), (256, 512), dtypes, (True, False))
 ]
 CORE_CASE = {"depth": 2, "singles": 2, "pixels": 256, "dtype": "bfloat16"}
-WHOLE = dict(zip(NAMES, (19, 38, 512, "float8_e4m3fn", True), strict=True))
+WHOLE: dict[str, Any] = dict(zip(NAMES, (19, 38, 512, "float8_e4m3fn", True), strict=True))
 TEXT_LENGTH = 256
 BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "float8_e4m3fn": (1, 2)}  # weights, computing
 REPEATS = 4  # of a pass with and without watching

@@ -4,7 +4,8 @@ Every row is one concept, method and seed, on prompts and picture seeds that no 
 a table as Markdown and writes it, with its command and versions, as JSON. Rows that the JSON has
 already are not made again, so that a stopped run goes on where it was.
 
---quick takes one concept of each kind, one seed, `base` and `fast` (minutes); --full all of them.
+--quick takes one concept of each kind, one seed, `base` and `fast` (minutes); --full all of them;
+--ablation those of --quick with each part of `fast` taken away in turn.
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ from ..result_file import RESULTS, versions, write_result  # noqa: E402
 from ..world import World  # noqa: E402
 from .figures import means, worst  # noqa: E402
 from .measure import Case, measured  # noqa: E402
-from .methods import CONCEPTS, METHODS, QUICK  # noqa: E402
+from .methods import ABLATION, CONCEPTS, METHODS, QUICK  # noqa: E402
 from .table import save_sheet, table  # noqa: E402
+
+SIZES = {  # methods, concepts, seeds, and what that is
+    "quick": (("base", "fast"), QUICK, [0], "one concept of each kind (default)"),
+    "full": (METHODS, CONCEPTS, [0, 1, 2], "every concept and method, three seeds"),
+    "ablation": (("base", *ABLATION), QUICK, [0], "what each part of fast buys"),
+}
 
 
 def main() -> None:
@@ -52,27 +59,30 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="one concept of each kind (default)")
-    size.add_argument("--full", action="store_true", help="every concept and method, three seeds")
+    for name, (_, _, _, what) in SIZES.items():
+        size.add_argument(
+            f"--{name}", dest="size", action="store_const", const=name, default="quick", help=what
+        )
     parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, metavar="CONCEPT")
-    parser.add_argument("--methods", nargs="+", choices=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS + tuple(ABLATION)[1:])
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--count", type=int, default=48, help="pictures of each kind of prompt")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sheets", type=Path, help="a folder for before/after sheets")
     parser.add_argument("--out", type=Path, help="JSON; default: benchmarks/results/")
     options = parser.parse_args()
-    options.concepts = options.concepts or (CONCEPTS if options.full else QUICK)
-    options.methods = options.methods or (METHODS if options.full else ("base", "fast"))
-    options.seeds = options.seeds or ([0, 1, 2] if options.full else [0])
-    name = "erasure.json" if options.full else "erasure_quick.json"
-    options.out = options.out or RESULTS / name
+    methods, concepts, seeds, _ = SIZES[options.size]
+    options.methods = options.methods or methods
+    options.concepts = options.concepts or concepts
+    options.seeds = options.seeds or seeds
+    suffix = "" if options.size == "full" else f"_{options.size}"
+    options.out = options.out or RESULTS / f"erasure{suffix}.json"
     return options
 
 
 def _new_result(options: argparse.Namespace) -> dict[str, Any]:
     return {
-        "command": f"python -m benchmarks.erasure {'--full' if options.full else '--quick'}",
+        "command": f"python -m benchmarks.erasure --{options.size}",
         "versions": versions(),
         "count": options.count,
         "rows": [],

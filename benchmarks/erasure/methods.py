@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig
 from eraseanything_pack.tinyworld.vocabulary import SHAPE_NAMES, STYLE_NAMES
 
 CONCEPTS = (
@@ -19,14 +20,28 @@ RIVALS_RATE = 4e-3
 METHODS = ("base", "esd", "ablate", "gem", "paper", "fast")
 
 
+# What each part of `fast` buys: the same with one of them taken away, added, or as in the paper.
+ABLATION: dict[str, dict[str, Any]] = {
+    "fast": {},
+    "no L_esd": {"weights": replace(FAST.weights, esd=0.0)},
+    "no L_attn": {"weights": replace(FAST.weights, attention=0.0)},
+    "no L_keep": {"weights": replace(FAST.weights, keep=0.0)},
+    "with L_rsc": {"weights": replace(FAST.weights, rsc=0.1)},
+    "no attack": {"attack": 0.0},
+    "eta 1": {"negative_guidance": 1.0},
+    "q and k alone": {"lora": LoraConfig(targets="text_qk")},
+    "no pooled text": {"lora": LoraConfig(targets="text_all")},
+}
+
+
 def config_of(method: str, seed: int) -> EraseConfig:
     """A method's settings: its own objective and layers, on as many samples and paths as `fast`.
 
     Rivals get a learning rate and a fall of it that serve them better than their own; but for
     `paper`, whose rate belongs to its adapters, and which samples in its own number of steps.
     """
-    if method == "fast":
-        return replace(FAST, seed=seed)
+    if method in ABLATION:
+        return replace(FAST, seed=seed, **ABLATION[method])
     names = ["steps", "batch", "keep_per_step", "cooldown"]
     if method != "paper":
         names += ["trajectories", "trajectory_steps"]

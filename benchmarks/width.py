@@ -1,0 +1,66 @@
+"""Does the recipe's learning rate suit FLUX's own width? `python -m benchmarks.width`.
+
+Trains `fast` for a few steps on a Flux 3072 wide with random weights, one double and one single
+block and few tokens: once with `rate_width`, by which a wide layer's A learns at a share of the
+rate, and once without. The losses of every step go to a JSON file. Needs 4 GB; some minutes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .pack import import_pack
+
+import_pack()
+
+import torch  # noqa: E402
+from eraseanything_pack.erase_engine.config import EraseConfig  # noqa: E402
+from eraseanything_pack.erase_engine.train import train_erasure  # noqa: E402
+from eraseanything_pack.nodes.host import training_session  # noqa: E402
+
+from .full_width import CONFIG, build, encoded_plan  # noqa: E402
+from .result_file import RESULTS, versions, write_result  # noqa: E402
+
+RESULT = RESULTS / "width.json"
+SMALL: dict[str, Any] = {
+    **{"steps": 16, "batch": 2, "keep_per_step": 2, "trajectories": 2, "trajectory_steps": 4},
+    **{"width": 64, "height": 64},
+}
+TEXT_LENGTH, THREADS = 32, 1
+
+
+def main() -> None:
+    torch.set_num_threads(THREADS)
+    widths = (EraseConfig.from_recipe("fast").rate_width, 0)
+    rows = [losses_with(rate_width) for rate_width in widths]
+    head = {"command": "python -m benchmarks.width", "versions": versions(), "seeds": [0]}
+    write_result(RESULT, {**head, "hidden": CONFIG["hidden_size"], "settings": SMALL, "rows": rows})
+    print(table(rows))
+
+
+def losses_with(rate_width: int) -> dict[str, Any]:
+    """Each loss, step by step."""
+    config = EraseConfig.from_recipe("fast", rate_width=rate_width, **SMALL)
+    generator = torch.Generator().manual_seed(config.seed)
+    model, plan = build(1, 1, "float32"), encoded_plan(TEXT_LENGTH)
+    with (
+        torch.inference_mode(),
+        training_session(model, guidance=config.guidance, checkpointing=False) as backend,
+    ):
+        history = train_erasure(backend, plan, config, generator=generator).history
+    losses = {name: [round(value, 5) for value in values] for name, values in history.items()}
+    return {"rate_width": rate_width, "learning_rate": config.learning_rate, **losses}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: where each loss begins, its highest value, and where it ends."""
+    lines = ["| rate_width | loss | first | highest | last |", "|---|---|---|---|---|"]
+    for row in rows:
+        for name in ("esd", "keep"):
+            first, highest, last = row[name][0], max(row[name]), row[name][-1]
+            lines.append(f"| {row['rate_width']} | {name} | {first} | {highest} | {last} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
