@@ -6,7 +6,6 @@ own idea of what is similar. The same request, encoder and vocabulary give the s
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -217,7 +216,8 @@ def _wordnet_synonyms(concept: str, kind: Kind) -> list[str]:
     if kind not in WORDNET_PART:
         return []
     try:
-        wordnet = importlib.import_module("nltk.corpus").wordnet
+        from nltk.corpus import wordnet
+
         senses = wordnet.synsets(concept.replace(" ", "_"), pos=WORDNET_PART[kind])
     except (ImportError, LookupError):
         return []
@@ -246,7 +246,7 @@ def _clash(word: str, others: Sequence[str]) -> bool:
 def _is_bare(line: str) -> bool:
     """Whether a keep line is a concept, to be put into sentences, and not a prompt already."""
     a_few_words = len(line.split()) <= 3 and not re.search(r"[,.;:]", line)
-    return a_few_words and not OPENS_WITH_ARTICLE.match(line)
+    return a_few_words and not re.match(OPENS_WITH_ARTICLE, line)
 
 
 def _spread(ranked: Sequence[str]) -> tuple[str, ...]:

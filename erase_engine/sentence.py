@@ -15,17 +15,15 @@ SLOT, NOUN_SLOT = "{c}", "{a_c}"
 MARKS = ".,;:!?()[]{}'\""
 GAP = "\0"  # where a word was taken out, until the sentence around it is mended
 
-UNCOUNTED = re.compile(
+UNCOUNTED = (
     "water|snow|rain|fog|smoke|fire|ice|blood|sand|grass|hair|rice|bread|butter|cheese|honey|milk|"
     "coffee|tea|gold|silver|wood|metal|glass|nudity|clothing|furniture|jewelry|graffiti|violence|"
     "gore|money|text"
 )
-OPENS_WITH_ARTICLE = re.compile(r"(?:an?|the|some|my|his|her|two|three|many)\s", re.IGNORECASE)
-SOUNDS_LIKE_VOWEL = re.compile(
-    r"(?!uni|use|usu|eu|ewe|one\b|once\b|u[ks]\b)[aeiou]|hour|honest|heir", re.IGNORECASE
-)
+OPENS_WITH_ARTICLE = r"(?i)(?:an?|the|some|my|his|her|two|three|many)\s"
+SOUNDS_LIKE_VOWEL = r"(?i)(?!uni|use|usu|eu|ewe|one\b|once\b|u[ks]\b)[aeiou]|hour|honest|heir"
 # Words that end one phrase and begin another.
-BETWEEN_PHRASES = re.compile(
+BETWEEN_PHRASES = (
     "an?|the|and|or|but|with|without|on|in|at|of|to|by|from|for|as|over|under|above|below|beside|"
     "behind|near|next|left|right|inside|outside|between|through|into|is|are|that|which|while"
 )
@@ -72,7 +70,8 @@ def with_article(noun: str) -> str:
     """The noun with "a" or "an", unless it is plural, a name, uncounted, or has its own article."""
     head = noun.split()[-1].lower()
     plural = head.endswith("s") and not head.endswith(("ss", "us", "is"))
-    if plural or UNCOUNTED.fullmatch(head) or noun[0].isupper() or OPENS_WITH_ARTICLE.match(noun):
+    uncounted = re.fullmatch(UNCOUNTED, head) or re.match(OPENS_WITH_ARTICLE, noun)
+    if plural or uncounted or noun[0].isupper():
         return noun
     return f"{_article(noun)} {noun}"
 
@@ -131,10 +130,10 @@ def shortened(text: str, limit: int = 80) -> str:
 
 def _phrases(prompt: str) -> list[tuple[int, int]]:
     """Start and end of each run of words between marks and small words."""
-    small = rf"\b(?:{BETWEEN_PHRASES.pattern})\b"
-    ends = re.compile(rf"{small}|[{re.escape(MARKS)}]|$", re.IGNORECASE)
+    small = rf"\b(?:{BETWEEN_PHRASES})\b"
+    ends = rf"{small}|[{re.escape(MARKS)}]|$"
     phrases, start = [], 0
-    for found in ends.finditer(prompt):
+    for found in re.finditer(ends, prompt, re.IGNORECASE):
         phrases.append((start, found.start()))
         start = found.end()
     return [(start, end) for start, end in phrases if prompt[start:end].strip()]
@@ -201,7 +200,7 @@ def _after(lead: str | None, word: str) -> str:
 
 
 def _article(word: str, like: str = "a") -> str:
-    article = "an" if SOUNDS_LIKE_VOWEL.match(word) else "a"
+    article = "an" if re.match(SOUNDS_LIKE_VOWEL, word) else "a"
     return article.capitalize() if like[0].isupper() else article
 
 
@@ -212,22 +211,19 @@ def _agree(found: re.Match[str]) -> str:
 _FOLLOWS = "of|in|on|at|with|by|near|under|over|above|below|behind|beside|inside|next|left|right"
 _END = rf"(?=\s*(?:[,.;:!?)]|$)|\s+(?:{_FOLLOWS})\b)"
 _HANGING = "an?|the|of|in|on|at|to|with|by|and|or|like|near|next|from|style|is|are|there|featuring"
-_MENDINGS = tuple(
-    (re.compile(pattern, re.IGNORECASE), mended)
-    for pattern, mended in (
-        (rf"{GAP}['’]s\b", GAP),
-        (rf"{GAP}\s+style\b", GAP),
-        (rf"{GAP}(?:[\s,]+(?:and\s+)?(?:an?\s+)?{GAP})+", GAP),
-        (rf"\b(an?)\s+{GAP}\s*(?=(?!(?:{_FOLLOWS}|and|or)\b)(\w+))", _agree),
-        (rf"(?:\b(?:an?|the)\s+)?{GAP}\s+(?:and|or)\s+", ""),
-        (rf"(?:\b(?:{_HANGING})\s+)+{GAP}{_END}", GAP),
-        (rf"(^|[,.;:!?]\s*){GAP}\s*(?:with|of|by)\s+", r"\1"),
-        (rf"\s*{GAP}\s*", " "),
-        (r"\s+(?=[,.;:!?])", ""),
-        (r",(?:\s*,)+", ","),
-        (r"^[\s,;:]+|[\s,;:]+$", ""),
-        (r"\s+", " "),
-    )
+_MENDINGS = (
+    (rf"{GAP}['’]s\b", GAP),
+    (rf"{GAP}\s+style\b", GAP),
+    (rf"{GAP}(?:[\s,]+(?:and\s+)?(?:an?\s+)?{GAP})+", GAP),
+    (rf"\b(an?)\s+{GAP}\s*(?=(?!(?:{_FOLLOWS}|and|or)\b)(\w+))", _agree),
+    (rf"(?:\b(?:an?|the)\s+)?{GAP}\s+(?:and|or)\s+", ""),
+    (rf"(?:\b(?:{_HANGING})\s+)+{GAP}{_END}", GAP),
+    (rf"(^|[,.;:!?]\s*){GAP}\s*(?:with|of|by)\s+", r"\1"),
+    (rf"\s*{GAP}\s*", " "),
+    (r"\s+(?=[,.;:!?])", ""),
+    (r",(?:\s*,)+", ","),
+    (r"^[\s,;:]+|[\s,;:]+$", ""),
+    (r"\s+", " "),
 )
 
 
@@ -235,5 +231,5 @@ def _without_word(frame: str) -> str:
     """The frame's sentence with nothing in the slot, mended from the gap outward."""
     text = frame.replace(NOUN_SLOT, f"a {GAP}").replace(SLOT, GAP)
     for pattern, mended in _MENDINGS:
-        text = pattern.sub(mended, text)
+        text = re.sub(pattern, mended, text, flags=re.IGNORECASE)
     return text.strip()

@@ -113,7 +113,7 @@ class Judge:
     """Looks at pictures in batches."""
 
     def __init__(self, network: JudgeNetwork) -> None:
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.train(False).requires_grad_(False)
 
     @classmethod
     def load(cls) -> Judge:

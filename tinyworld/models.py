@@ -60,14 +60,15 @@ class TinyAutoencoder(nn.Module):
     """8x down, 16 channels: a linear patch code in, a small convolutional decoder out.
 
     `encode`: pixels (B, 3, H, W) in -1..1 to latents (B, 16, H/8, W/8); `decode` goes back.
+    `operations` makes the layers: torch's own with random weights, or the host's without any.
     """
 
-    def __init__(self, width: int = 128, blocks: int = 3) -> None:
+    def __init__(self, width: int = 128, blocks: int = 3, *, operations: Any = nn) -> None:
         super().__init__()
-        self.code = nn.Conv2d(3, 16, 8, stride=8)
-        self.enter = nn.Conv2d(16, width, 3, padding=1)
-        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
-        self.leave = nn.Conv2d(width, 3 * 64, 1)
+        self.code = operations.Conv2d(3, 16, 8, stride=8)
+        self.enter = operations.Conv2d(16, width, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(width, operations) for _ in range(blocks))
+        self.leave = operations.Conv2d(width, 3 * 64, 1)
 
     def encode(self, pixels: Tensor) -> Tensor:
         return self.code(pixels)
@@ -82,10 +83,10 @@ class TinyAutoencoder(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv(silu(conv(silu(x)))), 3 x 3 at one width."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, operations: Any) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = operations.Conv2d(width, width, 3, padding=1)
+        self.second = operations.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.first(nn.functional.silu(x))
@@ -128,7 +129,7 @@ def build_model(state: dict[str, Tensor] | None = None) -> Any:
     base = config.get_model({}, "", device=offload)
     if state is not None:
         base.diffusion_model.load_state_dict(config.process_unet_state_dict(dict(state)))
-    base.eval().requires_grad_(False)
+    base.train(False).requires_grad_(False)
     device = comfy.model_management.get_torch_device()
     return comfy.model_patcher.ModelPatcher(base, load_device=device, offload_device=offload)
 
@@ -167,12 +168,13 @@ def build_vae(state: dict[str, Tensor]) -> Any:
     its pass-through one, whose network is then replaced.
     """
     import comfy.model_patcher
+    import comfy.ops
     import comfy.sd
 
     vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.zeros(1)})
-    network = TinyAutoencoder()
+    network = TinyAutoencoder(operations=comfy.ops.disable_weight_init)
     network.load_state_dict(state)
-    vae.first_stage_model = network.eval().requires_grad_(False).to(vae.vae_dtype)
+    vae.first_stage_model = network.train(False).requires_grad_(False).to(vae.vae_dtype)
     vae.downscale_ratio = vae.upscale_ratio = 8
     vae.latent_channels = 16
     vae.patcher = comfy.model_patcher.ModelPatcher(

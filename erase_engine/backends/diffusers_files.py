@@ -107,7 +107,7 @@ def _transformer_of_file(path: Path, dtype: torch.dtype) -> Any:
     with torch.device("meta"):
         net = _DIFFUSERS.FluxTransformer2DModel.from_config(_config_of_file(path, state))
     net.load_state_dict({key: value.to(dtype) for key, value in state.items()}, assign=True)
-    return net.eval()
+    return net.train(False)
 
 
 def _config_of_file(path: Path, state: dict[str, Tensor]) -> dict[str, Any]:
