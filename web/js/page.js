@@ -37,15 +37,12 @@ export function addViews({ name, styles, nodes, widget, create, pick, restore })
   };
   app.registerExtension({
     name,
-    async init() {
-      addStyles("page.css");
-      addStyles(styles);
-    },
     nodeCreated(created) {
       if (!nodes.includes(created.comfyClass ?? "")) return;
       const node = /** @type {ComfyNode} */ (created);
       const view = create(node, () => makeRoom(node, view));
       view.element.classList.add("eraseanything-view");
+      view.element.prepend(styleSheet("page.css"), styleSheet(styles));
       views.set(node, view);
       attach(node, view, widget, (output) => show(node, pick(output)));
     },
@@ -125,16 +122,15 @@ function someNode(graph, wanted) {
 }
 
 /**
- * Adds a style sheet that lies beside the scripts' folder, once.
+ * A link to a style sheet beside the scripts' folder. It stands in the view: the page's head is
+ * not ours.
  * @param {string} name
  */
-function addStyles(name) {
-  const { href } = new URL(`../${name}`, import.meta.url);
-  if (document.querySelector(`link[href="${href}"]`)) return;
+function styleSheet(name) {
   const sheet = document.createElement("link");
   sheet.rel = "stylesheet";
-  sheet.href = href;
-  document.head.append(sheet);
+  sheet.href = new URL(`../${name}`, import.meta.url).href;
+  return sheet;
 }
 
 /**
