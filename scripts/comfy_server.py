@@ -46,13 +46,15 @@ OnProgress = Callable[[Progress], None]
 
 
 @contextmanager
-def comfy_server(comfyui: Path, base: Path, *, options: tuple[str, ...] = ()) -> Iterator[Server]:
-    """Starts the ComfyUI at `comfyui` with this pack in it, on the CPU and a free port.
+def comfy_server(
+    comfyui: Path, base: Path, *, options: tuple[str, ...] = (), pack: Path = PACK
+) -> Iterator[Server]:
+    """Starts the ComfyUI at `comfyui` with the pack in it, on the CPU and a free port.
 
     All that the server reads and writes lies in `base` (models, output, user, ...): nothing of a
     user's own ComfyUI is touched. Raises ComfyError with the end of the log if it doesn't come up.
     """
-    prepare_base(base)
+    prepare_base(base, pack)
     port = free_port()
     log = base / "server.log"
     with log.open("w") as sink:
@@ -70,13 +72,13 @@ def comfy_server(comfyui: Path, base: Path, *, options: tuple[str, ...] = ()) ->
         stop(process)
 
 
-def prepare_base(base: Path) -> None:
-    """The folders a ComfyUI expects, with this pack linked in as its only custom node."""
+def prepare_base(base: Path, pack: Path) -> None:
+    """The folders a ComfyUI expects, with the pack linked in as its only custom node."""
     for name in ("custom_nodes", "input", "models/loras", "output", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
     link = base / "custom_nodes" / PACK_NAME
     link.unlink(missing_ok=True)
-    link.symlink_to(PACK, target_is_directory=True)
+    link.symlink_to(pack, target_is_directory=True)
 
 
 def free_port() -> int:
