@@ -12,7 +12,7 @@ from ..erase_engine.sentence import shortened
 from .files import lora_file_path
 from .host import CATEGORY, apply_lora
 from .sampling_range import apply_during
-from .widgets import advanced
+from .widgets import advanced, checked_strength, lora_strength
 
 NO_FILE = "(connect a LoRA)"
 
@@ -36,14 +36,7 @@ class ApplyErasure(io.ComfyNode):
                     default=NO_FILE,
                     tooltip="A file in models/loras that Erase Concept saved.",
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.05,
-                    tooltip="1 is what was trained, 0 leaves the model as it was.",
-                ),
+                lora_strength("strength", "1 is what was trained, 0 leaves the model as it was."),
                 io.LoraModel.Input(
                     "lora",
                     optional=True,
@@ -72,6 +65,7 @@ class ApplyErasure(io.ComfyNode):
         start: float = 0.0,
         end: float = 1.0,
     ) -> io.NodeOutput:
+        checked_strength(strength)
         if not start < end:
             raise ValueError(
                 f"Got start {start:g} and end {end:g}, expected start below end. Set 0 and 1 to "

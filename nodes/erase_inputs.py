@@ -7,12 +7,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..erase_engine.checks import check_choice
 from ..erase_engine.concept import KINDS, ConceptPlan, ConceptRequest
 from ..erase_engine.config import RECIPES, EraseConfig, LoraConfig
 from ..erase_engine.lora import TARGETS
 from .widgets import advanced, checked_resolution, lines, resolution, seed, text
 
 FAST = EraseConfig.from_recipe("fast")
+OFFERED = tuple(name for name in RECIPES if name != "ablate")
 PlanType = io.Custom("ERASE_PLAN")  # carries a Planned
 
 
@@ -69,7 +71,7 @@ def _expert_inputs() -> list[Any]:
     return [
         io.Combo.Input(
             "recipe",
-            options=[name for name in RECIPES if name != "ablate"],
+            options=list(OFFERED),
             default="fast",
             tooltip="fast: ours. paper: the published weights. esd and gem: an erase loss alone.",
         ),
@@ -132,6 +134,7 @@ def request_of(widgets: dict[str, Any]) -> ConceptRequest:
 
 
 def config_of(widgets: dict[str, Any]) -> EraseConfig:
+    check_choice("recipe", widgets["recipe"], OFFERED)
     recipe = RECIPES[widgets["recipe"]]
     lora = recipe.get("lora", FAST.lora)
     side = checked_resolution(widgets["resolution"])

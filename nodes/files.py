@@ -12,6 +12,7 @@ from ..erase_engine.concept import ConceptPlan
 from ..erase_engine.config import EraseConfig
 from ..erase_engine.lora_file import save_lora
 from ..erase_engine.record import erasure_record
+from ..erase_engine.sentence import shortened
 from ..erase_engine.train import Erasure
 
 FOLDER = "EraseAnything"  # in models/loras, where no name is given
@@ -24,7 +25,8 @@ def lora_file_path(name: str) -> Path:
     found = folder_paths.get_full_path("loras", name)
     if found is None:
         raise ValueError(
-            f"Got the file '{name}', which is not in models/loras. Choose one from the list."
+            f"Got the file '{shortened(name)}', which is not in models/loras. "
+            "Choose one from the list."
         )
     return Path(found)
 
@@ -40,16 +42,16 @@ def lora_stem(name: str, concept: str) -> Path:
     bad = re.search(r'[\x00-\x1f\x7f\ud800-\udfff<>:"|?*\\]', name) or name.startswith("/")
     if bad or name.endswith("/") or any(_is_bad(part) for part in parts):
         raise ValueError(
-            f"Got the file name {name!a}, expected a name inside models/loras, such as 'star' or "
-            f"'shapes/star', each part of at most {LONGEST_PART} bytes. Leave out '..', a drive, "
-            "a leading '/' and signs that a file's name can't have."
+            f"Got the file name {shortened(name)!a}, expected a name inside models/loras, such as "
+            f"'star' or 'shapes/star', each part of at most {LONGEST_PART} bytes. Leave out '..', "
+            "a drive, a leading '/' and signs that a file's name can't have."
         )
     stem = _root() / name
     blocked = next((one for one in stem.parents if one.exists() and not one.is_dir()), None)
     if blocked:
         raise ValueError(
-            f"Got the file name '{name}', but {blocked.name} is a file, expected folders before "
-            "the last '/'. Choose another folder's name."
+            f"Got the file name '{shortened(name)}', but {blocked.name} is a file, expected "
+            "folders before the last '/'. Choose another folder's name."
         )
     return stem
 

@@ -10,6 +10,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..erase_engine.checks import check_choice
 from ..erase_engine.lora_file import PREFIX, load_lora, save_lora
 from ..erase_engine.merge import fused_by_prompts, weighted_sum
 from ..erase_engine.plan import ConceptPlan
@@ -17,7 +18,7 @@ from ..erase_engine.record import merged_record, plans_in
 from .apply import NO_FILE
 from .files import HOST, free_path, lora_file_path, lora_name, lora_stem
 from .host import CATEGORY, encoder_for, ordinary_tensors, require_flux, training_session
-from .widgets import advanced, text
+from .widgets import advanced, checked_strength, lora_strength, text
 
 FILES, FOLDED_FROM = 8, 3  # slots, and how many an artist sees at first
 METHODS = ("fuse", "sum")
@@ -116,13 +117,9 @@ def _slots() -> list[Any]:
                 default=NO_FILE,
                 tooltip="A file in models/loras that Erase Concept saved.",
             ),
-            io.Float.Input(
+            lora_strength(
                 f"strength_{slot}",
-                default=1.0,
-                min=-10.0,
-                max=10.0,
-                step=0.05,
-                tooltip="How much of it goes into the merged LoRA; 1 is what was trained.",
+                "How much of it goes into the merged LoRA; 1 is what was trained.",
             ),
         ]
         inputs += pair if slot <= FOLDED_FROM else map(advanced, pair)
@@ -135,8 +132,9 @@ def _parts(slots: dict[str, Any]) -> list[Part]:
     for slot in range(1, FILES + 1):
         name = slots.get(f"file_{slot}", NO_FILE)
         if name != NO_FILE:
+            strength = checked_strength(slots[f"strength_{slot}"])
             state, record = load_lora(lora_file_path(name))
-            parts.append(Part(name, slots[f"strength_{slot}"], state, record))
+            parts.append(Part(name, strength, state, record))
     if len(parts) < 2:
         raise ValueError(
             f"Got {len(parts)} files to merge, expected at least two. "
@@ -146,6 +144,7 @@ def _parts(slots: dict[str, Any]) -> list[Part]:
 
 
 def _check(method: str, model: Any, clip: Any) -> None:
+    check_choice("method", method, METHODS)
     if method == "sum":
         return
     if model is None or clip is None:

@@ -6,7 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..erase_engine.checks import check_number
 from ..erase_engine.config import PIXELS_PER_TOKEN
+
+STRONGEST = 10.0  # of a LoRA, either way
 
 
 def text(name: str, tooltip: str, *, multiline: bool = False, optional: bool = False) -> Any:
@@ -40,6 +43,13 @@ def resolution(tooltip: str, *, default: int = 512) -> Any:
     )
 
 
+def lora_strength(name: str, tooltip: str) -> Any:
+    """How much of a LoRA acts; read it with `checked_strength`."""
+    return io.Float.Input(
+        name, default=1.0, min=-STRONGEST, max=STRONGEST, step=0.05, tooltip=tooltip
+    )
+
+
 def advanced(widget: Any) -> Any:
     """Folded away by hosts that can; as a keyword, 0.3.75 would refuse it."""
     widget.extra_dict = {"advanced": True}
@@ -49,6 +59,12 @@ def advanced(widget: Any) -> Any:
 def lines_of(field: str) -> list[str]:
     """The lines of a text field, without blanks."""
     return [line.strip() for line in field.splitlines() if line.strip()]
+
+
+def checked_strength(got: float) -> float:
+    """The strength widget's value; ValueError for NaN, which the host lets through."""
+    check_number("strength", got, low=-STRONGEST, high=STRONGEST)
+    return got
 
 
 def checked_resolution(pixels: int) -> int:

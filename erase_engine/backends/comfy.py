@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ..lora import LinearSlice, LoraSet
+from ..plan import LONGEST_SENTENCE
+from ..sentence import shortened
 from .base import Capture, Conditioning
 from .comfy_guards import (
     OVERRIDE,
@@ -193,6 +195,12 @@ class ComfyTextEncoder:
         return Conditioning(ordinary(text), ordinary(pooled))
 
     def _tokens(self, text: str) -> dict[str, Any]:
+        """ValueError for a text that is no prompt: the host reads any length, in any memory."""
+        if len(text) > LONGEST_SENTENCE:
+            raise ValueError(
+                f"Got the prompt '{shortened(text)}' of {len(text)} letters, expected at most "
+                f"{LONGEST_SENTENCE}. Shorten it."
+            )
         return self._clip.tokenize(text, disable_weights=True)
 
     def _encode_one(self, tokens: dict[str, Any], length: int) -> tuple[Tensor, Tensor]:

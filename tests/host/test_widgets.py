@@ -1,0 +1,261 @@
+"""Every widget of every node at its edges: the least, the most, nothing, and the absurd.
+
+The nodes run on tiny models. A widget that has no edges here fails the first test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import execution
+import graph
+import pytest
+import torch
+from eraseanything_pack.erase_engine.lora_file import save_lora
+from eraseanything_pack.nodes import attention, erase, merge, report
+from eraseanything_pack.nodes.apply import NO_FILE
+from eraseanything_pack.tinyworld.models import build_vae, load_weights
+from test_schema import NODES, inputs_of
+from workflow_api import is_widget
+
+import nodes as host_nodes
+
+TRAIN, PLAN, APPLY = "EraseAnythingTrain", "EraseAnythingPlan", "EraseAnythingApply"
+MERGE, LOOK, REPORT = "EraseAnythingMerge", "EraseAnythingAttention", "EraseAnythingReport"
+WIDGETS = {
+    (node_id, name): (kind, options)
+    for node_id, node in NODES.items()
+    for name, (kind, options) in inputs_of(node).items()
+    if is_widget([kind, options])
+}
+LONGEST_ERROR = 400  # letters that a person still reads
+
+RUNS = ""  # what is expected of a value in place of an error
+MARKUP = "<img src=x onerror=alert(1)> {a|b} \u202e☠"
+TEXTS = {"nothing": "", "spaces": " \n ", "long": "z" * 100_000, "markup": MARKUP, "zero": "a\0b"}
+LONG = r"of 100000 letters, expected at most \d+\. Shorten it\."
+ZERO = r"Got the control character '\\x00' in .*, expected printable text\. Remove it\."
+WORDING = {"nothing": RUNS, "spaces": RUNS, "long": LONG, "markup": RUNS, "zero": ZERO}
+NO_CONCEPT = r"Got the concept '', expected at least one letter or digit\. Write what should"
+CONCEPT = WORDING | dict.fromkeys(("nothing", "spaces"), NO_CONCEPT)
+OWN_PROMPT = WORDING | {"markup": r"'star' is not in the prompt '<img .*Write it word for word"}
+FILE_NAME = dict.fromkeys(
+    ("long", "markup", "zero"), r"Got the file name '.*expected a name inside models/loras.*Leave"
+) | {"nothing": RUNS, "spaces": RUNS}
+NO_PROMPT = r"Got the prompt '.*', expected at least one word\. Write what shall be drawn\."
+NOT_IN_PROMPT = r"Got '.*' in \w+, which is not in the prompt '.*'\. Write words as they stand"
+OF_PROMPT = WORDING | dict.fromkeys(("long", "markup", "zero"), NOT_IN_PROMPT)
+NO_PLAN = r"Got text that is not JSON .*, expected a ConceptPlan\. Use what ConceptPlan itself"
+NO_BLOCKS = r"Got blocks '.*', expected numbers from 0 to 1.*Name double blocks"
+PROMPTS = WORDING | {"zero": RUNS}
+
+TEXT_EDGES = {
+    **{
+        (node, name): edges
+        for node in (TRAIN, PLAN)
+        for name, edges in {
+            "concept": CONCEPT,
+            "replace_with": WORDING,
+            "synonyms": WORDING,
+            "keep": WORDING,
+            "prompts": OWN_PROMPT,
+        }.items()
+    },
+    (TRAIN, "file_name"): FILE_NAME,
+    (MERGE, "file_name"): FILE_NAME,
+    (PLAN, "edited"): WORDING | dict.fromkeys(("long", "markup", "zero"), NO_PLAN),
+    (LOOK, "prompt"): PROMPTS | dict.fromkeys(("nothing", "spaces"), NO_PROMPT),
+    (LOOK, "words"): OF_PROMPT,
+    (LOOK, "contrast"): OF_PROMPT,
+    (LOOK, "blocks"): OF_PROMPT | dict.fromkeys(("long", "markup", "zero"), NO_BLOCKS),
+    (REPORT, "erase_prompts"): PROMPTS,
+    (REPORT, "keep_prompts"): PROMPTS,
+}
+# Their most takes minutes even of the tiny models: it must come as far as the work itself.
+HEAVY = {
+    *((node, "resolution") for node in (TRAIN, LOOK, REPORT)),
+    *((node, "steps") for node in (TRAIN, LOOK, REPORT)),
+}
+# What is only right together with another widget's value.
+TOGETHER = {(APPLY, "start", 1.0): r"Got start 1 and end 1, expected start below end\. Set 0"} | {
+    (APPLY, "end", 0.0): r"Got start 0 and end 0, expected start below end\. Set 0"
+}
+FILES = {(APPLY, "file"), *((MERGE, f"file_{slot}") for slot in range(1, merge.FILES + 1))}
+OUTSIDE = ("../../x", "/etc/passwd", "..\\..\\x", "gone.safetensors", "")
+
+
+class Started(Exception):
+    """All checks are behind; the model would now be worked with."""
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return graph.flux()
+
+
+@pytest.fixture(scope="module")
+def vae() -> Any:
+    return build_vae(load_weights("vae"))
+
+
+@pytest.fixture
+def files(loras: Path, model: Any) -> list[str]:
+    """Two LoRAs of the model, as they are chosen from the list."""
+    for name in ("a", "b"):
+        save_lora(loras / f"{name}.safetensors", graph.lora_state(model), {"concept": name})
+    return ["a.safetensors", "b.safetensors"]
+
+
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def run(model: Any, vae: Any, files: list[str]) -> Run:
+    """Runs a node as the host would, with as little to do as its other widgets allow."""
+    slots = range(1, merge.FILES + 1)
+    small = {
+        TRAIN: {**graph.ERASE, "steps": 1},
+        PLAN: {"concept": "star"},
+        APPLY: {"file": files[0]},
+        MERGE: {
+            "method": "sum",
+            **{f"file_{slot}": files[0] for slot in slots},
+        },
+        LOOK: {**graph.LOOK, "steps": 1, "words": "", "view": "training signal"},
+        REPORT: {"erase_prompts": "star", "keep_prompts": "heart", "steps": 1, "resolution": 64},
+    }
+    wires = {"model": model, "erased": model, "clip": graph.clip(), "vae": vae}
+
+    def run(node_id: str, **widgets: Any) -> None:
+        inputs = inputs_of(NODES[node_id])
+        defaults = {n: o["default"] for n, (kind, o) in inputs.items() if "default" in o}
+        wired = {n: wires[n] for n in inputs if n in wires and (node_id, n) != (TRAIN, "vae")}
+        with torch.inference_mode():
+            NODES[node_id].execute(**{**wired, **defaults, **small[node_id], **widgets})
+
+    return run
+
+
+@pytest.fixture
+def stops_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*args: Any, **kwargs: Any) -> None:
+        raise Started
+
+    for module in (erase, attention, report):
+        monkeypatch.setattr(module, "training_session", work)
+
+
+def holds(run: Run, expected: str, node_id: str, **widgets: Any) -> None:
+    """The node runs, or says what is wrong in words that a person reads."""
+    if expected is RUNS:
+        run(node_id, **widgets)
+        return
+    with pytest.raises(ValueError, match=re.compile(expected, re.DOTALL)) as error:
+        run(node_id, **widgets)
+    assert len(str(error.value)) <= LONGEST_ERROR
+
+
+def test_every_widget_has_edges() -> None:
+    texts = {key for key, (kind, _) in WIDGETS.items() if kind == "STRING"}
+    assert texts == TEXT_EDGES.keys()
+    assert all(edges.keys() == TEXTS.keys() for edges in TEXT_EDGES.values())
+    lists = {
+        key for key, (kind, options) in WIDGETS.items() if NO_FILE in options.get("options", ())
+    }
+    assert lists == FILES
+    others = {kind for kind, _ in WIDGETS.values()} - {"STRING", "INT", "FLOAT", "COMBO", "BOOLEAN"}
+    assert others == set()
+
+
+def of_kind(*kinds: str) -> list[tuple[str, str]]:
+    return [key for key, (kind, _) in WIDGETS.items() if kind in kinds]
+
+
+@pytest.mark.parametrize("label", TEXTS)
+@pytest.mark.parametrize("key", of_kind("STRING"), ids=".".join)
+def test_texts(run: Run, key: tuple[str, str], label: str) -> None:
+    node_id, name = key
+    holds(run, TEXT_EDGES[key][label], node_id, **{name: TEXTS[label]})
+
+
+EXTREMES = [
+    (node_id, name, WIDGETS[node_id, name][1][edge])
+    for node_id, name in of_kind("INT", "FLOAT")
+    for edge in ("min", "max")
+]
+
+
+@pytest.mark.parametrize("edge", EXTREMES, ids=lambda edge: f"{edge[0]}.{edge[1]}={edge[2]}")
+def test_the_least_and_the_most(run: Run, edge: tuple[str, str, float], request: Any) -> None:
+    node_id, name, value = edge
+    assert refusal(node_id, **{name: value}) == ""
+    if (node_id, name) in HEAVY and value == WIDGETS[node_id, name][1]["max"]:
+        request.getfixturevalue("stops_at_work")
+        with pytest.raises(Started):
+            run(node_id, **{name: value})
+        return
+    holds(run, TOGETHER.get(edge, RUNS), node_id, **{name: value})
+
+
+@pytest.mark.parametrize("key", of_kind("INT", "FLOAT"), ids=".".join)
+def test_the_host_refuses_what_lies_beyond(key: tuple[str, str]) -> None:
+    node_id, name = key
+    options = WIDGETS[key][1]
+    step = 1 if WIDGETS[key][0] == "INT" else 0.001
+    least, most = options["min"] - step, options["max"] + step
+    assert "smaller than min" in refusal(node_id, **{name: least})
+    assert "bigger than max" in refusal(node_id, **{name: most})
+    for absurd in ("many", None, [], {}, ""):
+        assert refusal(node_id, **{name: absurd}) != ""
+
+
+@pytest.mark.parametrize("key", of_kind("FLOAT"), ids=".".join)
+def test_what_is_no_number(run: Run, key: tuple[str, str]) -> None:
+    """The host's own check lets it through."""
+    node_id, name = key
+    assert refusal(node_id, **{name: float("nan")}) == ""
+    holds(run, r"Got .*\bnan\b.*, expected .*\. Set ", node_id, **{name: float("nan")})
+
+
+@pytest.mark.parametrize("key", of_kind("COMBO", "BOOLEAN"), ids=".".join)
+def test_choices(run: Run, key: tuple[str, str]) -> None:
+    node_id, name = key
+    kind, options = WIDGETS[key]
+    for choice in (False, True) if kind == "BOOLEAN" else options["options"]:
+        if choice != NO_FILE:
+            run(node_id, **{name: choice})
+    if kind == "COMBO":
+        says = r"Got .*'nope', (expected one of .*|which is not in models/loras)\. Choose one"
+        holds(run, says, node_id, **{name: "nope"})
+
+
+@pytest.mark.parametrize("file", OUTSIDE)
+@pytest.mark.parametrize("key", sorted(FILES), ids=".".join)
+def test_files_outside_the_folder(run: Run, key: tuple[str, str], file: str) -> None:
+    node_id, name = key
+    says = r"Got the file '.*', which is not in models/loras\. Choose one from the list\."
+    holds(run, says, node_id, **{name: file})
+
+
+def refusal(node_id: str, **widgets: Any) -> str:
+    """What the host's own check of a prompt says of a node; "" where it takes it."""
+    sockets = {"model": 0, "erased": 0, "clip": 1, "vae": 2}
+    inputs = inputs_of(NODES[node_id])
+    wired = {name: ["tiny", slot] for name, slot in sockets.items() if name in inputs}
+    defaults = {
+        name: options["default"] for name, (_, options) in inputs.items() if "default" in options
+    }
+    prompt = {
+        "tiny": {"class_type": "EraseAnythingTinyFlux", "inputs": {}},
+        "node": {"class_type": node_id, "inputs": {**wired, **defaults, **widgets}},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, node in NODES.items():
+            patch.setitem(host_nodes.NODE_CLASS_MAPPINGS, name, node)
+        valid, errors, _ = asyncio.run(execution.validate_inputs("test", prompt, "node", {}))
+    assert valid == (not errors)
+    return "\n".join(f"{error['message']}: {error['details']}" for error in errors)
