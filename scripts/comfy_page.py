@@ -22,11 +22,13 @@ SWITCHES = [
     # What the page asks of other machines may hang where there is no network.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
+ON_CANVAS = (800, 600)
 SIZE = {"width": 1400, "height": 1400}  # the train node is a tall one
 # Settings of the page: which of its two renderers draws nodes.
 CLASSIC = {"Comfy.VueNodes.Enabled": False}
 NODES_2 = {"Comfy.VueNodes.Enabled": True}
-READY_MS = 300_000
+READY_MS, WAIT_MS = 300_000, 200
+ENDINGS = ("execution_success", "execution_error", "execution_interrupted")
 # What lies over the page of a first start: the offer of Nodes 2.0 and its explanation.
 DISMISSED = ("vueNodesBannerDismissed", "comfy.vueNodesMigration.dismissed")
 DISMISS = "".join(f"localStorage.setItem('{name}', 'true');" for name in DISMISSED)
@@ -126,6 +128,17 @@ class Page:
         content.wait_for(state="detached")
         self.run("() => new Promise(requestAnimationFrame)")
 
+    def add_from_library(self, name: str) -> None:
+        """Opens the node library, finds a node and puts it on the canvas, which must be empty."""
+        self.command("Workspace.ToggleSidebarTab.node-library")
+        self.tab.get_by_placeholder("Search").last.fill(name)
+        self.tab.get_by_text(name, exact=True).last.click()
+        # Newer pages carry the node to where the mouse clicks next.
+        self.tab.wait_for_timeout(500)
+        self.tab.mouse.move(*ON_CANVAS, steps=5)
+        self.tab.mouse.click(*ON_CANVAS)
+        self.tab.wait_for_function("() => app.rootGraph.nodes.length === 1")
+
     def load(self, workflow: dict[str, Any]) -> None:
         """Puts a workflow on the canvas."""
         self.run("workflow => app.loadGraphData(workflow)", workflow)
@@ -169,6 +182,10 @@ class Page:
             [node, zoom],
         )
 
+    def open_subgraph(self, node: str) -> None:
+        """Goes into a subgraph, as a click on its node does."""
+        self.run("id => app.canvas.openSubgraph(app.canvas.graph.getNodeById(id).subgraph)", node)
+
     def id_of(self, kind: str) -> str:
         """The id of the first node of this class in the graph in front."""
         find = "kind => String(app.canvas.graph.nodes.find(node => node.type === kind).id)"
@@ -201,7 +218,17 @@ class Page:
         )
 
     def queue(self) -> None:
+        self.received.clear()
         self.command("Comfy.QueuePrompt")
+
+    def end_of_run(self) -> str:
+        """Waits for the event that the run ends with, and names it; "" where none comes."""
+        for _ in range(READY_MS // WAIT_MS):
+            kinds = [json.loads(text)["type"] for text in self.received]
+            if found := next((kind for kind in kinds if kind in ENDINGS), None):
+                return found
+            self.tab.wait_for_timeout(WAIT_MS)
+        return ""
 
     def cancel(self) -> None:
         self.command("Comfy.Interrupt")

@@ -1,25 +1,43 @@
-"""A server and a browser for each module that looks at the page."""
+"""Servers and a browser for the tests that look at the page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from comfy_page import chromium
 from comfy_server import Server, comfy_server
 from playwright.sync_api import Browser
-from setup import comfyui_path
+from setup import NEWEST_PAGE, comfyui_path
+
+# The page that the oldest host brings, and one of the newest published.
+FRONTENDS: dict[str, tuple[str, ...]] = {
+    "pinned": (),
+    "newest": ("--front-end-root", str(NEWEST_PAGE)),
+}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of the page runs on the pinned frontend; one marked so, on both."""
+    if "server" not in metafunc.fixturenames:
+        return
+    both = metafunc.definition.get_closest_marker("both_frontends")
+    names = list(FRONTENDS) if both else ["pinned"]
+    metafunc.parametrize("server", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def server(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    options = FRONTENDS[request.param]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # the page needs a processor too
-        with comfy_server(comfyui_path(), tmp_path_factory.mktemp("comfyui")) as running:
+        base = tmp_path_factory.mktemp("comfyui")
+        with comfy_server(comfyui_path(), base, options=options) as running:
             yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running

@@ -22,6 +22,8 @@ WHOLE = 48  # steps of the training that is seen to its end: a slow browser stil
 EMPTY_SPOT = (1200, 700)  # of the canvas, where neither nodes nor menus lie
 PATIENCE_MS = 300_000
 
+pytestmark = pytest.mark.both_frontends
+
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -281,11 +283,12 @@ def test_inside_a_subgraph(page: Page) -> None:
         """id => {
             const node = app.rootGraph.getNodeById(id);
             const { node: outer } = app.rootGraph.convertToSubgraph(new Set([node]));
-            app.canvas.openSubgraph(outer.subgraph);
             return `${outer.id}:${outer.subgraph.nodes[0].id}`;
         }""",
         TRAIN,
     )
+    expect(page.views()).to_have_count(0)
+    page.open_subgraph(path.split(":")[0])
     page.look_at(path.split(":")[1])
     page.queue()
     view = page.views().first

@@ -31,6 +31,8 @@ WORDS = [
 STEPS = 4
 PATIENCE_MS = 90_000
 
+pytestmark = pytest.mark.both_frontends
+
 expect.set_options(timeout=PATIENCE_MS)
 
 

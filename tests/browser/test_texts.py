@@ -7,13 +7,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
 from comfy_server import Server
 from playwright.sync_api import Browser, expect
 
+from erase_engine.lora_file import save_lora
+from tinyworld.models import FLUX_CONFIG
+
 HTML = "<img src=x onerror=window.hacked=1>"
 TINY, PLAN = "1", "2"  # ids
+pytestmark = pytest.mark.both_frontends
+
 expect.set_options(timeout=90_000)
+
+
+def write_lora(server: Server, name: str, record: dict[str, str]) -> None:
+    """A LoRA for one layer of the tiny Flux that changes nothing."""
+    width = FLUX_CONFIG["hidden_size"]
+    layer = "transformer_blocks.0.attn.add_q_proj"
+    shapes = {"lora_A": (1, width), "lora_B": (width, 1)}
+    state = {f"{layer}.{part}.weight": torch.zeros(shape) for part, shape in shapes.items()}
+    save_lora(server.base / "models" / "loras" / name, state, record, overwrite=True)
 
 
 @pytest.fixture(scope="module", params=[CLASSIC, NODES_2], ids=["classic", "nodes_2"])
@@ -61,3 +76,29 @@ def test_the_text_stays_inside_its_node(page: Page) -> None:
     node = page.box_of(PLAN)
     box = page.tab.locator(".eraseanything-text:visible").first.bounding_box()
     assert box and box["y"] + box["height"] <= node["y"] + node["height"]
+
+
+def test_a_files_record_is_shown_as_text(page: Page, server: Server) -> None:
+    hostile = f"star {HTML}<script>window.hacked=1</script>"
+    write_lora(server, "hostile.safetensors", dict.fromkeys(("concept", "base_model"), hostile))
+    apply = page.run(
+        """tiny => {
+            const add = kind => {
+                const node = LiteGraph.createNode(kind);
+                app.rootGraph.add(node);
+                return node;
+            };
+            const apply = add("EraseAnythingApply");
+            app.rootGraph.getNodeById(tiny).connect(0, apply, 0);
+            apply.connect(0, add("PreviewAny"), 0);
+            return String(apply.id);
+        }""",
+        TINY,
+    )
+    page.set_widgets(apply, file="hostile.safetensors")
+    page.look_at(apply)
+    page.queue()
+    view = page.tab.locator(".eraseanything-text:visible").filter(has_text="layers took it")
+    expect(view).to_contain_text(f"erases '{hostile}'")
+    expect(view).to_contain_text(f"base model: {hostile}")
+    assert view.locator("img, script").count() == 0 and page.run("() => window.hacked") is None

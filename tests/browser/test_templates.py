@@ -1,0 +1,51 @@
+"""Each workflow, opened from the template browser as an artist opens it, and queued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from comfy_page import Page, open_page, write_settings
+from comfy_server import Server
+from playwright.sync_api import Browser
+from workflows import WORKFLOWS
+
+pytestmark = pytest.mark.both_frontends
+
+# So little that a workflow takes seconds; what it is worth then is no matter here.
+LITTLE = {"steps": 2, "resolution": 64, "batch": 1, "batch_size": 1, "width": 64, "height": 64}
+
+
+@pytest.fixture(scope="module")
+def page(server: Server, browser: Browser) -> Iterator[Page]:
+    """One visit, with the renderer that this frontend begins with."""
+    write_settings(server.base, {})
+    with open_page(browser, server) as opened:
+        yield opened
+        assert opened.own_troubles() == []
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_is_opened_and_runs(page: Page, name: str) -> None:
+    page.load_template(name)
+    page.run(
+        """little => {
+            for (const node of app.rootGraph.nodes)
+                for (const widget of node.widgets ?? [])
+                    if (widget.name in little) widget.value = little[widget.name];
+        }""",
+        LITTLE,
+    )
+    page.queue()
+    assert page.end_of_run() == "execution_success"
+    page.tab.wait_for_function(EVERY_VIEW_SHOWS_ITS_RESULT)
+
+
+EVERY_VIEW_SHOWS_ITS_RESULT = """() => {
+    const views = app.rootGraph.nodes
+        .flatMap(node => node.widgets ?? [])
+        .filter(widget => widget.name.startsWith("eraseanything_"))
+        .map(widget => widget.element);
+    const shows = view => view.dataset.state === "done" || view.querySelector(".text")?.textContent;
+    return views.length && views.every(shows);
+}"""
