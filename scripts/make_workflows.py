@@ -1,4 +1,4 @@
-"""Writes example_workflows/*.json; run it again when a node's inputs change.
+"""Writes example_workflows/*.json and the blueprint; run it again when a node's inputs change.
 
 It asks a running server what each node has, so the widgets are always in the page's order. With
 `--thumbnails` it also runs each workflow but the demo's own, and shows what it saved beside it.
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from blueprint import NAME, blueprint
 from comfy_server import PACK, Server, comfy_server
 from PIL import Image
 from setup import comfyui_path
@@ -21,6 +22,7 @@ from workflow_canvas import Canvas
 from workflows import WORKFLOWS
 
 FOLDER = PACK / "example_workflows"
+BLUEPRINT = PACK / "subgraphs" / f"{NAME}.json"
 WIDTH, HEIGHT, COLUMNS = 480, 320, 3  # of a thumbnail, in pixels; pictures in a row
 OF_DEMO = "erase_object"  # its thumbnail is made from the demo's pictures, by make_docs.py
 
@@ -36,9 +38,8 @@ def main() -> None:
     ):
         object_info = server.object_info()
         for name in WORKFLOWS:
-            file = FOLDER / f"{name}.json"
-            file.write_text(workflow_text(name, object_info), encoding="utf-8")
-            print(f"wrote {file.relative_to(PACK)}", flush=True)
+            write(FOLDER / f"{name}.json", workflow_text(name, object_info))
+        write(BLUEPRINT, text_of(blueprint(object_info)))
         if wanted is None:
             return
         for name in wanted or [each for each in WORKFLOWS if each != OF_DEMO]:
@@ -50,7 +51,17 @@ def workflow_text(name: str, object_info: dict[str, Any]) -> str:
     """The whole file of one workflow, for the nodes of this server."""
     canvas = Canvas(object_info)
     WORKFLOWS[name](canvas)
-    return json.dumps(canvas.workflow(name), indent=1, ensure_ascii=False) + "\n"
+    return text_of(canvas.workflow(name))
+
+
+def text_of(workflow: dict[str, Any]) -> str:
+    return json.dumps(workflow, indent=1, ensure_ascii=False) + "\n"
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    print(f"wrote {file.relative_to(PACK)}", flush=True)
 
 
 def save_thumbnail(server: Server, name: str, prompt: dict[str, Any]) -> None:

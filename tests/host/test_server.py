@@ -1,12 +1,14 @@
 """The pack in a ComfyUI of its own: what the server lists, serves and runs."""
 
 import json
+import subprocess
 from urllib.request import urlopen
 
 import pytest
+from blueprint import NAME, blueprint
 from comfy_server import PACK, PACK_NAME, comfy_server
-from make_workflows import WORKFLOWS, workflow_text
-from setup import comfyui_path
+from make_workflows import BLUEPRINT, WORKFLOWS, text_of, workflow_text
+from setup import CHECKERS_BIN, comfyui_path
 from workflow_api import inputs_of, options, to_api
 
 NODES = {
@@ -67,6 +69,29 @@ def test_templates_are_what_their_script_writes(server, object_info, name):
     assert name in server.get("/workflow_templates")[PACK_NAME]
     written = (PACK / "example_workflows" / f"{name}.json").read_text(encoding="utf-8")
     assert written == workflow_text(name, object_info)
+
+
+def test_the_blueprint_is_what_its_script_writes(server, object_info):
+    ((identity, entry),) = server.get("/global_subgraphs").items()
+    assert (entry["name"], entry["info"]["node_pack"]) == (NAME, f"custom_nodes.{PACK_NAME}")
+    served = server.get(f"/global_subgraphs/{identity}")["data"]
+    assert served == BLUEPRINT.read_text(encoding="utf-8") == text_of(blueprint(object_info))
+
+
+@pytest.mark.parametrize("fault", [{}, {"kind": "nope"}], ids=["as it is", "with a fault"])
+def test_comfy_lint_judges_the_templates(object_info, tmp_path, fault):
+    schema = tmp_path / "object_info"
+    schema.write_text(json.dumps(object_info), encoding="utf-8")
+    files = [tmp_path / path.name for path in TEMPLATES]
+    for path, file in zip(TEMPLATES, files, strict=True):
+        prompt = to_api(json.loads(path.read_text(encoding="utf-8")), object_info)
+        for node in prompt.values():
+            if node["class_type"] == "EraseAnythingTrain":
+                node["inputs"] |= fault
+        file.write_text(json.dumps(prompt), encoding="utf-8")
+    command = [CHECKERS_BIN / "comfy-lint", "--strict", "--schema-cache", schema, *files]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode == 0) == (fault == {}), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)

@@ -1,0 +1,59 @@
+"""The subgraph blueprint, taken from the node library as an artist takes it, and queued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from blueprint import NAME
+from comfy_page import Page, open_page, write_settings
+from comfy_server import Server
+from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.both_frontends
+
+CHOSEN = {
+    "concept": "ring",
+    "kind": "object",
+    "replace_with": "disc",
+    "resolution": 64,
+    "steps": 2,
+    "seed": 3,
+    "erase_prompts": "a red ring",
+    "keep_prompts": "a blue star",
+}
+
+
+@pytest.fixture
+def page(server: Server, browser: Browser) -> Iterator[Page]:
+    write_settings(server.base, {})
+    with open_page(browser, server) as opened:
+        yield opened
+        assert opened.own_troubles() == []
+
+
+def test_it_stands_in_the_node_library_and_runs(page: Page, server: Server) -> None:
+    page.run("() => app.rootGraph.clear()")
+    page.add_from_library(NAME)
+    node = page.run("() => String(app.rootGraph.nodes[0].id)")
+    page.set_widgets(node, **CHOSEN)
+    page.run(
+        """() => {
+            const [compare] = app.rootGraph.nodes;
+            const tiny = LiteGraph.createNode("EraseAnythingTinyFlux");
+            app.rootGraph.add(tiny);
+            ["model", "clip", "vae"].forEach((name, slot) => tiny.connect(slot, compare, name));
+        }"""
+    )
+    page.queue()
+    assert page.end_of_run() == "execution_success"
+    *_, last = server.get("/history").values()
+    train, report = (
+        next(each for each in last["prompt"][2].values() if each["class_type"] == kind)["inputs"]
+        for kind in ("EraseAnythingTrain", "EraseAnythingReport")
+    )
+    assert {name: {**train, **report}[name] for name in CHOSEN} == CHOSEN
+    assert report["resolution"] == train["resolution"] and report["seed"] == train["seed"]
+    shown = [each["text"][0] for each in last["outputs"].values() if "text" in each]
+    assert [text.split()[0] for text in sorted(shown)] == ["Saved", "to"]
+    assert any("  a red ring" in text and "to keep: changed" in text for text in shown)
