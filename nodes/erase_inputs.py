@@ -14,7 +14,6 @@ from ..erase_engine.lora import TARGETS
 from .widgets import advanced, checked_resolution, lines, resolution, seed, text
 
 FAST = EraseConfig.from_recipe("fast")
-OFFERED = tuple(name for name in RECIPES if name != "ablate")
 PlanType = io.Custom("ERASE_PLAN")  # carries a Planned
 
 
@@ -71,9 +70,10 @@ def _expert_inputs() -> list[Any]:
     return [
         io.Combo.Input(
             "recipe",
-            options=list(OFFERED),
+            options=list(RECIPES),
             default="fast",
-            tooltip="fast: ours. paper: the published weights. esd and gem: an erase loss alone.",
+            tooltip="fast: ours. paper: as published. esd, ablate and gem: an erase loss alone. "
+            "What you leave at its default is then the recipe's own.",
         ),
         io.Float.Input(
             "negative_guidance",
@@ -134,18 +134,26 @@ def request_of(widgets: dict[str, Any]) -> ConceptRequest:
 
 
 def config_of(widgets: dict[str, Any]) -> EraseConfig:
-    check_choice("recipe", widgets["recipe"], OFFERED)
-    recipe = RECIPES[widgets["recipe"]]
-    lora = recipe.get("lora", FAST.lora)
+    """What the widgets ask for; one that was left at its default means the recipe's own value."""
+    check_choice("recipe", widgets["recipe"], tuple(RECIPES))
+    own = EraseConfig.from_recipe(widgets["recipe"])
     side = checked_resolution(widgets["resolution"])
+
+    def asked(name: str, default: Any, recipes: Any) -> Any:
+        return recipes if widgets[name] == default else widgets[name]
+
     return EraseConfig.from_recipe(
         widgets["recipe"],
-        negative_guidance=widgets["negative_guidance"],
-        steps=widgets["steps"],
-        batch=widgets["batch"],
-        keep_per_step=widgets["batch"],
+        negative_guidance=asked("negative_guidance", FAST.negative_guidance, own.negative_guidance),
+        steps=asked("steps", FAST.steps, own.steps),
+        batch=asked("batch", FAST.batch, own.batch),
+        keep_per_step=asked("batch", FAST.batch, own.keep_per_step),
         width=side,
         height=side,
         seed=widgets["seed"],
-        lora=LoraConfig(rank=widgets["rank"], targets=widgets["targets"], init=lora.init),
+        lora=LoraConfig(
+            rank=asked("rank", FAST.lora.rank, own.lora.rank),
+            targets=asked("targets", FAST.lora.targets, own.lora.targets),
+            init=own.lora.init,
+        ),
     )

@@ -17,7 +17,8 @@ import pytest
 import torch
 from comfy_extras.nodes_train import LoraModelLoader, LossGraphNode, SaveLoRA
 from eraseanything_pack.erase_engine import solvers, teacher, whole_file
-from eraseanything_pack.nodes.erase_inputs import FAST
+from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig
+from eraseanything_pack.nodes.erase_inputs import FAST, config_of, training_inputs
 from snapshot import assert_same, snapshot
 
 
@@ -229,6 +230,21 @@ def test_the_widgets_reach_the_training(model: Any, loras: Path) -> None:
     expected = {**asked, "steps": 2, "batch": 1, "seed": 7, "width": 64, "height": 64}
     assert {name: found[name] for name in expected} == expected
     assert len(lora) == 3 * 4 * 2  # tensors, layers, blocks
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_is_left_at_its_default_is_the_recipes_own(recipe: str) -> None:
+    defaults = {
+        widget.id: widget.default
+        for widget in training_inputs()
+        if getattr(widget, "default", None) is not None
+    }
+    untouched = {**defaults, "recipe": recipe, "resolution": 64, "seed": 5}
+    expected = EraseConfig.from_recipe(recipe, width=64, height=64, seed=5)
+    assert config_of(untouched) == expected
+    changed = config_of({**untouched, "negative_guidance": 0.7, "rank": 3, "batch": 5, "steps": 9})
+    assert (changed.negative_guidance, changed.lora.rank, changed.lora.alpha) == (0.7, 3, 3)
+    assert (changed.batch, changed.keep_per_step, changed.steps) == (5, 5, 9)
 
 
 def test_the_words_reach_the_plan(model: Any, loras: Path) -> None:
