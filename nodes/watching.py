@@ -23,10 +23,10 @@ def watched(model: Any, watch: Watch) -> Any:
     before or after. State is in closures, for hosts copy a model's options deeply.
     """
     clone = model.clone()
-    wrappers = extension.WrappersMP
+    passing = _passing(watch, len(model.model.diffusion_model.double_blocks))
     for kind, wrapper in (
-        (wrappers.OUTER_SAMPLE, _sampling(watch)),
-        (wrappers.DIFFUSION_MODEL, _passing(watch, len(model.model.diffusion_model.double_blocks))),
+        (extension.WrappersMP.OUTER_SAMPLE, _sampling(watch)),
+        (extension.WrappersMP.DIFFUSION_MODEL, passing),
     ):
         extension.add_wrapper_with_key(
             kind, KEY, wrapper, clone.model_options, is_model_options=True
