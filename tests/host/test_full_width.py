@@ -44,7 +44,7 @@ def gradients(model: Any) -> Gradients:
     """Of velocity and attention mass, with respect to adapters whose B is away from 0."""
     request, generator = Capture(torch.tensor(TOKENS), (0,)), torch.Generator().manual_seed(2)
     with torch.inference_mode(), training_session(model) as backend:
-        slices = backend.linear_slices(target_names("dual_qk", 1))
+        slices = backend.linear_slices(target_names("text_pooled", 1))
         lora = LoraSet(slices, rank=8, generator=generator)
         for parameter in lora.parameters()[1::2]:
             parameter.data.normal_(std=0.3, generator=generator)

@@ -31,7 +31,7 @@ CONFIG = EraseConfig.from_recipe(
     trajectory_steps=2,
     width=48,
     height=32,
-    lora=LoraConfig(rank=3, targets="all_attention"),
+    lora=LoraConfig(rank=3, targets="text_pooled"),
 )
 
 
