@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..erase_engine.backends.base import Conditioning
+from ..erase_engine.checks import check_choice
 from ..erase_engine.maps import VIEWS, AttentionMaps, Look, default_blocks, words_to_look_for
 from ..erase_engine.sentence import contains, shortened, words_of
 from .heatmap import Sheet, draw_sheet
@@ -82,6 +83,7 @@ def look_for(
 
     The model is a Flux.
     """
+    check_choice("view", view, VIEWS)
     net = model.model.diffusion_model
     doubles, singles = len(net.double_blocks), len(net.single_blocks)
     chosen = _blocks(blocks, doubles + singles) or default_blocks(view, doubles, singles)
@@ -98,7 +100,8 @@ def _words_in(prompt: str, field: str, text: str) -> list[str]:
     """A field's lines; ValueError for one that is not in the prompt, or a prompt without words."""
     if not words_of(prompt):
         raise ValueError(
-            f"Got the prompt '{prompt}', expected at least one word. Write what shall be drawn."
+            f"Got the prompt '{shortened(prompt)}', expected at least one word. "
+            "Write what shall be drawn."
         )
     names = list(dict.fromkeys(lines_of(text)))
     for name in names:

@@ -18,14 +18,18 @@ import torch
 from eraseanything_pack.erase_engine.lora_file import save_lora
 from eraseanything_pack.nodes import attention, erase, merge, report
 from eraseanything_pack.nodes.apply import NO_FILE
+from eraseanything_pack.nodes.plan import PlanConcept
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
+from test_plan_node import FIELDS as PLAN_FIELDS
 from test_schema import NODES, inputs_of
+from test_watch import ksampler, watch
 from workflow_api import is_widget
 
 import nodes as host_nodes
 
 TRAIN, PLAN, APPLY = "EraseAnythingTrain", "EraseAnythingPlan", "EraseAnythingApply"
 MERGE, LOOK, REPORT = "EraseAnythingMerge", "EraseAnythingAttention", "EraseAnythingReport"
+WATCH, WATCHED = "EraseAnythingWatch", "EraseAnythingWatched"
 WIDGETS = {
     (node_id, name): (kind, options)
     for node_id, node in NODES.items()
@@ -50,7 +54,7 @@ NO_PROMPT = r"Got the prompt '.*', expected at least one word\. Write what shall
 NOT_IN_PROMPT = r"Got '.*' in \w+, which is not in the prompt '.*'\. Write words as they stand"
 OF_PROMPT = WORDING | dict.fromkeys(("long", "markup", "zero"), NOT_IN_PROMPT)
 NO_PLAN = r"Got text that is not JSON .*, expected a ConceptPlan\. Use what ConceptPlan itself"
-NO_BLOCKS = r"Got blocks '.*', expected numbers from 0 to 1.*Name double blocks"
+NO_BLOCKS = r"Got blocks '.*', expected numbers from 0 to 3.*Name blocks that this model has"
 PROMPTS = WORDING | {"zero": RUNS}
 
 TEXT_EDGES = {
@@ -68,10 +72,16 @@ TEXT_EDGES = {
     (TRAIN, "file_name"): FILE_NAME,
     (MERGE, "file_name"): FILE_NAME,
     (PLAN, "edited"): WORDING | dict.fromkeys(("long", "markup", "zero"), NO_PLAN),
-    (LOOK, "prompt"): PROMPTS | dict.fromkeys(("nothing", "spaces"), NO_PROMPT),
-    (LOOK, "words"): OF_PROMPT,
-    (LOOK, "contrast"): OF_PROMPT,
-    (LOOK, "blocks"): OF_PROMPT | dict.fromkeys(("long", "markup", "zero"), NO_BLOCKS),
+    **{
+        (node, name): edges
+        for node in (LOOK, WATCH)
+        for name, edges in {
+            "prompt": PROMPTS | dict.fromkeys(("nothing", "spaces"), NO_PROMPT),
+            "words": OF_PROMPT,
+            "contrast": OF_PROMPT,
+            "blocks": OF_PROMPT | dict.fromkeys(("long", "markup", "zero"), NO_BLOCKS),
+        }.items()
+    },
     (REPORT, "erase_prompts"): PROMPTS,
     (REPORT, "keep_prompts"): PROMPTS,
 }
@@ -81,8 +91,10 @@ HEAVY = {
     *((node, "steps") for node in (TRAIN, LOOK, REPORT)),
 }
 # What is only right together with another widget's value.
-TOGETHER = {(APPLY, "start", 1.0): r"Got start 1 and end 1, expected start below end\. Set 0"} | {
-    (APPLY, "end", 0.0): r"Got start 0 and end 0, expected start below end\. Set 0"
+TOGETHER = {
+    (APPLY, "start", 1.0): r"Got start 1 and end 1, expected start below end\. Set 0",
+    (APPLY, "end", 0.0): r"Got start 0 and end 0, expected start below end\. Set 0",
+    (WATCHED, "picture", 4096): r"Got picture 4096, expected 1 to 1: .* Lower picture",
 }
 FILES = {(APPLY, "file"), *((MERGE, f"file_{slot}") for slot in range(1, merge.FILES + 1))}
 OUTSIDE = ("../../x", "/etc/passwd", "..\\..\\x", "gone.safetensors", "")
@@ -98,15 +110,32 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def vae() -> Any:
-    return build_vae(load_weights("vae"))
+def wires(model: Any) -> dict[str, Any]:
+    """What is connected where a node must have it."""
+    patched, positive, eye = watch(model)
+    return {
+        "model": model,
+        "erased": model,
+        "clip": graph.clip(),
+        "vae": build_vae(load_weights("vae")),
+        "watch": eye,
+        "latent": ksampler(patched, positive),
+    }
+
+
+@pytest.fixture(scope="module")
+def plan() -> str:
+    """How the LoRAs in the list say that they were trained."""
+    widgets = {name: graph.ERASE[name] for name in PLAN_FIELDS}
+    return PlanConcept.execute(graph.clip(), **widgets).args[0].plan.to_json()
 
 
 @pytest.fixture
-def files(loras: Path, model: Any) -> list[str]:
+def files(loras: Path, model: Any, plan: str) -> list[str]:
     """Two LoRAs of the model, as they are chosen from the list."""
     for name in ("a", "b"):
-        save_lora(loras / f"{name}.safetensors", graph.lora_state(model), {"concept": name})
+        record = {"concept": name, "plan": plan}
+        save_lora(loras / f"{name}.safetensors", graph.lora_state(model), record)
     return ["a.safetensors", "b.safetensors"]
 
 
@@ -114,30 +143,41 @@ Run = Callable[..., None]
 
 
 @pytest.fixture
-def run(model: Any, vae: Any, files: list[str]) -> Run:
+def run(wires: dict[str, Any], files: list[str]) -> Run:
     """Runs a node as the host would, with as little to do as its other widgets allow."""
-    slots = range(1, merge.FILES + 1)
+    merged = {f"file_{slot}": files[0] for slot in range(1, merge.FILES + 1)}
     small = {
         TRAIN: {**graph.ERASE, "steps": 1},
         PLAN: {"concept": "star"},
         APPLY: {"file": files[0]},
-        MERGE: {
-            "method": "sum",
-            **{f"file_{slot}": files[0] for slot in slots},
-        },
-        LOOK: {**graph.LOOK, "steps": 1, "words": "", "view": "training signal"},
+        MERGE: {**merged, "method": "sum", "model": wires["model"], "clip": wires["clip"]},
+        LOOK: {**graph.LOOK, "steps": 1, "words": ""},
+        WATCH: {"prompt": graph.PROMPT},
+        WATCHED: {},
         REPORT: {"erase_prompts": "star", "keep_prompts": "heart", "steps": 1, "resolution": 64},
     }
-    wires = {"model": model, "erased": model, "clip": graph.clip(), "vae": vae}
 
     def run(node_id: str, **widgets: Any) -> None:
-        inputs = inputs_of(NODES[node_id])
-        defaults = {n: o["default"] for n, (kind, o) in inputs.items() if "default" in o}
-        wired = {n: wires[n] for n in inputs if n in wires and (node_id, n) != (TRAIN, "vae")}
+        wired = {name: wires[name] for name in sockets_of(node_id)}
         with torch.inference_mode():
-            NODES[node_id].execute(**{**wired, **defaults, **small[node_id], **widgets})
+            inputs = {**wired, **defaults_of(node_id), **small[node_id], **widgets}
+            NODES[node_id].execute(**inputs)
 
     return run
+
+
+def sockets_of(node_id: str) -> list[str]:
+    """What must be connected."""
+    required = NODES[node_id].INPUT_TYPES()["required"]
+    return [name for name in required if (node_id, name) not in WIDGETS]
+
+
+def defaults_of(node_id: str) -> dict[str, Any]:
+    return {
+        name: options["default"]
+        for (node, name), (_, options) in WIDGETS.items()
+        if node == node_id
+    }
 
 
 @pytest.fixture
@@ -241,18 +281,26 @@ def test_files_outside_the_folder(run: Run, key: tuple[str, str], file: str) -> 
     holds(run, says, node_id, **{name: file})
 
 
+# Nodes that a prompt for the host's check can take things from.
+TINY = {"model": ["tiny", 0], "clip": ["tiny", 1]}
+SOURCES = {
+    "tiny": {"class_type": "EraseAnythingTinyFlux", "inputs": {}},
+    "watch": {"class_type": WATCH, "inputs": {**TINY, "prompt": "star", "words": ""}},
+    "latent": {
+        "class_type": "EmptyLatentImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1},
+    },
+}
+TAKEN = {**TINY, "erased": ["tiny", 0], "vae": ["tiny", 2], "watch": ["watch", 2]} | {
+    "latent": ["latent", 0]
+}
+
+
 def refusal(node_id: str, **widgets: Any) -> str:
     """What the host's own check of a prompt says of a node; "" where it takes it."""
-    sockets = {"model": 0, "erased": 0, "clip": 1, "vae": 2}
-    inputs = inputs_of(NODES[node_id])
-    wired = {name: ["tiny", slot] for name, slot in sockets.items() if name in inputs}
-    defaults = {
-        name: options["default"] for name, (_, options) in inputs.items() if "default" in options
-    }
-    prompt = {
-        "tiny": {"class_type": "EraseAnythingTinyFlux", "inputs": {}},
-        "node": {"class_type": node_id, "inputs": {**wired, **defaults, **widgets}},
-    }
+    wired = {name: TAKEN[name] for name in sockets_of(node_id)}
+    inputs = {**wired, **defaults_of(node_id), **widgets}
+    prompt = {**SOURCES, "node": {"class_type": node_id, "inputs": inputs}}
     with pytest.MonkeyPatch.context() as patch:
         for name, node in NODES.items():
             patch.setitem(host_nodes.NODE_CLASS_MAPPINGS, name, node)
