@@ -22,7 +22,12 @@ FOLDER = PACK / "docs" / "screens"
 WORKFLOW = PACK / "example_workflows" / "erase_object.json"
 TRAIN = "3"  # the node's id in that workflow
 KINDS = ("EraseAnythingTinyFlux", "EraseAnythingTrain")
+INSIDE = WORKFLOW.with_name("look_inside.json")
 MAPS = ("EraseAnythingTinyFlux", "EraseAnythingApply", "EraseAnythingAttention")
+WATCHED = (
+    *("EraseAnythingTinyFlux", "EraseAnythingWatch", "EraseAnythingApply", "EraseAnythingWatched"),
+    *("KSampler", "CLIPTextEncode", "EmptySD3LatentImage"),
+)
 PATIENCE_MS = 900_000
 EDGE = 16  # pixels around the node
 
@@ -44,6 +49,7 @@ def main() -> None:
         take_endings(browser, server)
         take_maps(browser, server, "maps", CLASSIC)
         take_maps(browser, server, "maps_nodes_2_light", NODES_2 | LIGHT)
+        take_watched(browser, server)
 
 
 def take_training(browser: Browser, server: Server) -> None:
@@ -96,14 +102,12 @@ def take_endings(browser: Browser, server: Server) -> None:
 
 def take_maps(browser: Browser, server: Server, name: str, settings: dict[str, Any]) -> None:
     """The attention node with the erasure that was trained for the other pictures."""
-    loras = server.base / "models" / "loras"
-    lora = next(path.relative_to(loras).as_posix() for path in loras.rglob("*.safetensors"))
     write_settings(server.base, settings)
     with open_page(browser, server) as page:
         page.load(json.loads(WORKFLOW.read_text(encoding="utf-8")))
         page.keep_only(*MAPS)
         apply, maps = (page.id_of(kind) for kind in MAPS[1:])
-        page.set_widgets(apply, file=lora)
+        page.set_widgets(apply, file=newest_lora(server))
         page.set_widgets(maps, words="", view="saliency")
         page.look_at(maps)
         page.queue()
@@ -111,6 +115,34 @@ def take_maps(browser: Browser, server: Server, name: str, settings: dict[str, A
         expect(view).to_have_attribute("data-state", "done")
         view.get_by_role("button", name="star", exact=True).click()
         take(page, name, maps)
+
+
+def take_watched(browser: Browser, server: Server) -> None:
+    """What was seen of two stock samplers' pictures, with the erasure of the other pictures."""
+    write_settings(server.base, CLASSIC)
+    with open_page(browser, server) as page:
+        page.load(json.loads(INSIDE.read_text(encoding="utf-8")))
+        page.keep_only(*WATCHED)
+        for apply in page.run(APPLIES):
+            page.set_widgets(apply, file=newest_lora(server))
+        watched = page.id_of("EraseAnythingWatched")
+        page.look_at(watched)
+        page.queue()
+        view = page.tab.locator(".eraseanything-maps:visible").first
+        expect(view).to_have_attribute("data-state", "done")
+        take(page, "watched", watched)
+
+
+APPLIES = """() => app.rootGraph.nodes
+    .filter(node => node.type === "EraseAnythingApply")
+    .map(node => String(node.id))"""
+
+
+def newest_lora(server: Server) -> str:
+    """What was trained last, as the list of files names it."""
+    loras = server.base / "models" / "loras"
+    newest = max(loras.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+    return newest.relative_to(loras).as_posix()
 
 
 def prepare(page: Page) -> None:
