@@ -126,7 +126,7 @@ class Page:
         self.tab.get_by_placeholder("Search").last.fill(name)
         self.tab.get_by_test_id(f"template-workflow-{name}").click()
         content.wait_for(state="detached")
-        self.run("() => new Promise(requestAnimationFrame)")
+        self.tab.wait_for_timeout(1000)  # until it has faded, the page would not open another one
 
     def add_from_library(self, name: str) -> None:
         """Opens the node library, finds a node and puts it on the canvas, which must be empty."""

@@ -22,8 +22,6 @@ WHOLE = 48  # steps of the training that is seen to its end: a slow browser stil
 EMPTY_SPOT = (1200, 700)  # of the canvas, where neither nodes nor menus lie
 PATIENCE_MS = 300_000
 
-pytestmark = pytest.mark.both_frontends
-
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -129,6 +127,7 @@ def finished(request: Any, server: Server, browser: Browser) -> Iterator[Finishe
         assert page.own_troubles() == []
 
 
+@pytest.mark.both_frontends
 class TestFinished:
     """What one training, seen to its end, leaves on the node."""
 
@@ -227,6 +226,7 @@ CONTRASTS = """view => {
 }"""
 
 
+@pytest.mark.both_frontends
 @both_renderers
 def test_a_reloaded_page_finds_its_curve_again(page: Page) -> None:
     view = prepare(page, steps=LONG)
@@ -252,6 +252,7 @@ def test_a_reloaded_page_finds_its_curve_again(page: Page) -> None:
     )
 
 
+@pytest.mark.both_frontends
 def test_two_nodes_show_their_own_trainings(page: Page) -> None:
     prepare(page, steps=4)
     page.run(
@@ -276,6 +277,7 @@ def test_two_nodes_show_their_own_trainings(page: Page) -> None:
     assert first.locator("img").count() + second.locator("img").count() == 4  # one has no VAE
 
 
+@pytest.mark.both_frontends
 @both_renderers
 def test_inside_a_subgraph(page: Page) -> None:
     prepare(page, steps=LONG)

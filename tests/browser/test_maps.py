@@ -31,8 +31,6 @@ WORDS = [
 STEPS = 4
 PATIENCE_MS = 90_000
 
-pytestmark = pytest.mark.both_frontends
-
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -83,6 +81,7 @@ def pixels(page: Page) -> list[str]:
     return tiles.evaluate_all("all => all.map(canvas => canvas.toDataURL())")
 
 
+@pytest.mark.both_frontends
 class TestMaps:
     """One run, explored."""
 
