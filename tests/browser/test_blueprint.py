@@ -52,7 +52,7 @@ def test_it_stands_in_the_node_library_and_runs(page: Page, server: Server) -> N
         next(each for each in last["prompt"][2].values() if each["class_type"] == kind)["inputs"]
         for kind in ("EraseAnythingTrain", "EraseAnythingReport")
     )
-    assert {name: {**train, **report}[name] for name in CHOSEN} == CHOSEN
+    assert {name: {**report, **train}[name] for name in CHOSEN} == CHOSEN
     assert report["resolution"] == train["resolution"] and report["seed"] == train["seed"]
     shown = [each["text"][0] for each in last["outputs"].values() if "text" in each]
     assert [text.split()[0] for text in sorted(shown)] == ["Saved", "to"]
