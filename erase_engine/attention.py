@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+FRIENDLY = 8  # kernels want widths that are multiples of it
 
 
 def attention_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
@@ -30,6 +32,32 @@ def attention_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
     width = q.shape[-1]
     chunks = [_chunk_mass(q, k, part) for part in tokens.to(q.device).split(width, dim=1)]
     return torch.cat(chunks, dim=-1)
+
+
+def attention_and_mass(
+    q: Tensor, k: Tensor, v: Tensor, tokens: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attention's output, and `attention_mass` of the same queries, of one and the same run.
+
+    The indicators are more columns of V; as many zeros for q and k keep the widths alike and change
+    no score. That costs a tenth of a second run.
+
+    Args:
+        q, k, v: (B, H, N, D), after norm and RoPE.
+        tokens: (B, J) key positions; -1 marks an absent token, whose mass is 0.
+        mask: added to the scores, or where they count.
+
+    Returns:
+        (B, H, N, D) and (B, H, N, J), the latter as `attention_mass` gives it.
+    """
+    _check(q, k, tokens)
+    width, count = q.shape[-1], tokens.shape[1]
+    more = -(-count // FRIENDLY) * FRIENDLY
+    values = torch.cat([v, _indicators(tokens.to(q.device), k, more)], dim=-1)
+    wide_q, wide_k = (pad(each, (0, more)) for each in (q, k))
+    out = scaled_dot_product_attention(wide_q, wide_k, values, attn_mask=mask, scale=width**-0.5)
+    mass = out[..., width : width + count]
+    return out[..., :width], mass.to(torch.promote_types(mass.dtype, torch.float32))
 
 
 def output_likeness(out: Tensor, text_length: int, tokens: Tensor) -> Tensor:
@@ -87,17 +115,17 @@ def saliency(word: Tensor, contrast: Tensor) -> Tensor:
 
 def _chunk_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
     """`attention_mass` for at most head_dim tokens."""
-    values = _indicators(tokens, k)
+    values = _indicators(tokens, k, k.shape[3])
     mass = scaled_dot_product_attention(q, k, values)[..., : tokens.shape[1]]
     return mass.to(torch.promote_types(mass.dtype, torch.float32))
 
 
-def _indicators(tokens: Tensor, k: Tensor) -> Tensor:
-    """One-hot values: V[b, h, n, j] = 1 where n = tokens[b, j]; (B, H, N, D).
+def _indicators(tokens: Tensor, k: Tensor, width: int) -> Tensor:
+    """One-hot values: V[b, h, n, j] = 1 where n = tokens[b, j]; (B, H, N, width).
 
-    Padded with zero columns to the width of a head: flash kernels want values as wide as keys.
+    Padded with zero columns: flash kernels want values as wide as keys.
     """
-    values = k.new_zeros(len(tokens), 1, k.shape[2], k.shape[3])
+    values = k.new_zeros(len(tokens), 1, k.shape[2], width)
     present = (tokens >= 0).to(k.dtype)
     values[:, 0, :, : tokens.shape[1]].scatter_(1, tokens.clamp(min=0)[:, None], present[:, None])
     return values.expand(-1, k.shape[1], -1, -1)

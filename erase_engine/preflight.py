@@ -23,7 +23,7 @@ LATENT, TIME, POOLED, TEXT = 64, 256, 768, 4096
 DOUBLE_STREAMS = 10  # 2 norms' inputs, q k v, attention out, 4 before GELU
 SINGLE_STREAMS = 11  # the norm's input, 7 of q k v and before GELU, q k after RoPE, attention out
 FLOAT_STREAMS = 2  # q k before their norms, which compute in float32, whatever the others do
-WATCH_STREAMS = 1  # attention run once more with indicator values: its output
+WATCH_COLUMNS = 8  # of a head's own, by which q, k, v and the output of a watched attention widen
 # With the pooled text trained every modulation has a gradient, and what it scales is kept.
 POOLED_DOUBLE_STREAMS, POOLED_SINGLE_STREAMS = 4, 2
 CAST_LAYER = 5  # the Linear whose weight is cast at the peak: (hidden, 5 hidden), a single's last
@@ -98,15 +98,15 @@ class Setting:
 
     @property
     def double_keeps(self) -> int:
-        """Bytes that a watched double block keeps; watching is done for image tokens only.
+        """Bytes that a watched double block keeps.
 
         In float32 the norms' inputs are no copies: they hold on to all of q k v, v included.
         """
         streams = DOUBLE_STREAMS + POOLED_DOUBLE_STREAMS * bool(self.layers.outside)
-        seen = self.batch * self.image_tokens * self.hidden * self.compute_bytes
+        seen = 4 * self.stream * WATCH_COLUMNS // HEAD
         held = self.stream if self.compute_bytes >= 4 else 0
         copied = self.float_streams + self.adapters_keep
-        return streams * self.stream + held + WATCH_STREAMS * seen + copied
+        return streams * self.stream + held + seen + copied
 
     @property
     def adapters_keep(self) -> int:

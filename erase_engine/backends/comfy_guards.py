@@ -20,12 +20,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from ..attention import attention_mass, output_likeness
+from ..attention import attention_and_mass, attention_mass, output_likeness
 from .base import Capture
 
 Forward = Callable[..., Any]
 OVERRIDE = "optimized_attention_override"  # the host's key in transformer_options
 REQUEST = "eraseanything_request"  # ours
+MOST_RIDING = 64  # tokens whose mass comes with the attention: with a head, no more than 256 wide
 
 
 @dataclass(frozen=True)
@@ -189,16 +190,29 @@ def plain_attention(
     """
     if not options.get("skip_reshape"):
         q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return _shaped(scaled_dot_product_attention(q, k, v, attn_mask=_mask(mask)), options)
+
+
+def alone(func: Forward, *args: Any, **kwargs: Any) -> Tensor:
+    """The attention override of the session where nobody else has one."""
+    return plain_attention(*args, **kwargs)
+
+
+def _mask(mask: Tensor | None) -> Tensor | None:
+    """As (B, 1 or H, 1 or N, N), whatever it came as."""
     while mask is not None and mask.ndim < 4:
         mask = mask.unsqueeze(-3) if mask.ndim == 3 else mask[None]
-    out = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return mask
+
+
+def _shaped(out: Tensor, options: dict[str, Any]) -> Tensor:
     return out if options.get("skip_output_reshape") else out.transpose(1, 2).flatten(2)
 
 
 def training_attention(earlier: Forward | None) -> Forward:
     """The attention override of the session: plain attention, inside an earlier override if any."""
     if earlier is None:
-        return lambda func, *args, **kwargs: plain_attention(*args, **kwargs)
+        return alone
 
     def override(func: Forward, q: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         out = earlier(plain_attention, q, *args, **kwargs)
@@ -222,14 +236,26 @@ def watching(
 ) -> Forward:
     """The override, and what `capture` asks of this attention put into `found`.
 
+    The mass comes with the attention itself, unless somebody else's override, a part of the batch
+    or too many tokens are in the way: then attention is run once more for it.
+
     Args:
         samples: those of the batch that `capture` is about.
     """
+    few = capture.tokens.shape[1] <= MOST_RIDING and samples == slice(None)
+    rides = capture.masses and few and override is alone
 
-    def watch(func: Forward, q: Tensor, k: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if capture.masses:
-            found.append(attention_mass(q[samples, :, text_length:], k[samples], capture.tokens))
-        out = override(func, q, k, *args, **kwargs)
+    def watch(func: Forward, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if rides:
+            mask = _mask(kwargs.get("mask"))
+            out, mass = attention_and_mass(q, k, v, capture.tokens, mask)
+            out = _shaped(out, kwargs)
+            found.append(mass[:, :, text_length:])
+        else:
+            if capture.masses:
+                mass = attention_mass(q[samples, :, text_length:], k[samples], capture.tokens)
+                found.append(mass)
+            out = override(func, q, k, v, *args, **kwargs)
         if capture.outputs:
             rows = out.transpose(1, 2).flatten(2) if kwargs.get("skip_output_reshape") else out
             found.append(output_likeness(rows[samples], text_length, capture.tokens))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from eraseanything_pack.erase_engine.attention import (
+    attention_and_mass,
     attention_mass,
     output_likeness,
     saliency,
@@ -15,6 +16,7 @@ from eraseanything_pack.erase_engine.backends import comfy_guards
 from eraseanything_pack.erase_engine.backends.base import Capture, Conditioning
 from eraseanything_pack.nodes.host import training_session
 from tiny_flux import build, capture, inputs
+from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -103,6 +105,22 @@ def test_saliency_needs_two_words_to_hold_a_word_against() -> None:
         saliency(draw(7), draw(7, 1))
 
 
+def test_mass_that_comes_with_the_attention_is_that_of_a_second_run() -> None:
+    """And so are the output and the gradients, for fewer and for more tokens than columns."""
+    for count in (2, 11):
+        q, k, v = (draw(2, 3, 20, 16, seed=seed).requires_grad_() for seed in range(3))
+        tokens = torch.stack([torch.arange(count), torch.arange(count)]) + 3
+        tokens[1, -1] = -1
+        both = attention_and_mass(q, k, v, tokens)
+        apart = scaled_dot_product_attention(q, k, v), attention_mass(q, k, tokens)
+        grads = []
+        for out, mass in (both, apart):
+            loss = out.square().sum() + 5 * (mass * mass.detach().cos()).sum()
+            grads += torch.autograd.grad(loss, (q, k, v))
+        torch.testing.assert_close(both, apart)
+        torch.testing.assert_close(grads[:3], grads[3:], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("block", [1, 2], ids=["double", "single"])
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])
 def test_captured_likeness_is_that_of_the_blocks_outputs(
@@ -123,11 +141,11 @@ def test_captured_likeness_is_that_of_the_blocks_outputs(
     with training_session(build(), checkpointing=checkpointing) as backend, torch.no_grad():
         backend.velocity(x_t, t, cond, capture=unasked)
         monkeypatch.setattr(comfy_guards, "plain_attention", recording)
-        backend.velocity(x_t, t, cond, capture=asked)
         backend.velocity(x_t, t, cond, capture=alone)
+        backend.velocity(x_t, t, cond, capture=asked)
     assert not unasked.likeness and list(asked.likeness) == [block]
     expected = output_likeness(seen[block], cond.text.shape[1], asked.tokens)
-    assert torch.equal(asked.likeness[block], expected)
+    torch.testing.assert_close(asked.likeness[block], expected)
     assert torch.equal(asked.mass[block], unasked.mass[block])
     assert not alone.mass and torch.equal(alone.likeness[block], expected)
 
