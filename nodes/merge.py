@@ -55,7 +55,11 @@ class MergeErasures(io.ComfyNode):
             is_output_node=True,
             outputs=[
                 io.LoraModel.Output("LORA_MODEL", tooltip="For Apply Erasure LoRA."),
-                io.String.Output("report", tooltip="What was merged, and where it was saved."),
+                io.String.Output(
+                    "report",
+                    display_name="report",
+                    tooltip="What was merged, and where it was saved.",
+                ),
             ],
         )
 

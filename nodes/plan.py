@@ -42,9 +42,13 @@ class PlanConcept(io.ComfyNode):
             ],
             is_output_node=True,
             outputs=[
-                PlanType.Output("plan", tooltip="For Erase Concept."),
-                io.String.Output("text", tooltip="The plan in words."),
-                io.String.Output("json", tooltip="The whole plan, as the field edited takes it."),
+                PlanType.Output("plan", display_name="plan", tooltip="For Erase Concept."),
+                io.String.Output("text", display_name="text", tooltip="The plan in words."),
+                io.String.Output(
+                    "json",
+                    display_name="json",
+                    tooltip="The whole plan, as the field edited takes it.",
+                ),
             ],
         )
 

@@ -38,8 +38,10 @@ trajectories: 2
 trajectory_steps: 2
 width: 64
 height: 64
+learning_rate: 0.001  # by which rounding is made large
 lora: {rank: 2}
 """
+LAYERS = 2 * 4 + 2  # text_pooled, of two double blocks
 # Runs the command in a process that can't reach any network.
 OFFLINE = """
 import runpy, socket
@@ -93,7 +95,7 @@ def test_command_writes_a_file_without_network(
     assert "Expected to need about 0.1 GB" in done.stderr
     assert "100% step 2/2, 0 min left, esd 0." in done.stderr
     state, record = load_lora(path)
-    assert record["concept"] == "star" and len(state) == 3 * 4
+    assert record["concept"] == "star" and len(state) == 3 * LAYERS
     assert any(value.any() for key, value in state.items() if "lora_B" in key)
 
 
@@ -131,7 +133,7 @@ def test_file_acts_alike_in_the_apply_node(
     lora.load_state_dict(strong)
     with lora.attach(slices):
         ours = backend.velocity(*inputs())
-    assert layers == 4 and (ours - base).abs().max() > 1e-3
+    assert layers == LAYERS and (ours - base).abs().max() > 1e-3
     torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
 
 
