@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -68,14 +69,29 @@ def test_translations_name_what_is_there(server, object_info, language):
 def test_templates_are_what_their_script_writes(server, object_info, name):
     assert name in server.get("/workflow_templates")[PACK_NAME]
     written = (PACK / "example_workflows" / f"{name}.json").read_text(encoding="utf-8")
-    assert written == workflow_text(name, object_info)
+    assert used(json.loads(written)) == used(json.loads(workflow_text(name, object_info)))
+
+
+def used(graph: Any) -> Any:
+    """A workflow less the outputs that nobody takes: newer hosts' own nodes have more of them."""
+    if isinstance(graph, list):
+        return [used(part) for part in graph]
+    if not isinstance(graph, dict):
+        return graph
+    parts = {name: used(part) for name, part in graph.items()}
+    if "widgets_values" in parts:  # a node
+        parts["outputs"] = [out for out in parts["outputs"] if out.get("links")]
+    return parts
 
 
 def test_the_blueprint_is_what_its_script_writes(server, object_info):
-    ((identity, entry),) = server.get("/global_subgraphs").items()
-    assert (entry["name"], entry["info"]["node_pack"]) == (NAME, f"custom_nodes.{PACK_NAME}")
+    subgraphs = server.get("/global_subgraphs").items()
+    ours = f"custom_nodes.{PACK_NAME}"
+    ((identity, entry),) = (each for each in subgraphs if each[1]["info"]["node_pack"] == ours)
+    assert entry["name"] == NAME
     served = server.get(f"/global_subgraphs/{identity}")["data"]
-    assert served == BLUEPRINT.read_text(encoding="utf-8") == text_of(blueprint(object_info))
+    assert served == BLUEPRINT.read_text(encoding="utf-8")
+    assert used(json.loads(served)) == used(json.loads(text_of(blueprint(object_info))))
 
 
 @pytest.mark.parametrize("fault", [{}, {"kind": "nope"}], ids=["as it is", "with a fault"])
