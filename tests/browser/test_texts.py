@@ -80,7 +80,7 @@ def test_the_text_stays_inside_its_node(page: Page) -> None:
 
 def test_a_files_record_is_shown_as_text(page: Page, server: Server) -> None:
     hostile = f"star {HTML}<script>window.hacked=1</script>"
-    write_lora(server, "hostile.safetensors", dict.fromkeys(("concept", "base_model"), hostile))
+    write_lora(server, "hostile.safetensors", dict.fromkeys(("concept", "figures"), hostile))
     apply = page.run(
         """tiny => {
             const add = kind => {
@@ -100,5 +100,5 @@ def test_a_files_record_is_shown_as_text(page: Page, server: Server) -> None:
     page.queue()
     view = page.tab.locator(".eraseanything-text:visible").filter(has_text="layers took it")
     expect(view).to_contain_text(f"erases '{hostile}'")
-    expect(view).to_contain_text(f"base model: {hostile}")
+    expect(view).to_contain_text(f"figures: {hostile}")
     assert view.locator("img, script").count() == 0 and page.run("() => window.hacked") is None
