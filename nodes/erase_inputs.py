@@ -139,21 +139,23 @@ def config_of(widgets: dict[str, Any]) -> EraseConfig:
     own = EraseConfig.from_recipe(widgets["recipe"])
     side = checked_resolution(widgets["resolution"])
 
-    def asked(name: str, default: Any, recipes: Any) -> Any:
-        return recipes if widgets[name] == default else widgets[name]
+    def asked(name: str, ours: Any = FAST, its: Any = own) -> Any:
+        untouched = widgets[name] == getattr(ours, name)
+        return getattr(its, name) if untouched else widgets[name]
 
+    batch = asked("batch")  # of both halves of a step, in every recipe
     return EraseConfig.from_recipe(
         widgets["recipe"],
-        negative_guidance=asked("negative_guidance", FAST.negative_guidance, own.negative_guidance),
-        steps=asked("steps", FAST.steps, own.steps),
-        batch=asked("batch", FAST.batch, own.batch),
-        keep_per_step=asked("batch", FAST.batch, own.keep_per_step),
+        negative_guidance=asked("negative_guidance"),
+        steps=asked("steps"),
+        batch=batch,
+        keep_per_step=batch,
         width=side,
         height=side,
         seed=widgets["seed"],
         lora=LoraConfig(
-            rank=asked("rank", FAST.lora.rank, own.lora.rank),
-            targets=asked("targets", FAST.lora.targets, own.lora.targets),
+            rank=asked("rank", FAST.lora, own.lora),
+            targets=asked("targets", FAST.lora, own.lora),
             init=own.lora.init,
         ),
     )
