@@ -7,7 +7,7 @@ with other work it tells 2% apart only after many of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 from typing import Any
@@ -113,7 +113,11 @@ def compared(backend: Any, pixels: int, repeats: int) -> dict[str, Any]:
 
 
 def kept_mb(backend: Any, pixels: int, blocks: tuple[int, ...]) -> float:
-    """Of all that a pass keeps for its backward."""
+    return kept_bytes(lambda: loss_of_pass(backend, noise(pixels), blocks)) / MEGABYTE
+
+
+def kept_bytes(forward: Callable[[], object]) -> int:
+    """Of all storages that a forward pass keeps for its backward."""
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -121,9 +125,8 @@ def kept_mb(backend: Any, pixels: int, blocks: tuple[int, ...]) -> float:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = loss_of_pass(backend, noise(pixels), blocks)
-    del loss
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / MEGABYTE
+        forward()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 # --- a pass ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from eraseanything_pack.benchmarks.capture import kept_bytes
 from eraseanything_pack.erase_engine.backends.base import Capture, Conditioning
 from eraseanything_pack.erase_engine.lora import TARGETS, target_names
 from eraseanything_pack.erase_engine.preflight import Setting
@@ -17,12 +18,6 @@ DTYPES = {torch.float32: 4, torch.bfloat16: 2}
 
 def saved_bytes(depth: int, singles: int, dtype: torch.dtype, target: str) -> int:
     """Of all storages that one watched forward pass keeps."""
-    saved: dict[int, torch.Tensor] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
     model = build(dtype, sizes={**SIZES, "depth": depth, "depth_single_blocks": singles})
     generator = torch.Generator().manual_seed(0)
     cond = Conditioning(torch.randn(1, TOKENS, 20), torch.randn(1, 12))
@@ -30,9 +25,9 @@ def saved_bytes(depth: int, singles: int, dtype: torch.dtype, target: str) -> in
     with training_session(model, checkpointing=False) as backend:
         slices = backend.linear_slices(target_names(target, depth))
         lora = backend.adapters(slices, rank=1, generator=generator)
-        with lora.attach(slices), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            backend.velocity(torch.randn(1, 16, 16, 16), torch.tensor([0.5]), cond, capture=request)
-    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+        x_t, t = torch.randn(1, 16, 16, 16), torch.tensor([0.5])
+        with lora.attach(slices):
+            return kept_bytes(lambda: backend.velocity(x_t, t, cond, capture=request))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
