@@ -37,7 +37,8 @@ def server(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Gone before other folders' tests: while Playwright runs, `asyncio.run` is refused."""
     with chromium() as running:
         yield running
