@@ -19,7 +19,7 @@ from .full_width import config_of, encoded_plan, random_banks
 
 
 class Clock:
-    """Seconds since the step began and of its forward passes: by the clock, and of the processor.
+    """Seconds since the step began, by the clock and of the processor, and of its forward passes.
 
     Args:
         peak_mb: the process's highest megabytes so far.
@@ -27,7 +27,7 @@ class Clock:
 
     def __init__(self, peak_mb: Callable[[], float]) -> None:
         self.peak_mb = peak_mb
-        self.forwards: list[tuple[float, float]] = []
+        self.forwards: list[float] = []
         self.start()
 
     def start(self) -> None:
@@ -36,10 +36,9 @@ class Clock:
     def elapsed(self) -> tuple[float, float]:
         return since(self.started)
 
-    def forward(self) -> tuple[float, float]:
-        """The mean of the passes."""
-        wall, processor = zip(*self.forwards, strict=True)
-        return sum(wall) / len(wall), sum(processor) / len(processor)
+    def forward(self) -> float:
+        """Processor seconds of a pass: their mean."""
+        return sum(self.forwards) / len(self.forwards)
 
     def tell(self, what: str) -> None:
         text = f"{what} after {self.elapsed()[0]:.1f} s, peak {self.peak_mb():.0f} MB"
@@ -65,7 +64,7 @@ class TimedModel(PromptedModel):
         self.clock.tell("forward begins")
         began = now()
         out = super().velocity(*args)
-        self.clock.forwards.append(since(began))
+        self.clock.forwards.append(since(began)[1])
         self.clock.tell("forward ends")
         return out
 
