@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import product
 from multiprocessing import get_context
 from typing import Any
@@ -38,15 +39,24 @@ from .result_file import RESULTS, versions, write_result  # noqa: E402
 from .step import Clock, full_step  # noqa: E402
 
 RESULT = RESULTS / "memory.json"
-NAMES = ("depth", "singles", "pixels", "dtype", "checkpointing")
+NAMES = ("depth", "singles", "pixels", "dtype", "checkpointing", "rank")
+
+
+def case_of(*values: Any) -> dict[str, Any]:
+    return dict(zip(NAMES, values, strict=True))
+
+
 # Quick ones first: a run that is stopped early has measured every kind of case.
 CASES: list[dict[str, Any]] = [
-    dict(zip(NAMES, (blocks, blocks, pixels, dtype, kept), strict=True))
-    for dtypes in (("bfloat16", "float8_e4m3fn"), ("float32",))
-    for blocks, pixels, dtype, kept in product((1, 2, 3), (256, 512), dtypes, (True, False))
+    *(
+        case_of(blocks, blocks, pixels, dtype, kept, RANK)
+        for dtypes in (("bfloat16", "float8_e4m3fn"), ("float32",))
+        for blocks, pixels, dtype, kept in product((1, 2, 3), (256, 512), dtypes, (True, False))
+    ),
+    *(case_of(2, 2, 256, "bfloat16", True, rank) for rank in (64, 256)),
 ]
 CORE_CASE = {"depth": 2, "singles": 2, "pixels": 256, "dtype": "bfloat16"}
-WHOLE: dict[str, Any] = dict(zip(NAMES, (19, 38, 512, "float8_e4m3fn", True), strict=True))
+WHOLE = case_of(19, 38, 512, "float8_e4m3fn", True, RANK)
 TEXT_LENGTH = 256
 BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "float8_e4m3fn": (1, 2)}  # weights, computing
 REPEATS = 4  # of a pass with and without watching
@@ -143,10 +153,12 @@ def measured(threads: int, case: dict[str, Any]) -> dict[str, Any]:
     model = build(case["depth"], case["singles"], case["dtype"])
     weights = megabytes("VmRSS") - before
     clock = Clock(lambda: megabytes("VmHWM") - before)
-    full_step(model, case["pixels"], checkpointing=case["checkpointing"], clock=clock)
+    config = config_of(case["pixels"])
+    config = replace(config, lora=replace(config.lora, rank=case["rank"], alpha=None))
+    full_step(model, config, checkpointing=case["checkpointing"], clock=clock)
     wall, processor = clock.elapsed()
     return {
-        "targets": config_of(case["pixels"]).lora.targets,
+        "targets": config.lora.targets,
         "threads": threads,
         "measured_mb": round(megabytes("VmHWM") - before),
         "weights_mb": round(weights),
@@ -178,6 +190,7 @@ def setting_of(row: dict[str, Any]) -> Setting:
         compute_bytes=compute_bytes,
         checkpointing=row["checkpointing"],
         targets=row["targets"],
+        rank=row["rank"],
     )
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.lora import LoraSet, target_names
 from eraseanything_pack.erase_engine.solvers import Run
 from eraseanything_pack.erase_engine.teacher import Count, PromptedModel
 from eraseanything_pack.erase_engine.train import Training
 from eraseanything_pack.nodes.host import training_session
 
-from .full_width import config_of, encoded_plan, random_banks
+from .full_width import encoded_plan, random_banks
 
 
 class Clock:
@@ -70,10 +71,9 @@ class TimedModel(PromptedModel):
 
 
 def full_step(
-    model: Any, pixels: int, *, checkpointing: bool, clock: Clock, text_length: int = 256
+    model: Any, config: EraseConfig, *, checkpointing: bool, clock: Clock, text_length: int = 256
 ) -> LoraSet:
     """The LoRA after one erase and one preserve step; `clock` runs from after the set-up."""
-    config = config_of(pixels)
     generator = torch.Generator().manual_seed(0)
     with training_session(model, guidance=config.guidance, checkpointing=checkpointing) as backend:
         slices = backend.linear_slices(target_names(config.lora.targets, backend.double_blocks))

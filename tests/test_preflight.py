@@ -79,7 +79,7 @@ def rows() -> list[dict[str, Any]]:
 
 def label(row: dict[str, Any]) -> str:
     kept = "checkpointed" if row["checkpointing"] else "kept"
-    return f"{row['depth']}+{row['singles']}-{row['pixels']}-{row['dtype']}-{kept}"
+    return f"{row['depth']}+{row['singles']}-{row['pixels']}-{row['dtype']}-{kept}-rank{row['rank']}"
 
 
 @pytest.mark.parametrize("row", rows(), ids=label)
@@ -97,6 +97,7 @@ def test_measured_memory_is_met_within_15_percent(row: dict[str, Any]) -> None:
             compute_bytes=compute_bytes,
             checkpointing=row["checkpointing"],
             targets=row["targets"],
+            rank=row["rank"],
         )
     )
     assert memory.total / 2**20 == pytest.approx(row["measured_mb"], rel=0.15)
