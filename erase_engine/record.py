@@ -15,6 +15,7 @@ from .config import EraseConfig
 from .train import Erasure
 
 FORMAT_VERSION = "1"
+LOSS_NAMES = {"esd": "erase", "rsc": "contrast", "multiplier": "keep weight"}  # for people
 
 
 def erasure_record(
@@ -31,13 +32,28 @@ def erasure_record(
         base_model: the model's kind and size in words; a loader compares it with its own.
         host: name and version of the program that ran the model.
     """
-    last = {name: values[-1] for name, values in erasure.history.items()}
-    steps = max(map(len, erasure.history.values()))  # fewer than the config's where it was stopped
     return _record(plan.concept, base_model, host) | {
         "plan": plan.to_json(),
         "config": config.to_json(),
-        "figures": {"steps": steps, "forwards": erasure.forwards, "last_losses": last},
+        "figures": figures_of(erasure),
     }
+
+
+def figures_of(erasure: Erasure) -> dict[str, Any]:
+    """Steps (fewer than the config's where it was stopped), passes, each loss's last value."""
+    last = {name: values[-1] for name, values in erasure.history.items()}
+    steps = max(map(len, erasure.history.values()))
+    return {"steps": steps, "forwards": erasure.forwards, "last_losses": last}
+
+
+def figures_in_words(figures: Mapping[str, Any]) -> str:
+    """What `figures_of` found, for people; KeyError, TypeError or ValueError for anything else."""
+    losses = ", ".join(
+        f"{LOSS_NAMES.get(name, name)} {value:.3g}"
+        for name, value in dict(figures["last_losses"]).items()
+    )
+    passes = f"{figures['forwards']:,} forward passes of one picture"
+    return f"{figures['steps']:d} steps, {passes}; losses at the end: {losses}"
 
 
 def merged_record(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import folder_paths
 from comfy_api.latest import io, ui
 
 from ..erase_engine.lora_file import PREFIX, load_lora
+from ..erase_engine.record import figures_in_words
 from ..erase_engine.sentence import shortened
 from .files import lora_file_path
 from .host import CATEGORY, apply_lora
@@ -104,7 +106,16 @@ def _card(name: str, metadata: dict[str, str], layers: int) -> str:
     concept = metadata.get("concept")
     about = f"erases '{shortened(concept)}'" if concept else "erases what it was trained for"
     rows = [f"{name} {about}; {layers} layers took it."]
-    for key in ("base_model", "figures"):
-        if key in metadata:
-            rows.append(f"{key.replace('_', ' ')}: {shortened(metadata[key], 200)}")
+    if "base_model" in metadata:
+        rows.append(f"base model: {shortened(metadata['base_model'], 200)}")
+    if "figures" in metadata:
+        rows.append(f"training: {shortened(_figures(metadata['figures']), 200)}")
     return "\n".join(rows)
+
+
+def _figures(recorded: str) -> str:
+    """In words; as it stands where it is none of ours."""
+    try:
+        return figures_in_words(json.loads(recorded))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return recorded

@@ -18,6 +18,7 @@ from ..erase_engine.config import EraseConfig
 from ..erase_engine.encoded import EncodedPlan, encode_plan
 from ..erase_engine.lora_file import PREFIX
 from ..erase_engine.preflight import described
+from ..erase_engine.record import figures_in_words, figures_of
 from ..erase_engine.train import Erasure, OnStep, StepReport, kept_when_stopped, train_erasure
 from .erase_inputs import (
     Planned,
@@ -183,9 +184,4 @@ def _watch(
 
 
 def _report(plan: ConceptPlan, erasure: Erasure, name: str) -> str:
-    last = {loss: values[-1] for loss, values in erasure.history.items()}
-    losses = ", ".join(f"{loss} {value:.4f}" for loss, value in last.items())
-    return (
-        f"Saved as {name}\n{plan.describe()}\n"
-        f"Last losses: {losses}\n{erasure.forwards} forward passes of one picture"
-    )
+    return f"Saved as {name}\n{plan.describe()}\n{figures_in_words(figures_of(erasure))}"

@@ -15,12 +15,12 @@ from ..erase_engine.lora_file import PREFIX, load_lora, save_lora
 from ..erase_engine.merge import fused_by_prompts, weighted_sum
 from ..erase_engine.plan import ConceptPlan
 from ..erase_engine.record import merged_record, plans_in
-from .apply import NO_FILE
 from .files import HOST, free_path, lora_file_path, lora_name, lora_stem
 from .host import CATEGORY, encoder_for, ordinary_tensors, require_flux, training_session
 from .widgets import advanced, checked_strength, lora_strength, text
 
 FILES, FOLDED_FROM = 8, 3  # slots, and how many an artist sees at first
+EMPTY = "(none)"  # of a slot
 METHODS = ("fuse", "sum")
 SIZE = (32, 32)  # latent pixels of the noise that text is looked at beside
 
@@ -66,8 +66,8 @@ class MergeErasures(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> Any:
         """Anew when a file has changed."""
-        names = [inputs.get(f"file_{slot}", NO_FILE) for slot in range(1, FILES + 1)]
-        stats = [lora_file_path(name).stat() for name in names if name != NO_FILE]
+        names = [inputs.get(f"file_{slot}", EMPTY) for slot in range(1, FILES + 1)]
+        stats = [lora_file_path(name).stat() for name in names if name != EMPTY]
         return str([(one.st_size, one.st_mtime_ns) for one in stats])
 
     @classmethod
@@ -117,8 +117,8 @@ def _slots() -> list[Any]:
         pair = [
             io.Combo.Input(
                 f"file_{slot}",
-                options=[NO_FILE, *folder_paths.get_filename_list("loras")],
-                default=NO_FILE,
+                options=[EMPTY, *folder_paths.get_filename_list("loras")],
+                default=EMPTY,
                 tooltip="A file in models/loras that Erase Concept saved.",
             ),
             lora_strength(
@@ -134,8 +134,8 @@ def _parts(slots: dict[str, Any]) -> list[Part]:
     """What the chosen files hold; ValueError for fewer than two."""
     parts = []
     for slot in range(1, FILES + 1):
-        name = slots.get(f"file_{slot}", NO_FILE)
-        if name != NO_FILE:
+        name = slots.get(f"file_{slot}", EMPTY)
+        if name != EMPTY:
             strength = checked_strength(slots[f"strength_{slot}"])
             state, record = load_lora(lora_file_path(name))
             parts.append(Part(name, strength, state, record))

@@ -1,14 +1,17 @@
-"""Takes the pictures of our views in docs/screens: each state, in both renderers and themes.
+"""Takes the pictures of our views in docs/screens: each state, in both renderers and themes; and
+those of the help pages: every node, with what it shows.
 
 Look at them after a change of the page: tests say that something is there, not that it is legible.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,13 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 from setup import comfyui_path
 
-FOLDER = PACK / "docs" / "screens"
-WORKFLOW = PACK / "example_workflows" / "erase_object.json"
+SCREENS = PACK / "docs" / "screens"
+HELP = PACK / "web" / "docs" / "pictures"  # beside the help pages that show them
+EXAMPLES = PACK / "example_workflows"
+WORKFLOW = EXAMPLES / "erase_object.json"
 TRAIN = "3"  # the node's id in that workflow
 KINDS = ("EraseAnythingTinyFlux", "EraseAnythingTrain")
-INSIDE = WORKFLOW.with_name("look_inside.json")
+INSIDE = EXAMPLES / "look_inside.json"
 MAPS = ("EraseAnythingTinyFlux", "EraseAnythingApply", "EraseAnythingAttention")
 WATCHED = (
     *("EraseAnythingTinyFlux", "EraseAnythingWatch", "EraseAnythingApply", "EraseAnythingWatched"),
@@ -32,24 +37,50 @@ PATIENCE_MS = 900_000
 EDGE = 16  # pixels around the node
 
 LIGHT = {"Comfy.ColorPalette": "light"}
+# For the help pages: by workflow, the nodes that have to run with those that are shown.
+IN_WORKFLOW = {
+    "erase_object": ((), ("EraseAnythingTinyFlux", "EraseAnythingTrain")),
+    "look_inside": (
+        WATCHED,
+        (
+            *("EraseAnythingAttention", "EraseAnythingApply"),
+            *("EraseAnythingWatch", "EraseAnythingWatched"),
+        ),
+    ),
+    "erase_style": (
+        ("EraseAnythingTinyFlux", "EraseAnythingTrain", "EraseAnythingApply"),
+        ("EraseAnythingReport",),
+    ),
+    "several_concepts": (("EraseAnythingTinyFlux",), ("EraseAnythingPlan",)),
+}
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--help-pages", action="store_true", help="only the pictures in them")
+    options = parser.parse_args()
     expect.set_options(timeout=PATIENCE_MS)
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    for folder in (SCREENS, HELP):
+        folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as base,
         comfy_server(comfyui_path(), Path(base)) as server,
         chromium() as browser,
     ):
-        take_training(browser, server)
-        take_finished(browser, server, "nodes_2", NODES_2)
-        take_finished(browser, server, "light", CLASSIC | LIGHT)
-        take_finished(browser, server, "nodes_2_light", NODES_2 | LIGHT)
-        take_endings(browser, server)
-        take_maps(browser, server, "maps", CLASSIC)
-        take_maps(browser, server, "maps_nodes_2_light", NODES_2 | LIGHT)
-        take_watched(browser, server)
+        if not options.help_pages:
+            take_screens(browser, server)
+        take_help(browser, server)
+
+
+def take_screens(browser: Browser, server: Server) -> None:
+    take_training(browser, server)
+    take_finished(browser, server, "nodes_2", NODES_2)
+    take_finished(browser, server, "light", CLASSIC | LIGHT)
+    take_finished(browser, server, "nodes_2_light", NODES_2 | LIGHT)
+    take_endings(browser, server)
+    take_maps(browser, server, "maps", CLASSIC)
+    take_maps(browser, server, "maps_nodes_2_light", NODES_2 | LIGHT)
+    take_watched(browser, server)
 
 
 def take_training(browser: Browser, server: Server) -> None:
@@ -133,16 +164,47 @@ def take_watched(browser: Browser, server: Server) -> None:
         take(page, "watched", watched)
 
 
+def take_help(browser: Browser, server: Server) -> None:
+    """Every node for its help page, after a run in an example workflow that it stands in."""
+    write_settings(server.base, CLASSIC)
+    with open_page(browser, server) as page:
+        for workflow, (others, shown) in IN_WORKFLOW.items():
+            page.load(json.loads((EXAMPLES / f"{workflow}.json").read_text(encoding="utf-8")))
+            page.keep_only(*others, *shown)
+            if "EraseAnythingTrain" not in (*others, *shown):
+                for apply in page.run(APPLIES):
+                    page.set_widgets(apply, file=newest_lora(server))
+            take_nodes(page, shown)
+        page.run("() => app.rootGraph.clear()")
+        page.run("() => app.rootGraph.add(LiteGraph.createNode('EraseAnythingMerge'))")
+        files = {f"file_{slot}": name for slot, name in enumerate(loras(server)[:2], 1)}
+        page.set_widgets(page.id_of("EraseAnythingMerge"), method="sum", **files)
+        take_nodes(page, ["EraseAnythingMerge"])
+
+
+def take_nodes(page: Page, kinds: Sequence[str]) -> None:
+    page.queue()
+    assert page.end_of_run() == "execution_success"
+    for kind in kinds:
+        node = page.id_of(kind)
+        page.look_at(node)
+        take(page, kind, node, folder=HELP)
+
+
 APPLIES = """() => app.rootGraph.nodes
     .filter(node => node.type === "EraseAnythingApply")
     .map(node => String(node.id))"""
 
 
 def newest_lora(server: Server) -> str:
-    """What was trained last, as the list of files names it."""
-    loras = server.base / "models" / "loras"
-    newest = max(loras.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime)
-    return newest.relative_to(loras).as_posix()
+    return loras(server)[-1]
+
+
+def loras(server: Server) -> list[str]:
+    """What was trained, the last one last, as the list of files names it."""
+    folder = server.base / "models" / "loras"
+    files = sorted(folder.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+    return [file.relative_to(folder).as_posix() for file in files]
 
 
 def prepare(page: Page) -> None:
@@ -157,7 +219,7 @@ def wait_for(page: Page, state: str) -> None:
     expect(page.views().first).to_have_attribute("data-state", state)
 
 
-def take(page: Page, name: str, node: str = TRAIN) -> None:
+def take(page: Page, name: str, node: str = TRAIN, *, folder: Path = SCREENS) -> None:
     """Saves the node as it looks now, with what is around it cut off."""
     page.tab.wait_for_timeout(600)  # the node grows in the frame after its view has
     page.redraw()
@@ -166,7 +228,7 @@ def take(page: Page, name: str, node: str = TRAIN) -> None:
     clip = {"x": box["x"] - EDGE, "y": box["y"] - EDGE}
     clip |= {side: box[side] + 2 * EDGE for side in ("width", "height")}
     shot = Image.open(io.BytesIO(page.tab.screenshot(clip=clip)))
-    file = FOLDER / f"{name}.png"
+    file = folder / f"{name}.png"
     shot.convert("RGB").save(file, optimize=True)
     print(f"wrote {file.relative_to(PACK)}", flush=True)
 

@@ -24,6 +24,7 @@ from workflows import WORKFLOWS
 FOLDER = PACK / "example_workflows"
 BLUEPRINT = PACK / "subgraphs" / f"{NAME}.json"
 WIDTH, HEIGHT, COLUMNS = 480, 320, 3  # of a thumbnail, in pixels; pictures in a row
+LAST_ALONE = "look_inside"  # whose sheets are too large to stand beside each other
 OF_DEMO = "erase_object"  # its thumbnail is made from the demo's pictures, by make_docs.py
 
 
@@ -70,7 +71,7 @@ def save_thumbnail(server: Server, name: str, prompt: dict[str, Any]) -> None:
     saved = [each for each, node in prompt.items() if node["class_type"] == "SaveImage"]
     files = [file for each in saved for file in server.files(shown[each])]
     file = FOLDER / f"{name}.jpg"
-    thumbnail(files).save(file, quality=88)
+    thumbnail(files[-1:] if name == LAST_ALONE else files).save(file, quality=88)
     print(f"wrote {file.relative_to(PACK)}", flush=True)
 
 

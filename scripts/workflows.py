@@ -8,7 +8,7 @@ from workflow_canvas import Canvas, Column, Node, Output
 
 SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "seed": 1}
 TRAINING = 960  # height of the train node on the page once it shows curves and previews
-MAPS, REPORT = 900, 900  # heights of nodes that show their result
+MAPS, REPORT, PLAN = 900, 900, 780  # heights of nodes that show their result
 STRENGTHS = (0.0, 0.5, 1.0)
 VIEWS = ("training signal", "saliency")
 CONCEPT = "star"
@@ -263,7 +263,7 @@ def several_concepts(canvas: Canvas) -> None:
     """Two concepts of two kinds, planned one after the other, in one LoRA."""
     start, planning, training, result = (canvas.column(width) for width in (340, 380, 380, 420))
     tiny = tiny_flux(start, SEVERAL_HELP)
-    shared = {"clip": tiny["CLIP"], "tall": 620}
+    shared = {"clip": tiny["CLIP"], "tall": PLAN}
     first = planning.add("EraseAnythingPlan", concept=CONCEPT, **shared)
     second = planning.add(
         "EraseAnythingPlan",

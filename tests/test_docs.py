@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("web/docs/*.md")])
 # Made by the set-up: no part of the repository.
 MADE = {".venv", ".comfyui", ".checkers"}
 PATH = re.compile(r"`((?:[\w.-]+/)*(?:[\w-]+\.(?:py|json|js|md)|[\w.-]+/|\.\w+))`")

@@ -79,7 +79,9 @@ def rows() -> list[dict[str, Any]]:
 
 def label(row: dict[str, Any]) -> str:
     kept = "checkpointed" if row["checkpointing"] else "kept"
-    return f"{row['depth']}+{row['singles']}-{row['pixels']}-{row['dtype']}-{kept}-rank{row['rank']}"
+    return (
+        f"{row['depth']}+{row['singles']}-{row['pixels']}-{row['dtype']}-{kept}-rank{row['rank']}"
+    )
 
 
 @pytest.mark.parametrize("row", rows(), ids=label)

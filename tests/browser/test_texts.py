@@ -100,5 +100,5 @@ def test_a_files_record_is_shown_as_text(page: Page, server: Server) -> None:
     page.queue()
     view = page.tab.locator(".eraseanything-text:visible").filter(has_text="layers took it")
     expect(view).to_contain_text(f"erases '{hostile}'")
-    expect(view).to_contain_text(f"figures: {hostile}")
+    expect(view).to_contain_text(f"training: {hostile}")
     assert view.locator("img, script").count() == 0 and page.run("() => window.hacked") is None

@@ -13,7 +13,7 @@ from eraseanything_pack.erase_engine.lora_file import save_lora
 from eraseanything_pack.nodes.apply import NO_FILE, ApplyErasure
 from eraseanything_pack.nodes.host import base_model_of
 
-FIGURES = {"forwards": 640, "last_losses": {"esd": 0.25}}
+FIGURES = {"steps": 16, "forwards": 1640, "last_losses": {"esd": 0.25, "keep": 0.001044288}}
 
 
 @pytest.fixture
@@ -52,10 +52,23 @@ def test_it_says_what_the_file_is(model: Any, file: str) -> None:
     assert text.splitlines() == [
         "shapes/star.safetensors erases 'star'; 4 layers took it.",
         "base model: Flux, 2 + 2 blocks, 32 wide, 2 heads",
-        'figures: {"forwards": 640, "last_losses": {"esd": 0.25}}',
+        "training: 16 steps, 1,640 forward passes of one picture; losses at the end: erase 0.25, "
+        "keep 0.00104",
     ]
     (text,) = graph.apply(model, lora=graph.connected(graph.lora_state(model))).ui.as_dict()["text"]
     assert text == "the LoRA erases what it was trained for; 4 layers took it."
+
+
+@pytest.mark.parametrize(
+    "figures",
+    ["96% kept", "[]", "{}", '{"steps": "many"}', '{"last_losses": 3}', "[" * 100_000],
+)
+def test_figures_of_another_make_are_shown_as_they_are(
+    model: Any, loras: Path, figures: str
+) -> None:
+    save_lora(loras / "a.safetensors", graph.lora_state(model), {"figures": figures})
+    (text,) = graph.apply(model, file="a.safetensors").ui.as_dict()["text"]
+    assert text.splitlines()[-1] == f"training: {figures[:197]}" + "..." * (len(figures) > 200)
 
 
 def test_a_published_file_without_a_record_or_alphas(model: Any, loras: Path) -> None:

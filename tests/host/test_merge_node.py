@@ -10,9 +10,8 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine.lora_file import load_lora, save_lora
-from eraseanything_pack.nodes.apply import NO_FILE
 from eraseanything_pack.nodes.host import base_model_of
-from eraseanything_pack.nodes.merge import FILES, MergeErasures
+from eraseanything_pack.nodes.merge import EMPTY, FILES, MergeErasures
 
 STAR, HEART = "EraseAnything/star_00001.safetensors", "EraseAnything/heart_00001.safetensors"
 
@@ -28,7 +27,7 @@ def model(loras: Path) -> Any:
 
 
 def merge(method: str = "sum", **inputs: Any) -> Any:
-    slots = {f"file_{slot}": NO_FILE for slot in range(1, FILES + 1)}
+    slots = {f"file_{slot}": EMPTY for slot in range(1, FILES + 1)}
     slots |= {f"strength_{slot}": 1.0 for slot in range(1, FILES + 1)}
     chosen = {"file_1": STAR, "file_2": HEART, "file_name": ""}
     with torch.inference_mode():
@@ -86,7 +85,7 @@ def foreign(loras: Path, model: Any, **record: Any) -> str:
 def test_wrong_inputs_are_named_before_any_work(model: Any, loras: Path) -> None:
     before = sorted(loras.rglob("*"))
     with pytest.raises(ValueError, match=r"Got 1 files to merge, expected at least two"):
-        merge(file_2=NO_FILE)
+        merge(file_2=EMPTY)
     with pytest.raises(ValueError, match=r"fuse without model and clip, expected both"):
         merge("fuse")
     with pytest.raises(ValueError, match=r"fuse without clip"):

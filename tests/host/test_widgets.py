@@ -96,6 +96,7 @@ TOGETHER = {
     (APPLY, "end", 0.0): r"Got start 0 and end 0, expected start below end\. Set 0",
     (WATCHED, "picture", 4096): r"Got picture 4096, expected 1 to 1: .* Lower picture",
 }
+NOTHING = {NO_FILE, merge.EMPTY}  # in lists of files
 FILES = {(APPLY, "file"), *((MERGE, f"file_{slot}") for slot in range(1, merge.FILES + 1))}
 OUTSIDE = ("../../x", "/etc/passwd", "..\\..\\x", "gone.safetensors", "")
 
@@ -203,9 +204,7 @@ def test_every_widget_has_edges() -> None:
     texts = {key for key, (kind, _) in WIDGETS.items() if kind == "STRING"}
     assert texts == TEXT_EDGES.keys()
     assert all(edges.keys() == TEXTS.keys() for edges in TEXT_EDGES.values())
-    lists = {
-        key for key, (kind, options) in WIDGETS.items() if NO_FILE in options.get("options", ())
-    }
+    lists = {key for key, (_, has) in WIDGETS.items() if NOTHING & set(has.get("options", ()))}
     assert lists == FILES
     others = {kind for kind, _ in WIDGETS.values()} - {"STRING", "INT", "FLOAT", "COMBO", "BOOLEAN"}
     assert others == set()
@@ -266,7 +265,7 @@ def test_choices(run: Run, key: tuple[str, str]) -> None:
     node_id, name = key
     kind, options = WIDGETS[key]
     for choice in (False, True) if kind == "BOOLEAN" else options["options"]:
-        if choice != NO_FILE:
+        if choice not in NOTHING:
             run(node_id, **{name: choice})
     if kind == "COMBO":
         says = r"Got .*'nope', (expected one of .*|which is not in models/loras)\. Choose one"

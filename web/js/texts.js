@@ -68,7 +68,12 @@ class TextView {
 addViews({
   name: "eraseanything.texts",
   styles: "texts.css",
-  nodes: ["EraseAnythingApply", "EraseAnythingPlan", "EraseAnythingReport"],
+  nodes: [
+    "EraseAnythingApply",
+    "EraseAnythingMerge",
+    "EraseAnythingPlan",
+    "EraseAnythingReport",
+  ],
   widget: "eraseanything_text",
   create: (node, onHeight) => new TextView(onHeight, (plan) => edit(node, plan)),
   pick: (output) => output,
