@@ -43,6 +43,7 @@ DTYPES: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
 }
 TILE = 1_000_003  # weights drawn; a prime, so that no two rows of a layer are alike
 TOKENS = ((3, 4),)  # of the concept, in a prompt
+OTHERS = ((*range(3), *range(5, 26)),)  # of its other words
 
 
 def build(
@@ -94,7 +95,8 @@ def encoded_plan(text_length: int = 256) -> EncodedPlan:
         text = torch.randn(1, text_length, CONFIG["context_in_dim"], generator=generator)
         return Conditioning(text, torch.randn(1, CONFIG["vec_in_dim"], generator=generator))
 
-    return EncodedPlan(prompt(), prompt(), torch.tensor(TOKENS), prompt(), None)
+    tokens, others = torch.tensor(TOKENS), torch.tensor(OTHERS)
+    return EncodedPlan(prompt(), prompt(), tokens, others, prompt(), None)
 
 
 def random_banks(config: EraseConfig) -> Banks:

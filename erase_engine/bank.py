@@ -22,7 +22,7 @@ class Lesson:
 
     velocity: Tensor  # (B, C, h, w) along the path
     answers: Tensor  # (B, P, C, h, w) velocities under each of the prompts
-    mass: Tensor  # (B,) attention on the concept's tokens; 0 where nobody watches
+    mass: Tensor  # (B, W) attention on each watched token; W = 0 where nobody watches
 
 
 Teacher = Callable[[Tensor, Tensor, Tensor], Lesson]  # (x_t, t, rows of the prompts) -> Lesson
@@ -36,7 +36,7 @@ class Draw:
     t: Tensor  # (B,)
     rows: Tensor  # (B,) the prompt whose path each is from
     answers: Tensor  # (B, P, C, h, w)
-    mass: Tensor  # (B,)
+    mass: Tensor  # (B, W)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Bank:
 
     states: Tensor  # (N, S, C, h, w)
     answers: Tensor  # (N, S, P, C, h, w)
-    masses: Tensor  # (N, S)
+    masses: Tensor  # (N, S, W)
     times: Tensor  # (S,) falling from 1
     rows: Tensor  # (N,) the prompt of each path
 

@@ -83,6 +83,7 @@ class EraseConfig:
     attack: float = within(0.0, 0, 10)  # radius of the adversary, share of a token's norm; 0: none
     attack_rate: float = within(0.5, 1e-3, 10)  # share of the radius that it moves in one step
     attention_form: AttentionForm = "ratio"  # mass over the teacher's mass, or the bare sum
+    attention_others: float = within(0.0, 0, 100)  # in L_attn's ratio: what the other words count
     attention_blocks: Blocks = "all"  # double blocks whose attention is read; -1 is the last
     keep_per_step: int = within(4, 1, 1024)  # keep prompts in one preserve step
     drift_budget: float = within(0.01, 0)  # the L_keep that the budget solver allows
@@ -164,6 +165,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "cooldown": 0.5,
             "keep_learning_rate_ratio": 1.0,
             "attack": 0.5,
+            "attention_others": 1.25,
             "trajectories": 44,
             "trajectory_steps": 8,
             "weights": LossWeights(esd=1.0, attention=0.1, keep=6.0),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from .backends.base import Conditioning, TextEncoder
 from .concept import ConceptPlan, PromptPair, concept_tokens
+
+
+MOST_OTHERS = 48  # tokens beside the concept's: few enough to ride along with the attention
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,13 @@ class EncodedPlan:
     concept: Conditioning
     anchor: Conditioning
     tokens: Tensor  # (N, J) text tokens of the concept in pair i's concept prompt, -1 for none
+    others: Tensor  # (N, K) the prompt's other tokens, at least one column
     keep: Conditioning
     contrast: Contrast | None
+
+    def watched(self, rows: Tensor) -> Tensor:
+        """(B, J + K) the tokens of these concept prompts, the concept's own first."""
+        return torch.cat([self.tokens[rows], self.others[rows]], dim=1)
 
 
 def encode_plan(plan: ConceptPlan, encoder: TextEncoder, *, contrast: bool) -> EncodedPlan:
@@ -61,15 +70,25 @@ def encode_plan(plan: ConceptPlan, encoder: TextEncoder, *, contrast: bool) -> E
     ]
     concept, anchor, keep, synonym, irrelevant = _encode_groups(groups, encoder)
     tokens = _padded([pair.tokens for pair in pairs])
+    beside = _padded([other_tokens(encoder, pair) or (-1,) for pair in pairs])
+    plan_of = partial(EncodedPlan, _some(concept), _some(anchor), tokens, beside, _some(keep))
     if synonym is None or irrelevant is None:
-        return EncodedPlan(_some(concept), _some(anchor), tokens, _some(keep), None)
+        return plan_of(None)
     contrasted = Contrast(
         synonym,
         _located(pairs, [[word] for word in synonyms], encoder),
         irrelevant,
         _located(pairs, others, encoder),
     )
-    return EncodedPlan(_some(concept), _some(anchor), tokens, _some(keep), contrasted)
+    return plan_of(contrasted)
+
+
+def other_tokens(encoder: TextEncoder, pair: PromptPair) -> tuple[int, ...]:
+    """Tokens of the concept prompt that are not the concept's; of many, those nearest to it."""
+    count = min(encoder.max_tokens, len(encoder.token_ids(pair.concept_prompt)))
+    others = [index for index in range(count) if index not in pair.tokens]
+    nearest = sorted(others, key=lambda index: min(abs(index - own) for own in pair.tokens))
+    return tuple(sorted(nearest[:MOST_OTHERS]))
 
 
 def _contrast_words(plan: ConceptPlan) -> tuple[list[str], list[list[str]]]:

@@ -55,28 +55,48 @@ def keep_loss(v_student: Tensor, v_teacher: Tensor) -> Tensor:
 
 
 def attention_mass(blocks: Sequence[Tensor]) -> Tensor:
-    """(B,): a sample's attention on all its concept tokens, averaged over blocks, heads, queries.
+    """(B, W): a sample's attention on each watched token, averaged over blocks, heads and queries.
 
-    `blocks` holds one (B, H, L, J) for each captured block: attention of image queries on tokens.
+    `blocks` holds one (B, H, L, W) for each captured block: attention of image queries on tokens.
     """
-    return torch.stack([block.sum(dim=-1).mean(dim=(1, 2)) for block in blocks]).mean(dim=0)
+    return torch.stack([block.mean(dim=(1, 2)) for block in blocks]).mean(dim=0)
 
 
-def attention_ratio(student: Sequence[Tensor], teacher_mass: Tensor) -> Tensor:
-    """L_attn = mean_B [ mass_S / mass_T ]: 1 is untouched, 0 is blind to the concept.
+def attention_ratio(
+    student: Sequence[Tensor], teacher_mass: Tensor, concept: int, others: float
+) -> Tensor:
+    """The concept loses the picture's attention, and the other words of its prompt do not.
 
-    `student` is what `attention_mass` takes, `teacher_mass` (B,) what it gives for the teacher.
+        L_attn = mean_B [ m_S(c) / m_T(c) + others mean_w relu(1 - m_S(w) / m_T(w)) ]
+
+    m(c) is the mass on all concept tokens, m(w) that on another token w. The concept's part is 1
+    where nothing has changed and 0 where the model is blind to it. Without the second part it
+    takes the words beside it along: what encodes "a striped" puts the style into the article, too.
+
+    Args:
+        student: blocks, as `attention_mass` takes them; the concept's tokens come first.
+        teacher_mass: (B, W), what `attention_mass` gives for the teacher.
+        concept: how many of the W tokens are the concept's.
+        others: what the other words count.
     """
-    teacher_mass = teacher_mass.to(student[0]).clamp_min(SMALLEST_MASS)
-    return (attention_mass(student) / teacher_mass).mean()
+    teacher_mass = teacher_mass.to(student[0])
+    mass_c, mass_w = _split(attention_mass(student), concept)
+    teacher_c, teacher_w = _split(teacher_mass, concept)
+    left = mass_c.sum(dim=1) / teacher_c.sum(dim=1).clamp_min(SMALLEST_MASS)
+    seen = teacher_w > SMALLEST_MASS  # neither absent nor ignored
+    lost = (1 - mass_w / teacher_w.clamp_min(SMALLEST_MASS)).relu() * seen
+    return (left + others * lost.sum(dim=1) / seen.sum(dim=1).clamp_min(1)).mean()
 
 
-def attention_sum(student: Sequence[Tensor], teacher_mass: Tensor) -> Tensor:
-    """L_attn of the authors' published code: the mass summed over heads, queries and tokens.
+def attention_sum(
+    student: Sequence[Tensor], teacher_mass: Tensor, concept: int, others: float
+) -> Tensor:
+    """L_attn of the authors' published code: the concept's mass, summed over heads and queries.
 
-    `teacher_mass` is not used; the signature is that of `attention_ratio`.
+    The teacher and the other words are not looked at; the signature is that of `attention_ratio`.
     """
-    return torch.stack([block.sum(dim=(1, 2, 3)) for block in student]).sum(dim=0).mean()
+    masses = [block[..., :concept].sum(dim=(1, 2, 3)) for block in student]
+    return torch.stack(masses).sum(dim=0).mean()
 
 
 def attention_feature(blocks: Sequence[Tensor], tokens: Tensor) -> Tensor:
@@ -108,6 +128,11 @@ def rsc_loss(concept: Tensor, synonym: Tensor, irrelevant: Tensor, temperature: 
     to_others = cosine_similarity(concept[:, None], irrelevant, dim=-1) / temperature  # (B, K, G)
     others = to_others.logsumexp(dim=1)
     return (torch.logaddexp(to_synonym, others) - others).mean()
+
+
+def _split(masses: Tensor, concept: int) -> tuple[Tensor, Tensor]:
+    """The concept's tokens (B, J), and the others (B, W - J)."""
+    return masses[:, :concept], masses[:, concept:]
 
 
 ERASE_LOSSES = {"esd": erase_by_target, "hinge": erase_by_hinge}

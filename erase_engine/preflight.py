@@ -23,7 +23,7 @@ LATENT, TIME, POOLED, TEXT = 64, 256, 768, 4096
 DOUBLE_STREAMS = 10  # 2 norms' inputs, q k v, attention out, 4 before GELU
 SINGLE_STREAMS = 11  # the norm's input, 7 of q k v and before GELU, q k after RoPE, attention out
 FLOAT_STREAMS = 2  # q k before their norms, which compute in float32, whatever the others do
-WATCH_COLUMNS = 8  # of a head's own, by which q, k, v and the output of a watched attention widen
+WATCH_COLUMNS = 32  # of a head's own, by which q, k, v and the output of a watched attention widen
 # With the pooled text trained every modulation has a gradient, and what it scales is kept.
 POOLED_DOUBLE_STREAMS, POOLED_SINGLE_STREAMS = 4, 2
 CAST_LAYER = 5  # the Linear whose weight is cast at the peak: (hidden, 5 hidden), a single's last

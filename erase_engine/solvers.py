@@ -38,7 +38,7 @@ class Run:
         """L_esd, and L_attn where it counts, on states of the concept's and anchor's paths."""
         model, encoded = self.model, self.model.encoded
         draw = self.banks.erase.draw(self.config.batch, self.generator, early=self.config.early)
-        tokens = encoded.tokens[draw.rows] if model.watched else None
+        tokens = encoded.watched(draw.rows) if model.watched else None
         cond = encoded.concept.take(draw.rows)
         if self.adversary:
             cond = self.adversary.attacked(draw.rows, self.generator)
@@ -47,7 +47,9 @@ class Run:
         loss = ERASE_LOSSES[self.config.erase_form]
         losses = {"esd": loss(v, v_concept, v_anchor, self.config.negative_guidance)}
         if model.watched:
-            losses["attention"] = ATTENTION_LOSSES[self.config.attention_form](blocks, draw.mass)
+            attention = ATTENTION_LOSSES[self.config.attention_form]
+            concept, others = encoded.tokens.shape[1], self.config.attention_others
+            losses["attention"] = attention(blocks, draw.mass, concept, others)
         return losses
 
     def learn_attack(self) -> None:

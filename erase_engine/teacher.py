@@ -67,11 +67,11 @@ class PromptedModel:
             both = Conditioning.cat(
                 [self.encoded.concept.take(rows), self.encoded.anchor.take(rows)]
             )
-            tokens = self.encoded.tokens[rows]
+            tokens = self.encoded.watched(rows)
             tokens = torch.cat([tokens, torch.full_like(tokens, -1)]) if self.watched else None
             v, blocks = self.velocity(x_t.repeat(2, 1, 1, 1), t.repeat(2), both, tokens)
             answers = torch.stack(v.chunk(2), dim=1)  # (B, 2, C, h, w): concept, anchor
-            mass = attention_mass(blocks).chunk(2)[0] if blocks else torch.zeros(len(rows))
+            mass = attention_mass(blocks).chunk(2)[0] if blocks else torch.zeros(len(rows), 0)
             return Lesson(answers[:, int(follow_anchor)], answers, mass)
 
         return teach
@@ -79,7 +79,7 @@ class PromptedModel:
     def keep_teacher(self, x_t: Tensor, t: Tensor, rows: Tensor) -> Lesson:
         """The teacher on the keep prompts' paths: it wants of the student what it does itself."""
         v, _ = self.velocity(x_t, t, self.encoded.keep.take(rows), None)
-        return Lesson(v, v[:, None], torch.zeros(len(rows)))
+        return Lesson(v, v[:, None], torch.zeros(len(rows), 0))
 
 
 @dataclass(frozen=True)

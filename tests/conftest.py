@@ -87,10 +87,12 @@ def encoded_plan(*, contrast: bool = True) -> EncodedPlan:
 
     concept = some(PAIRS)
     tokens = torch.tensor([[1, 2], [1, 2], [1, -1]])
-    others = Contrast(
+    beside = torch.tensor([[0, 3], [0, 3], [0, -1]])
+    contrasted = Contrast(
         like(concept), tokens, like(concept, IRRELEVANT), tokens.repeat_interleave(IRRELEVANT, 0)
     )
-    return EncodedPlan(concept, like(concept), tokens, some(4), others if contrast else None)
+    anchor, keep = like(concept), some(4)
+    return EncodedPlan(concept, anchor, tokens, beside, keep, contrasted if contrast else None)
 
 
 @pytest.fixture

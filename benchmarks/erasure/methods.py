@@ -25,6 +25,7 @@ ABLATION: dict[str, dict[str, Any]] = {
     "fast": {},
     "no L_esd": {"weights": replace(FAST.weights, esd=0.0)},
     "no L_attn": {"weights": replace(FAST.weights, attention=0.0)},
+    "L_attn without the other words": {"attention_others": 0.0},
     "no L_keep": {"weights": replace(FAST.weights, keep=0.0)},
     "with L_rsc": {"weights": replace(FAST.weights, rsc=0.1)},
     "no attack": {"attack": 0.0},

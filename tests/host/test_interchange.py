@@ -49,7 +49,8 @@ def encoded() -> EncodedPlan:
 
     tokens = torch.tensor([[1, 2], [3, -1]])
     contrast = Contrast(some(2), tokens, some(4), tokens.repeat_interleave(2, 0))
-    return EncodedPlan(some(2), some(2), tokens, some(2), contrast)
+    others = torch.tensor([[0, 3], [0, 1]])
+    return EncodedPlan(some(2), some(2), tokens, others, some(2), contrast)
 
 
 def _train(backend: Any) -> State:

@@ -82,7 +82,8 @@ def encoded_plan() -> EncodedPlan:
     def prompts(seed: int) -> Conditioning:
         return inputs(seed)[2]
 
-    return EncodedPlan(prompts(1), prompts(2), torch.tensor(TOKENS), prompts(3), None)
+    tokens, others = torch.tensor(TOKENS), torch.tensor([[0, 2], [0, 1]])
+    return EncodedPlan(prompts(1), prompts(2), tokens, others, prompts(3), None)
 
 
 def trained(backend: ComfyFluxBackend) -> dict[str, torch.Tensor]:
