@@ -43,7 +43,7 @@ DTYPES: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
 }
 TILE = 1_000_003  # weights drawn; a prime, so that no two rows of a layer are alike
 TOKENS = ((3, 4),)  # of the concept, in a prompt
-OTHERS = ((*range(3), *range(5, 26)),)  # of its other words
+PROMPT = 24  # text tokens that are words, the others are padding
 
 
 def build(
@@ -95,7 +95,9 @@ def encoded_plan(text_length: int = 256) -> EncodedPlan:
         text = torch.randn(1, text_length, CONFIG["context_in_dim"], generator=generator)
         return Conditioning(text, torch.randn(1, CONFIG["vec_in_dim"], generator=generator))
 
-    tokens, others = torch.tensor(TOKENS), torch.tensor(OTHERS)
+    words = min(PROMPT, text_length)
+    others = torch.tensor([[index for index in range(words) if index not in TOKENS[0]]])
+    tokens = torch.tensor(TOKENS)
     return EncodedPlan(prompt(), prompt(), tokens, others, prompt(), None)
 
 

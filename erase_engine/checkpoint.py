@@ -172,7 +172,11 @@ def identity_of(encoded: EncodedPlan, config: EraseConfig) -> str:
     """
     found = hashlib.sha256(config.to_json().encode())
     parts = [encoded.concept, encoded.anchor, encoded.keep]
-    tensors = [encoded.tokens, encoded.others, *(each for part in parts for each in (part.text, part.pooled))]
+    tensors = [
+        encoded.tokens,
+        encoded.others,
+        *(each for part in parts for each in (part.text, part.pooled)),
+    ]
     for tensor in tensors:
         found.update(str(tuple(tensor.shape)).encode())
         found.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())

@@ -16,7 +16,6 @@ from torch import Tensor
 from .backends.base import Conditioning, TextEncoder
 from .concept import ConceptPlan, PromptPair, concept_tokens
 
-
 MOST_OTHERS = 48  # tokens beside the concept's: few enough to ride along with the attention
 
 

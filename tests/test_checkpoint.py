@@ -175,3 +175,4 @@ def test_identity_is_of_settings_and_prompts(encoded) -> None:
     assert same == identity_of(encoded, replace(CONFIG))
     assert same != identity_of(encoded, replace(CONFIG, batch=5))
     assert same != identity_of(replace(encoded, tokens=encoded.tokens.flip(0)), CONFIG)
+    assert same != identity_of(replace(encoded, others=encoded.others.flip(0)), CONFIG)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from erase_engine.backends.base import Conditioning
-from erase_engine.encoded import EncodedPlan, encode_plan
+from erase_engine.encoded import MOST_OTHERS, EncodedPlan, encode_plan, other_tokens
 from erase_engine.plan import ConceptPlan, PromptPair
 
 WORDS = ("", "a", "red", "star", "five", "pointed", "circle", "square", "cat", "dog", "and")
@@ -79,6 +79,29 @@ def test_tokens_are_the_pairs_own_padded_with_minus_1(encoder: WordEncoder) -> N
     encoded = encode_plan(PLAN, encoder, contrast=False)
     assert encoded.tokens.tolist() == [[2, -1, -1], [1, 2, 3]]
     assert words_at(encoded.concept, encoded.tokens) == ["star", "five pointed star"]
+
+
+def test_the_prompts_other_tokens_are_watched_behind_the_concepts(encoder: WordEncoder) -> None:
+    encoded = encode_plan(PLAN, encoder, contrast=False)
+    assert encoded.others.tolist() == [[0, 1], [0, -1]]
+    assert words_at(encoded.concept, encoded.others) == ["a red", "a"]
+    assert encoded.watched(torch.tensor([1, 0])).tolist() == [[1, 2, 3, 0, -1], [2, -1, -1, 0, 1]]
+
+
+def test_a_prompt_of_the_concept_alone_has_no_other_tokens(encoder: WordEncoder) -> None:
+    alone = replace(PLAN, pairs=(PromptPair("star", "circle", "star", (0,), "{c}"),))
+    assert encode_plan(alone, encoder, contrast=False).others.tolist() == [[-1]]
+
+
+def test_of_many_other_tokens_the_nearest_are_watched() -> None:
+    encoder, before, after = WordEncoder(), 3, MOST_OTHERS
+    encoder.max_tokens = before + 1 + after + 9
+    prompt = " ".join(["red"] * before + ["star"] + ["cat"] * (after + 20))
+    pair = PromptPair(prompt, "a circle", "star", (before,), "{c}")
+    expected = [*range(before), *range(before + 1, before + 1 + MOST_OTHERS - before)]
+    assert other_tokens(encoder, pair) == tuple(expected)
+    encoder.max_tokens = before + 3
+    assert other_tokens(encoder, pair) == (0, 1, 2, 4, 5)
 
 
 def test_everything_is_encoded_at_once_to_one_length(encoder: WordEncoder) -> None:

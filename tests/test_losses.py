@@ -85,51 +85,92 @@ def test_velocities_of_two_shapes_are_an_error() -> None:
         esd_loss(CONCEPT, ANCHOR[:1])
 
 
-MASS = [draw(2, 3, 9, 2, seed=2).abs() / 9, draw(2, 3, 9, 2, seed=3).abs() / 9]
+# Two concept tokens, then two other words of the prompt; (B, H, L, W) for each of two blocks.
+MASS = [draw(2, 3, 9, 4, seed=2).abs() / 9, draw(2, 3, 9, 4, seed=3).abs() / 9]
 TEACHER_MASS = attention_mass(MASS)
+CONCEPT_ALONE = [block[..., :2] for block in MASS]
 
 
-def test_the_attention_mass_is_a_sum_over_tokens_and_a_mean_over_the_rest() -> None:
+def scaled(concept: float, *others: float) -> list[Tensor]:
+    """The teacher's attention with the concept's and each other word's times a factor."""
+    return [block * torch.tensor([concept, concept, *others]) for block in MASS]
+
+
+def test_the_attention_mass_is_a_mean_over_blocks_heads_and_queries() -> None:
     ones = [torch.ones(5, 3, 9, 2), 3 * torch.ones(5, 3, 9, 2)]
-    assert torch.equal(attention_mass(ones), torch.full((5,), 4.0))
+    assert torch.equal(attention_mass(ones), torch.full((5, 2), 2.0))
 
 
 def test_the_attention_ratio_is_1_for_equal_masses_whatever_their_scale() -> None:
     for scale in (1.0, 1e-3, 1e3):
-        scaled = [block * scale for block in MASS]
-        assert attention_ratio(scaled, attention_mass(scaled)).item() == pytest.approx(1)
+        same = [block * scale for block in MASS]
+        ratio = attention_ratio(same, attention_mass(same), 2, 1.0)
+        assert ratio.item() == pytest.approx(1)
 
 
-def test_the_attention_ratio_is_what_is_left() -> None:
-    assert attention_ratio([block / 4 for block in MASS], TEACHER_MASS).item() == pytest.approx(
-        0.25
-    )
-    blind = [torch.zeros_like(block) for block in MASS]
-    assert attention_ratio(blind, TEACHER_MASS) == 0
-    assert math.isfinite(attention_ratio(MASS, attention_mass(blind)).item())
+def test_the_attention_ratio_is_what_is_left_of_the_concept() -> None:
+    ratio = attention_ratio(scaled(0.25, 1, 1), TEACHER_MASS, 2, 1.0)
+    assert ratio.item() == pytest.approx(0.25)
+    assert attention_ratio(scaled(0, 1, 1), TEACHER_MASS, 2, 1.0) == 0
+    blind = attention_mass(scaled(0, 0, 0))
+    assert math.isfinite(attention_ratio(MASS, blind, 2, 1.0).item())
+
+
+def test_what_other_words_lose_is_added_word_by_word() -> None:
+    ratio = attention_ratio(scaled(0.25, 0.5, 1), TEACHER_MASS, 2, 2.0)
+    assert ratio.item() == pytest.approx(0.25 + 2 * (0.5 + 0) / 2)
+
+
+def test_what_one_word_gains_makes_up_for_no_other() -> None:
+    ratio = attention_ratio(scaled(0.25, 0.5, 3), TEACHER_MASS, 2, 2.0)
+    assert ratio.item() == pytest.approx(0.25 + 2 * (0.5 + 0) / 2)
+
+
+def test_a_word_that_is_absent_loses_nothing() -> None:
+    absent = [block * torch.tensor([1.0, 1, 1, 0]) for block in MASS]
+    student = [block * torch.tensor([0.25, 0.25, 0.5, 0]) for block in MASS]
+    ratio = attention_ratio(student, attention_mass(absent), 2, 2.0)
+    assert ratio.item() == pytest.approx(0.25 + 2 * 0.5)
+
+
+def test_a_prompt_of_the_concept_alone_has_a_ratio() -> None:
+    half = [block / 2 for block in CONCEPT_ALONE]
+    ratio = attention_ratio(half, attention_mass(CONCEPT_ALONE), 2, 1.0)
+    assert ratio.item() == pytest.approx(0.5)
 
 
 def test_every_sample_counts_the_same_in_the_attention_ratio() -> None:
     uneven = [block * torch.tensor([100.0, 1.0])[:, None, None, None] for block in MASS]
     half = [block * torch.tensor([0.5, 1.0])[:, None, None, None] for block in uneven]
-    assert attention_ratio(half, attention_mass(uneven)).item() == pytest.approx(0.75)
+    ratio = attention_ratio(half, attention_mass(uneven), 2, 0.0)
+    assert ratio.item() == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("loss", [attention_ratio, attention_sum])
-def test_the_attention_losses_pull_mass_down_everywhere(loss) -> None:
+def test_the_attention_losses_pull_the_concepts_mass_down_everywhere(loss) -> None:
     student = [block.clone().requires_grad_() for block in MASS]
-    loss(student, TEACHER_MASS).backward()
-    assert all(block.grad is not None and (block.grad > 0).all() for block in student)
+    loss(student, TEACHER_MASS, 2, 0.0).backward()
+    for block in student:
+        assert block.grad is not None and (block.grad[..., :2] > 0).all()
+        assert not block.grad[..., 2:].any()
 
 
-def test_the_attention_sum_is_a_sum_over_heads_queries_and_tokens() -> None:
-    ones = [torch.ones(5, 3, 9, 2), torch.ones(5, 3, 9, 2)]
-    assert attention_sum(ones, TEACHER_MASS) == 2 * 3 * 9 * 2
+def test_the_attention_ratio_pulls_up_the_words_that_lost_and_those_alone() -> None:
+    student = [block.requires_grad_() for block in scaled(1, 0.5, 1.5)]
+    attention_ratio(student, TEACHER_MASS, 2, 1.0).backward()
+    for block in student:
+        assert block.grad is not None and (block.grad[..., 2] < 0).all()
+        assert not block.grad[..., 3].any()
+
+
+def test_the_attention_sum_is_a_sum_over_heads_queries_and_concept_tokens() -> None:
+    ones = [torch.ones(5, 3, 9, 4), torch.ones(5, 3, 9, 4)]
+    assert attention_sum(ones, TEACHER_MASS, 2, 1.0) == 2 * 3 * 9 * 2
 
 
 def test_a_feature_is_where_not_how_much() -> None:
     tokens = torch.tensor([[1, 2], [1, -1]])
-    mass = [block * (tokens >= 0)[:, None, None] for block in MASS]
+    mass = [block * (tokens >= 0)[:, None, None] for block in CONCEPT_ALONE]
     feature = attention_feature(mass, tokens)
     assert feature.shape == (2, 6, 9)
     torch.testing.assert_close(feature.mean(dim=-1), torch.zeros(2, 6), rtol=0, atol=1e-6)

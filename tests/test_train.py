@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from erase_engine.backends.base import Capture, Conditioning
 from erase_engine.config import RECIPES, EraseConfig, LossWeights
 from erase_engine.encoded import EncodedPlan
+from erase_engine.lora import LoraSet
+from erase_engine.losses import attention_mass
 from erase_engine.train import Erasure, StepReport, expected_forwards, train_erasure
 
 FAST = EraseConfig(
@@ -154,6 +157,43 @@ def test_blocks_that_are_watched_may_be_counted_from_the_end(small_flow, encoded
         for blocks in ((-1,), (1,), (0,))
     )
     assert last == second != first
+
+
+def test_other_words_keep_the_attention_that_they_would_lose(small_flow, encoded) -> None:
+    """Token 0 is much like the concept's, which is token 1."""
+    text = encoded.concept.text.clone()
+    text[:, 0] = text[:, 1] + text[:, 3] / 2
+    near = replace(encoded, concept=Conditioning(text, encoded.concept.pooled))
+
+    def lost(others: float) -> float:
+        found = train(
+            small_flow,
+            near,
+            weights=LossWeights(esd=0.0, attention=1.0, keep=0.0),
+            attention_others=others,
+            steps=100,
+        )
+        return 1 - left_of_attention(small_flow, near, found, token=0)
+
+    assert lost(0.0) > 0.3
+    assert lost(5.0) < 0.5 * lost(0.0)
+
+
+def left_of_attention(backend: Any, encoded: EncodedPlan, found: Erasure, *, token: int) -> float:
+    """The mass on one token, after / before, on the concept's prompts."""
+    x_t = torch.randn(len(encoded.concept), 4, 4, 4, generator=torch.Generator().manual_seed(3))
+    slices = backend.linear_slices([key[:-6] for key in found.state if key.endswith(".alpha")])
+    lora = LoraSet.from_state(slices, found.state)
+
+    def mass() -> float:
+        request = Capture(torch.full((len(x_t), 1), token), (0, 1))
+        backend.velocity(x_t, torch.full((len(x_t),), 0.5), encoded.concept, capture=request)
+        return attention_mass(list(request.mass.values())).mean().item()
+
+    with torch.no_grad(), lora.attach(slices):
+        after = mass()
+        with lora.disabled():
+            return after / mass()
 
 
 def test_learning_rates_of_the_two_steps(small_flow, encoded) -> None:
