@@ -5,13 +5,17 @@ from __future__ import annotations
 from itertools import product
 
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.preflight import Setting, predicted_memory, tokens_of
+from eraseanything_pack.erase_engine.preflight import (
+    GIGABYTE,
+    Setting,
+    predicted_memory,
+    tokens_of,
+)
 
 CARDS = (8, 12, 16, 24)  # gigabytes
 PIXELS = (512, 768, 1024)
 WEIGHTS = {"fp8": 1, "bf16": 2}  # bytes of a weight; computed in bf16
 BATCHES = (1, 2, 4, 8)
-GIGABYTE = 2**30
 RESERVED = GIGABYTE  # for CUDA itself, the picture on the screen and what does not fit together
 
 

@@ -15,6 +15,8 @@ from .config import PIXELS_PER_TOKEN, EraseConfig
 from .lora import TARGETS, TargetSet
 
 HIDDEN, HEAD = 3072, 128  # FLUX.1's width, and that of one of its heads
+GIGABYTE = 2**30
+
 # Outside the blocks: widths of what enters (latent, time, guidance, pooled text, text) or leaves.
 LATENT, TIME, POOLED, TEXT = 64, 256, 768, 4096
 
@@ -179,7 +181,8 @@ def described(memory: Memory, config: EraseConfig, channels: int) -> str:
 
 
 def gigabytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB"
+    """Bytes for people, in the unit in which cards are sold."""
+    return f"{count / GIGABYTE:.1f} GB"
 
 
 def predicted_memory(setting: Setting) -> Memory:

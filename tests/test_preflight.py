@@ -12,6 +12,7 @@ import pytest
 from erase_engine.preflight import (
     BACKWARD,
     Setting,
+    gigabytes,
     predicted_memory,
     predicted_seconds,
     tokens_of,
@@ -114,3 +115,7 @@ def test_measured_seconds_are_met_within_15_percent(row: dict[str, Any]) -> None
         row["forward_s"], plain=0, trained=2, checkpointing=row["checkpointing"]
     )
     assert seconds == pytest.approx(row["measured_s"], rel=0.15)
+
+
+def test_a_gigabyte_is_that_of_graphics_cards() -> None:
+    assert gigabytes(24 * 2**30) == "24.0 GB"
