@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from .full_width import DEPTH, SINGLES, TOKENS, build, config_of, encoded_plan
+from .full_width import DEPTH, SINGLES, build, config_of, encoded_plan
 from .step import now, since
 
 PIXELS = (256, 384, 512)  # 256, 576 and 1024 image tokens
@@ -148,8 +148,9 @@ def training_pass(backend: Any, x_t: Tensor, blocks: tuple[int, ...]) -> None:
 
 def loss_of_pass(backend: Any, x_t: Tensor, blocks: tuple[int, ...]) -> Tensor:
     """A sum of everything that comes out, of what is watched in these blocks too."""
-    request = Capture(torch.tensor(TOKENS), blocks) if blocks else None
-    v = backend.velocity(x_t, torch.tensor([0.6]), encoded_plan().concept, capture=request)
+    plan = encoded_plan()
+    request = Capture(plan.watched(torch.tensor([0])), blocks) if blocks else None
+    v = backend.velocity(x_t, torch.tensor([0.6]), plan.concept, capture=request)
     mass = request.mass.values() if request else ()
     return v.square().mean() + sum(each.mean() for each in mass)
 

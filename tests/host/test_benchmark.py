@@ -24,6 +24,7 @@ from eraseanything_pack.benchmarks.erasure.figures import (
 from eraseanything_pack.benchmarks.erasure.measure import Case, quality
 from eraseanything_pack.benchmarks.erasure.methods import CONCEPTS, FAST, METHODS, config_of
 from eraseanything_pack.benchmarks.erasure.paper import train_paper
+from eraseanything_pack.benchmarks.erasure.page import PAGE, page
 from eraseanything_pack.benchmarks.erasure.table import table
 from eraseanything_pack.erase_engine.backends.base import Conditioning
 from eraseanything_pack.erase_engine.config import EraseConfig
@@ -211,3 +212,11 @@ def test_the_papers_schedule_costs_what_it_samples(small_flow: Any, encoded: Any
     assert erasure.forwards == small_flow.samples
     assert set(erasure.history) == {"esd", "attention", "keep", "rsc"}
     assert any(value.any() for key, value in erasure.state.items() if "lora_B" in key)
+
+
+def test_the_pages_figures_are_those_of_the_committed_rows() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page()
+    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in page().splitlines() if line.startswith("| **")]
+    assert len(lines) == len(METHODS)
+    assert all(line in readme for line in lines)
