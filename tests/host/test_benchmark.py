@@ -23,8 +23,8 @@ from eraseanything_pack.benchmarks.erasure.figures import (
 )
 from eraseanything_pack.benchmarks.erasure.measure import Case, quality
 from eraseanything_pack.benchmarks.erasure.methods import CONCEPTS, FAST, METHODS, config_of
-from eraseanything_pack.benchmarks.erasure.paper import train_paper
 from eraseanything_pack.benchmarks.erasure.page import PAGE, page
+from eraseanything_pack.benchmarks.erasure.paper import train_paper
 from eraseanything_pack.benchmarks.erasure.table import table
 from eraseanything_pack.erase_engine.backends.base import Conditioning
 from eraseanything_pack.erase_engine.config import EraseConfig
