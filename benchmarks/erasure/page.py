@@ -15,9 +15,9 @@ from .table import table  # noqa: E402
 PAGE = Path(__file__).parents[2] / "docs" / "figures.md"
 HEAD = """# Every concept, every method
 
-Made by `python -m benchmarks.erasure.page` from [erasure.json](../benchmarks/results/erasure.json), whose rows
-`python -m benchmarks.erasure --full` makes. ± is the spread over seeds; what the columns say stands in the
-[README](../README.md#what-to-expect).
+Made by `python -m benchmarks.erasure.page` from [erasure.json](../benchmarks/results/erasure.json),
+whose rows `python -m benchmarks.erasure --full` makes. ± is the spread over seeds; what the columns
+say stands in the [README](../README.md#what-to-expect).
 """
 
 
