@@ -5,12 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.preflight import (
-    GIGABYTE,
-    Setting,
-    predicted_memory,
-    tokens_of,
-)
+from eraseanything_pack.erase_engine.preflight import GIGABYTE, Setting, predicted_memory, tokens_of
 
 CARDS = (8, 12, 16, 24)  # gigabytes
 PIXELS = (512, 768, 1024)

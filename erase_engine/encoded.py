@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate, pairwise
 
 import torch
@@ -62,24 +61,28 @@ def encode_plan(plan: ConceptPlan, encoder: TextEncoder, *, contrast: bool) -> E
         [pair.anchor_prompt for pair in pairs],
         list(plan.keep),
     ]
-    synonyms, others = _contrast_words(plan) if contrast and plan.irrelevant else ([], [])
+    synonyms, unlike = _contrast_words(plan) if contrast and plan.irrelevant else ([], [])
     groups += [
         [pair.swap(word) for pair, word in zip(pairs, synonyms, strict=False)],
-        [pair.swap(word) for pair, words in zip(pairs, others, strict=False) for word in words],
+        [pair.swap(word) for pair, words in zip(pairs, unlike, strict=False) for word in words],
     ]
     concept, anchor, keep, synonym, irrelevant = _encode_groups(groups, encoder)
-    tokens = _padded([pair.tokens for pair in pairs])
-    beside = _padded([other_tokens(encoder, pair) or (-1,) for pair in pairs])
-    plan_of = partial(EncodedPlan, _some(concept), _some(anchor), tokens, beside, _some(keep))
-    if synonym is None or irrelevant is None:
-        return plan_of(None)
-    contrasted = Contrast(
-        synonym,
-        _located(pairs, [[word] for word in synonyms], encoder),
-        irrelevant,
-        _located(pairs, others, encoder),
+    contrasted = None
+    if synonym is not None and irrelevant is not None:
+        contrasted = Contrast(
+            synonym,
+            _located(pairs, [[word] for word in synonyms], encoder),
+            irrelevant,
+            _located(pairs, unlike, encoder),
+        )
+    return EncodedPlan(
+        concept=_some(concept),
+        anchor=_some(anchor),
+        tokens=_padded([pair.tokens for pair in pairs]),
+        others=_padded([other_tokens(encoder, pair) or (-1,) for pair in pairs]),
+        keep=_some(keep),
+        contrast=contrasted,
     )
-    return plan_of(contrasted)
 
 
 def other_tokens(encoder: TextEncoder, pair: PromptPair) -> tuple[int, ...]:

@@ -79,9 +79,8 @@ def attention_ratio(
         concept: how many of the W tokens are the concept's.
         others: what the other words count.
     """
-    teacher_mass = teacher_mass.to(student[0])
-    mass_c, mass_w = _split(attention_mass(student), concept)
-    teacher_c, teacher_w = _split(teacher_mass, concept)
+    mass_c, mass_w = attention_mass(student).tensor_split([concept], dim=1)
+    teacher_c, teacher_w = teacher_mass.to(student[0]).tensor_split([concept], dim=1)
     left = mass_c.sum(dim=1) / teacher_c.sum(dim=1).clamp_min(SMALLEST_MASS)
     seen = teacher_w > SMALLEST_MASS  # neither absent nor ignored
     lost = (1 - mass_w / teacher_w.clamp_min(SMALLEST_MASS)).relu() * seen
@@ -128,11 +127,6 @@ def rsc_loss(concept: Tensor, synonym: Tensor, irrelevant: Tensor, temperature: 
     to_others = cosine_similarity(concept[:, None], irrelevant, dim=-1) / temperature  # (B, K, G)
     others = to_others.logsumexp(dim=1)
     return (torch.logaddexp(to_synonym, others) - others).mean()
-
-
-def _split(masses: Tensor, concept: int) -> tuple[Tensor, Tensor]:
-    """The concept's tokens (B, J), and the others (B, W - J)."""
-    return masses[:, :concept], masses[:, concept:]
 
 
 ERASE_LOSSES = {"esd": erase_by_target, "hinge": erase_by_hinge}

@@ -11,7 +11,7 @@ import torch
 from erase_engine.backends.base import Capture, Conditioning
 from erase_engine.config import RECIPES, EraseConfig, LossWeights
 from erase_engine.encoded import EncodedPlan
-from erase_engine.lora import LoraSet
+from erase_engine.lora import LoraSet, target_names
 from erase_engine.losses import attention_mass
 from erase_engine.train import Erasure, StepReport, expected_forwards, train_erasure
 
@@ -182,7 +182,7 @@ def test_other_words_keep_the_attention_that_they_would_lose(small_flow, encoded
 def left_of_attention(backend: Any, encoded: EncodedPlan, found: Erasure, *, token: int) -> float:
     """The mass on one token, after / before, on the concept's prompts."""
     x_t = torch.randn(len(encoded.concept), 4, 4, 4, generator=torch.Generator().manual_seed(3))
-    slices = backend.linear_slices([key[:-6] for key in found.state if key.endswith(".alpha")])
+    slices = backend.linear_slices(target_names(FAST.lora.targets, backend.double_blocks))
     lora = LoraSet.from_state(slices, found.state)
 
     def mass() -> float:
