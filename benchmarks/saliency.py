@@ -173,6 +173,7 @@ def _by_shape(
 
 # --- what an erasure does to attention ---------------------------------------------------------
 
+ERASED = ("star", "striped", "dotted", "outlined", "red", "above")  # each kind, and hard styles
 GROUPS = {**dict.fromkeys(COLOUR_NAMES, "colour"), **dict.fromkeys(SHAPE_NAMES, "shape")}
 
 
@@ -221,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=8, help="scenes for each shape and layout")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--concepts", nargs="+", default=["star", "striped", "red", "above"])
+    parser.add_argument("--concepts", nargs="+", default=ERASED)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS / "saliency.json")
     options = parser.parse_args()
