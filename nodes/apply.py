@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io, ui
 
-from ..erase_engine.lora_file import PREFIX, load_lora
+from ..erase_engine.lora_file import PREFIX
 from ..erase_engine.record import figures_in_words
 from ..erase_engine.sentence import shortened
-from .files import lora_file_path
 from .host import CATEGORY, apply_lora
+from .lora_slots import CONNECT, Part, fingerprint, parts_of, slot
 from .sampling_range import apply_during
-from .widgets import advanced, checked_strength, lora_strength
+from .widgets import advanced, checked_strength
 
-NO_FILE = "(connect a LoRA)"
+MORE = ("_2", "_3", "_4")  # slots beside the first
+STRENGTH = "1 is what was trained, 0 leaves the model as it was."
 
 
 class ApplyErasure(io.ComfyNode):
-    """The model with the concept erased, as far as `strength` says."""
+    """The model with the concepts of up to four LoRAs erased, each as far as its strength says."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -32,59 +33,45 @@ class ApplyErasure(io.ComfyNode):
             "it was trained and how many layers took it.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that the LoRA was trained for."),
-                io.Combo.Input(
-                    "file",
-                    options=[NO_FILE, *folder_paths.get_filename_list("loras")],
-                    default=NO_FILE,
-                    tooltip="A file in models/loras that Erase Concept saved.",
-                ),
-                lora_strength("strength", "1 is what was trained, 0 leaves the model as it was."),
+                *slot("", STRENGTH, empty=CONNECT),
                 io.LoraModel.Input(
                     "lora",
                     optional=True,
-                    tooltip="A freshly trained LoRA; used instead of the file.",
+                    tooltip="A freshly trained LoRA; used instead of the first file.",
                 ),
                 _share("start", 0.0, "The share of sampling after which the erasure is on."),
                 _share("end", 1.0, "The share of sampling up to which the erasure is on."),
+                *_more_slots(),
             ],
             outputs=[io.Model.Output("MODEL", tooltip="The model with the erasure on.")],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **inputs: Any) -> Any:
-        if file == NO_FILE:
-            return ""
-        status = lora_file_path(file).stat()
-        return f"{file} {status.st_size} {status.st_mtime_ns}"
+    def fingerprint_inputs(cls, **inputs: Any) -> Any:
+        """Anew when a file has changed."""
+        return fingerprint(inputs, ("", *MORE))
 
     @classmethod
     def execute(
         cls,
         model: Any,
-        file: str,
-        strength: float,
         lora: dict[str, Any] | None = None,
         start: float = 0.0,
         end: float = 1.0,
+        **slots: Any,
     ) -> io.NodeOutput:
-        checked_strength(strength)
         if not start < end:
             raise ValueError(
                 f"Got start {start:g} and end {end:g}, expected start below end. Set 0 and 1 to "
                 "have the erasure on all the time."
             )
-        if lora is None and file == NO_FILE:
-            raise ValueError(
-                "Got no LoRA, expected a file or a connected one. "
-                "Choose a file, or connect LORA_MODEL of Erase Concept."
-            )
-        name, state, metadata = (file, *_read(file)) if lora is None else ("the LoRA", lora, {})
-        erased, layers = apply_lora(model, state, strength, name=name, metadata=metadata)
-        card = _card(name, metadata, layers)
+        cards = []
+        for part in _parts(lora, slots):
+            model, card = _applied(model, part, start, end)
+            cards.append(card)
         if (start, end) != (0, 1):
-            erased = apply_during(model, state, strength, start=start, end=end)
-            card += f"\nOn from {start:.0%} to {end:.0%} of sampling."
-        return io.NodeOutput(erased, ui=ui.PreviewText(card))
+            cards.append(f"On from {start:.0%} to {end:.0%} of sampling.")
+        return io.NodeOutput(model, ui=ui.PreviewText("\n".join(cards)))
 
 
 def _share(name: str, default: float, tooltip: str) -> Any:
@@ -95,21 +82,43 @@ def _share(name: str, default: float, tooltip: str) -> Any:
     )
 
 
-def _read(file: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """State with file keys, metadata."""
-    state, metadata = load_lora(lora_file_path(file))
-    return {PREFIX + key: tensor for key, tensor in state.items()}, metadata
+def _more_slots() -> list[Any]:
+    widgets = [widget for suffix in MORE for widget in slot(suffix, STRENGTH, optional=True)]
+    return [advanced(widget) for widget in widgets]
 
 
-def _card(name: str, metadata: dict[str, str], layers: int) -> str:
+def _parts(lora: dict[str, Any] | None, slots: dict[str, Any]) -> list[Part]:
+    """What is to be applied: the connected LoRA or the first file, then the other files."""
+    parts = parts_of(slots, MORE if lora else ("", *MORE))
+    if lora:
+        state = {key.removeprefix(PREFIX): tensor for key, tensor in lora.items()}
+        parts.insert(0, Part("the LoRA", checked_strength(slots["strength"]), state, {}))
+    if not parts:
+        raise ValueError(
+            "Got no LoRA, expected a file or a connected one. "
+            "Choose a file, or connect LORA_MODEL of Erase Concept."
+        )
+    return parts
+
+
+def _applied(model: Any, part: Part, start: float, end: float) -> tuple[Any, str]:
+    """A clone of the MODEL with the LoRA on, and what the node says of it."""
+    state = {PREFIX + key: tensor for key, tensor in part.state.items()}
+    erased, layers = apply_lora(model, state, part.strength, name=part.name, metadata=part.record)
+    if (start, end) != (0, 1):
+        erased = apply_during(model, state, part.strength, start=start, end=end)
+    return erased, _card(part.name, part.record, layers)
+
+
+def _card(name: str, record: Mapping[str, str], layers: int) -> str:
     """What the node shows: concept, layers, and what the file's record says of its training."""
-    concept = metadata.get("concept")
+    concept = record.get("concept")
     about = f"erases '{shortened(concept)}'" if concept else "erases what it was trained for"
     rows = [f"{name} {about}; {layers} layers took it."]
-    if "base_model" in metadata:
-        rows.append(f"base model: {shortened(metadata['base_model'], 200)}")
-    if "figures" in metadata:
-        rows.append(f"training: {shortened(_figures(metadata['figures']), 200)}")
+    if "base_model" in record:
+        rows.append(f"base model: {shortened(record['base_model'], 200)}")
+    if "figures" in record:
+        rows.append(f"training: {shortened(_figures(record['figures']), 200)}")
     return "\n".join(rows)
 
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..erase_engine.checks import check_choice
-from ..erase_engine.lora_file import PREFIX, load_lora, save_lora
+from ..erase_engine.lora_file import PREFIX, save_lora
 from ..erase_engine.merge import fused_by_prompts, weighted_sum
 from ..erase_engine.plan import ConceptPlan
 from ..erase_engine.record import merged_record, plans_in
-from .files import HOST, free_path, lora_file_path, lora_name, lora_stem
+from .files import HOST, free_path, lora_name, lora_stem
 from .host import CATEGORY, encoder_for, ordinary_tensors, require_flux, training_session
-from .widgets import advanced, checked_strength, lora_strength, text
+from .lora_slots import Part, fingerprint, parts_of, slot
+from .widgets import advanced, text
 
-FILES, FOLDED_FROM = 8, 3  # slots, and how many an artist sees at first
-EMPTY = "(none)"  # of a slot
+SLOTS = tuple(f"_{number}" for number in range(1, 9))
+SHOWN = 3  # of them; the others are folded away
 METHODS = ("fuse", "sum")
 SIZE = (32, 32)  # latent pixels of the noise that text is looked at beside
 
@@ -66,9 +65,7 @@ class MergeErasures(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> Any:
         """Anew when a file has changed."""
-        names = [inputs.get(f"file_{slot}", EMPTY) for slot in range(1, FILES + 1)]
-        stats = [lora_file_path(name).stat() for name in names if name != EMPTY]
-        return str([(one.st_size, one.st_mtime_ns) for one in stats])
+        return fingerprint(inputs, SLOTS)
 
     @classmethod
     def execute(
@@ -82,69 +79,41 @@ class MergeErasures(io.ComfyNode):
         states = [part.state for part in parts]
         state = weighted_sum(states, strengths) if method == "sum" else _fused(parts, model, clip)
         path = save_lora(free_path(stem), state, record)
-        report = f"Saved as {lora_name(path)}\n" + "\n".join(part.describe() for part in parts)
+        report = f"Saved as {lora_name(path)}\n" + "\n".join(map(_described, parts))
         merged = {PREFIX + key: tensor for key, tensor in state.items()}
         return io.NodeOutput(merged, report, ui=ui.PreviewText(report))
 
 
-@dataclass(frozen=True)
-class Part:
-    """One file that goes into the merged one."""
-
-    name: str
-    strength: float
-    state: dict[str, Tensor]
-    record: dict[str, str]
-
-    def describe(self) -> str:
-        return f"{self.record.get('concept', '?')}, strength {self.strength:g} ({self.name})"
-
-    def plans(self) -> tuple[ConceptPlan, ...]:
-        """How it was trained; ValueError where its file does not say."""
-        plans = plans_in(self.record)
-        if not plans:
-            raise ValueError(
-                f"Got {self.name} without a record of its prompts, expected a LoRA that Erase "
-                "Concept saved. Choose method sum, which needs none."
-            )
-        return plans
-
-
 def _slots() -> list[Any]:
-    """A file and its strength, over and over; most of them folded away."""
-    inputs: list[Any] = []
-    for slot in range(1, FILES + 1):
-        pair = [
-            io.Combo.Input(
-                f"file_{slot}",
-                options=[EMPTY, *folder_paths.get_filename_list("loras")],
-                default=EMPTY,
-                tooltip="A file in models/loras that Erase Concept saved.",
-            ),
-            lora_strength(
-                f"strength_{slot}",
-                "How much of it goes into the merged LoRA; 1 is what was trained.",
-            ),
-        ]
-        inputs += pair if slot <= FOLDED_FROM else map(advanced, pair)
-    return inputs
+    tooltip = "How much of it goes into the merged LoRA; 1 is what was trained."
+    inputs = [widget for suffix in SLOTS for widget in slot(suffix, tooltip)]
+    return inputs[: 2 * SHOWN] + [advanced(widget) for widget in inputs[2 * SHOWN :]]
 
 
 def _parts(slots: dict[str, Any]) -> list[Part]:
     """What the chosen files hold; ValueError for fewer than two."""
-    parts = []
-    for slot in range(1, FILES + 1):
-        name = slots.get(f"file_{slot}", EMPTY)
-        if name != EMPTY:
-            strength = checked_strength(slots[f"strength_{slot}"])
-            state, record = load_lora(lora_file_path(name))
-            parts.append(Part(name, strength, state, record))
+    parts = parts_of(slots, SLOTS)
     if len(parts) < 2:
         raise ValueError(
             f"Got {len(parts)} files to merge, expected at least two. "
             "Choose files under file_1 and file_2."
         )
     return parts
+
+
+def _described(part: Part) -> str:
+    return f"{part.record.get('concept', '?')}, strength {part.strength:g} ({part.name})"
+
+
+def _plans(part: Part) -> tuple[ConceptPlan, ...]:
+    """How it was trained; ValueError where its file does not say."""
+    plans = plans_in(part.record)
+    if not plans:
+        raise ValueError(
+            f"Got {part.name} without a record of its prompts, expected a LoRA that Erase "
+            "Concept saved. Choose method sum, which needs none."
+        )
+    return plans
 
 
 def _check(method: str, model: Any, clip: Any) -> None:
@@ -163,7 +132,7 @@ def _check(method: str, model: Any, clip: Any) -> None:
 
 def _fused(parts: Sequence[Part], model: Any, clip: Any) -> dict[str, Tensor]:
     """The closed form, on each file's own prompts."""
-    plans = [part.plans() for part in parts]
+    plans = [_plans(part) for part in parts]
     with ordinary_tensors():
         encoder = encoder_for(clip)
         with training_session(model) as backend:

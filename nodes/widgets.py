@@ -43,10 +43,16 @@ def resolution(tooltip: str, *, default: int = 512) -> Any:
     )
 
 
-def lora_strength(name: str, tooltip: str) -> Any:
+def lora_strength(name: str, tooltip: str, *, optional: bool = False) -> Any:
     """How much of a LoRA acts; read it with `checked_strength`."""
     return io.Float.Input(
-        name, default=1.0, min=-STRONGEST, max=STRONGEST, step=0.05, tooltip=tooltip
+        name,
+        default=1.0,
+        min=-STRONGEST,
+        max=STRONGEST,
+        step=0.05,
+        optional=optional,
+        tooltip=tooltip,
     )
 
 

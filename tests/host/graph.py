@@ -17,9 +17,10 @@ from eraseanything_pack.erase_engine.backends.base import Conditioning
 from eraseanything_pack.erase_engine.backends.comfy import ComfyFluxBackend
 from eraseanything_pack.erase_engine.lora import LoraSet, target_names
 from eraseanything_pack.erase_engine.lora_file import PREFIX
-from eraseanything_pack.nodes.apply import NO_FILE, ApplyErasure
+from eraseanything_pack.nodes.apply import ApplyErasure
 from eraseanything_pack.nodes.attention import AttentionPreview
 from eraseanything_pack.nodes.erase import EraseConcept
+from eraseanything_pack.nodes.lora_slots import CONNECT
 from eraseanything_pack.tinyworld.models import CLIP_CONFIG, build_clip, load_weights
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from safetensors import safe_open
@@ -47,7 +48,7 @@ ERASE = {
     "preview_every": 0,
     "resume": True,
 }
-APPLY = {"file": NO_FILE, "strength": 1.0}
+APPLY = {"file": CONNECT, "strength": 1.0}
 LOOK = {"prompt": PROMPT, "words": "star\nred", "steps": 2, "seed": 0, "resolution": 64}
 
 
@@ -111,10 +112,12 @@ def other_clip() -> Any:
     return comfy.sd.CLIP(Target, model_options=options)
 
 
-def lora_state(model: Any, *, strength: float = 0.3, rank: int = 2) -> dict[str, torch.Tensor]:
+def lora_state(
+    model: Any, *, strength: float = 0.3, rank: int = 2, seed: int = 5
+) -> dict[str, torch.Tensor]:
     """A random LoRA for all of a Flux's text queries and keys, without the files' prefix."""
     backend = ComfyFluxBackend(model)
-    generator = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(seed)
     slices = backend.linear_slices(target_names("text_qk", backend.double_blocks))
     lora = LoraSet(slices, rank=rank, generator=generator)
     for up in lora.parameters()[1::2]:

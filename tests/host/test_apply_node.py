@@ -10,8 +10,9 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine.lora_file import save_lora
-from eraseanything_pack.nodes.apply import NO_FILE, ApplyErasure
+from eraseanything_pack.nodes.apply import ApplyErasure
 from eraseanything_pack.nodes.host import base_model_of
+from eraseanything_pack.nodes.lora_slots import CONNECT, EMPTY
 
 FIGURES = {"steps": 16, "forwards": 1640, "last_losses": {"esd": 0.25, "keep": 0.001044288}}
 
@@ -90,16 +91,61 @@ def test_a_second_erasure_adds_to_the_first(model: Any, file: str) -> None:
 
 
 def test_it_runs_again_when_the_file_changes(file: str, loras: Path) -> None:
-    first = ApplyErasure.fingerprint_inputs(file=file, strength=1.0)
-    assert ApplyErasure.fingerprint_inputs(file=file, strength=1.0) == first
-    os.utime(loras / file, ns=(1, 1))
-    assert ApplyErasure.fingerprint_inputs(file=file, strength=1.0) != first
-    assert ApplyErasure.fingerprint_inputs(file=NO_FILE, strength=1.0) == ""
+    for chosen in ({"file": file}, {"file": CONNECT, "file_4": file}):
+        first = ApplyErasure.fingerprint_inputs(**chosen)
+        assert ApplyErasure.fingerprint_inputs(**chosen) == first
+        os.utime(loras / file)
+        assert ApplyErasure.fingerprint_inputs(**chosen) != first
 
 
 def test_the_list_shows_what_is_in_the_folder(file: str) -> None:
     _, options = ApplyErasure.INPUT_TYPES()["required"]["file"]
-    assert options["options"] == [NO_FILE, file]
+    assert options["options"] == [CONNECT, file]
+
+
+# --- several files -----------------------------------------------------------------------------
+
+RANGES = ({}, {"start": 0.3, "end": 0.8})
+
+
+@pytest.fixture
+def second(model: Any, loras: Path) -> str:
+    """A LoRA that changes the picture otherwise than `file`."""
+    save_lora(loras / "heart.safetensors", graph.lora_state(model, seed=1), {"concept": "heart"})
+    return "heart.safetensors"
+
+
+@pytest.mark.parametrize("during", RANGES, ids=["always", "in a range"])
+def test_several_files_are_one_node_after_the_other(
+    model: Any, file: str, second: str, during: dict[str, float]
+) -> None:
+    once = graph.apply(model, file=file, strength=0.5, **during).args[0]
+    twice = graph.picture(graph.apply(once, file=second, strength=0.7, **during).args[0])
+    slots = {"file_2": EMPTY, "strength_2": 1.0, "file_3": second, "strength_3": 0.7}
+    at_once = graph.apply(model, file=file, strength=0.5, **slots, **during)
+    torch.testing.assert_close(graph.picture(at_once.args[0]), twice, rtol=0, atol=1e-5)
+    assert (twice - graph.picture(once)).abs().max() > 1e-3
+    heads = [line.split(";")[0] for line in at_once.ui.as_dict()["text"][0].splitlines()]
+    assert heads[0] == "shapes/star.safetensors erases 'star'"
+    assert "heart.safetensors erases 'heart'" in heads
+
+
+def test_a_connected_lora_takes_the_first_files_place_alone(
+    model: Any, file: str, second: str
+) -> None:
+    lora = graph.connected(graph.lora_state(model, strength=0.1))
+    both = graph.apply(model, file=file, lora=lora, file_2=second).args[0]
+    mine = graph.apply(model, lora=lora).args[0]
+    expected = graph.picture(graph.apply(mine, file=second).args[0])
+    torch.testing.assert_close(graph.picture(both), expected, rtol=0, atol=1e-5)
+
+
+def test_where_one_file_does_not_fit_it_is_named(model: Any, file: str, loras: Path) -> None:
+    save_lora(
+        loras / "other.safetensors", graph.lora_state(graph.flux(hidden_size=64, num_heads=4)), {}
+    )
+    with pytest.raises(ValueError, match=r"Got other\.safetensors with 4 layers, of which 0 fit"):
+        graph.apply(model, file=file, file_2="other.safetensors")
 
 
 # --- a part of sampling ------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import pytest
 import torch
 from eraseanything_pack.erase_engine.lora_file import load_lora, save_lora
 from eraseanything_pack.nodes.host import base_model_of
-from eraseanything_pack.nodes.merge import EMPTY, FILES, MergeErasures
+from eraseanything_pack.nodes.lora_slots import EMPTY
+from eraseanything_pack.nodes.merge import SLOTS, MergeErasures
 
 STAR, HEART = "EraseAnything/star_00001.safetensors", "EraseAnything/heart_00001.safetensors"
 
@@ -27,8 +28,7 @@ def model(loras: Path) -> Any:
 
 
 def merge(method: str = "sum", **inputs: Any) -> Any:
-    slots = {f"file_{slot}": EMPTY for slot in range(1, FILES + 1)}
-    slots |= {f"strength_{slot}": 1.0 for slot in range(1, FILES + 1)}
+    slots = {f"file{slot}": EMPTY for slot in SLOTS} | {f"strength{slot}": 1.0 for slot in SLOTS}
     chosen = {"file_1": STAR, "file_2": HEART, "file_name": ""}
     with torch.inference_mode():
         return MergeErasures.execute(method=method, **{**slots, **chosen, **inputs})

@@ -33,7 +33,10 @@ INPUTS = {
         *("clip", "concept", "kind", "replace_with", "synonyms", "keep", "prompts", "seed"),
         *("edited", "join"),
     ),
-    "EraseAnythingApply": ("model", "file", "strength", "lora", "start", "end"),
+    "EraseAnythingApply": (
+        *("model", "file", "strength", "lora", "start", "end"),
+        *(f"{kind}_{slot}" for slot in range(2, 5) for kind in ("file", "strength")),
+    ),
     "EraseAnythingMerge": (
         *("method", "file_name"),
         *(f"{kind}_{slot}" for slot in range(1, 9) for kind in ("file", "strength")),
@@ -65,7 +68,7 @@ OUTPUTS = {
 ADVANCED = {
     *("prompts", "recipe", "negative_guidance", "rank", "targets", "batch", "preview_every"),
     *("resume", "contrast", "blocks", "start", "end"),
-    *(f"{kind}_{slot}" for slot in range(4, 9) for kind in ("file", "strength")),
+    *(f"{kind}_{slot}" for slot in range(2, 9) for kind in ("file", "strength")),
 }
 NODES = {
     node.define_schema().node_id: node

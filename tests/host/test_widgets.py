@@ -16,8 +16,8 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine.lora_file import save_lora
-from eraseanything_pack.nodes import attention, erase, merge, report
-from eraseanything_pack.nodes.apply import NO_FILE
+from eraseanything_pack.nodes import apply, attention, erase, merge, report
+from eraseanything_pack.nodes.lora_slots import CONNECT, EMPTY
 from eraseanything_pack.nodes.plan import PlanConcept
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from test_plan_node import FIELDS as PLAN_FIELDS
@@ -96,8 +96,11 @@ TOGETHER = {
     (APPLY, "end", 0.0): r"Got start 0 and end 0, expected start below end\. Set 0",
     (WATCHED, "picture", 4096): r"Got picture 4096, expected 1 to 1: .* Lower picture",
 }
-NOTHING = {NO_FILE, merge.EMPTY}  # in lists of files
-FILES = {(APPLY, "file"), *((MERGE, f"file_{slot}") for slot in range(1, merge.FILES + 1))}
+NOTHING = {CONNECT, EMPTY}  # in lists of files
+FILES = {
+    *((APPLY, f"file{slot}") for slot in ("", *apply.MORE)),
+    *((MERGE, f"file{slot}") for slot in merge.SLOTS),
+}
 OUTSIDE = ("../../x", "/etc/passwd", "..\\..\\x", "gone.safetensors", "")
 
 
@@ -146,11 +149,13 @@ Run = Callable[..., None]
 @pytest.fixture
 def run(wires: dict[str, Any], files: list[str]) -> Run:
     """Runs a node as the host would, with as little to do as its other widgets allow."""
-    merged = {f"file_{slot}": files[0] for slot in range(1, merge.FILES + 1)}
+    applied, merged = (
+        {f"file{slot}": files[0] for slot in slots} for slots in (("", *apply.MORE), merge.SLOTS)
+    )
     small = {
         TRAIN: {**graph.ERASE, "steps": 1},
         PLAN: {"concept": "star"},
-        APPLY: {"file": files[0]},
+        APPLY: applied,
         MERGE: {**merged, "method": "sum", "model": wires["model"], "clip": wires["clip"]},
         LOOK: {**graph.LOOK, "steps": 1, "words": ""},
         WATCH: {"prompt": graph.PROMPT},
