@@ -25,7 +25,7 @@ from .host import (
     sampling_progress,
     training_session,
 )
-from .report_sheet import Pair, draw_report
+from .report_sheet import Pair, draw_report, figures_of
 from .widgets import checked_resolution, lines, lines_of
 
 ROLES = {"erase_prompts": "to erase", "keep_prompts": "to keep"}
@@ -53,7 +53,15 @@ class ErasureReport(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, erased: Any, clip: Any, vae: Any, **widgets: Any) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: Any,
+        erased: Any,
+        clip: Any,
+        vae: Any,
+        clip_vision: Any = None,
+        **widgets: Any,
+    ) -> io.NodeOutput:
         for each in (model, erased):
             require_flux(each)
         require_flux_vae(vae)
@@ -61,13 +69,16 @@ class ErasureReport(io.ComfyNode):
         prompts = _prompts(widgets)
         with ordinary_tensors():
             cond = encoder_for(clip).encode([prompt for _, prompt in prompts])
-        on_step = sampling_progress(2 * len(prompts) * sampling.steps)
+        on_step = sampling_progress(2 * len(prompts) * sampling.pictures * sampling.steps)
         before, after = (
             [_picture(vae, latent) for latent in sampling.draw(each, cond, on_step)]
             for each in (model, erased)
         )
-        drawn = zip(prompts, before, after, strict=True)
-        pairs = [Pair(role, prompt, *two) for (role, prompt), *two in drawn]
+        named = [each for each in prompts for _ in range(sampling.pictures)]
+        pairs = [
+            Pair(role, prompt, one, other, _similarity(clip_vision, one, other))
+            for (role, prompt), one, other in zip(named, before, after, strict=True)
+        ]
         image, report = draw_report(pairs), describe(pairs)
         shown = {**ui.PreviewImage(image, cls=cls).as_dict(), "text": (report,)}
         return io.NodeOutput(image, report, ui=shown)
@@ -78,28 +89,41 @@ def _picture(vae: Any, latent: Tensor) -> Tensor:
     return decode(vae, latent)[0].float().cpu().clamp(0, 1)
 
 
+def _similarity(clip_vision: Any, one: Tensor, other: Tensor) -> float | None:
+    """The cosine of two pictures' embeddings; None where no vision model is connected."""
+    if clip_vision is None:
+        return None
+    embeddings = clip_vision.encode_image(torch.stack([one, other]))["image_embeds"].float()
+    return torch.nn.functional.cosine_similarity(*embeddings, dim=0).item()
+
+
 @dataclass(frozen=True)
 class _Sampling:
-    """How the pictures are drawn: all from one noise."""
+    """How the pictures are drawn: those of each prompt from the same noises."""
 
     steps: int
     seed: int
     side: int  # of the latent
+    pictures: int  # of each prompt
 
     @classmethod
     def of(cls, widgets: dict[str, Any]) -> _Sampling:
         side = checked_resolution(widgets["resolution"]) // PIXELS_PER_LATENT
-        return cls(widgets["steps"], widgets["seed"], side)
+        return cls(widgets["steps"], widgets["seed"], side, widgets.get("pictures", 1))
 
     def draw(self, model: Any, cond: Conditioning, on_step: Any) -> list[Tensor]:
-        """A latent (1, C, h, w) for each prompt."""
-        generator = torch.Generator().manual_seed(self.seed)
-        noise = torch.randn(1, LATENT_CHANNELS, self.side, self.side, generator=generator)
+        """A latent (1, C, h, w) for each picture of each prompt."""
+        noises = [self._noise(number) for number in range(self.pictures)]
         with training_session(model, guidance=GUIDANCE) as backend:
             return [
                 sampled(backend, cond.take([row]), noise, steps=self.steps, on_step=on_step)
                 for row in range(len(cond))
+                for noise in noises
             ]
+
+    def _noise(self, number: int) -> Tensor:
+        generator = torch.Generator().manual_seed((self.seed + number) % 2**64)
+        return torch.randn(1, LATENT_CHANNELS, self.side, self.side, generator=generator)
 
 
 def _prompts(widgets: dict[str, Any]) -> list[tuple[str, str]]:
@@ -115,12 +139,12 @@ def _prompts(widgets: dict[str, Any]) -> list[tuple[str, str]]:
 def describe(pairs: Sequence[Pair]) -> str:
     """A line for each prompt, and each role's mean."""
     lines = []
-    for role in ROLES.values():
+    for role in dict.fromkeys(pair.role for pair in pairs):
         mine = [pair for pair in pairs if pair.role == role]
-        if mine:
-            mean = sum(pair.change for pair in mine) / len(mine)
-            lines.append(f"{role}: changed {mean:.1%} on average")
-            lines += [f"  {pair.change:.1%}  {pair.prompt}" for pair in mine]
+        lines.append(f"{role}: changed {figures_of(mine)} on average")
+        for prompt in dict.fromkeys(pair.prompt for pair in mine):
+            own = [pair for pair in mine if pair.prompt == prompt]
+            lines.append(f"  {figures_of(own)}  {prompt}")
     return "\n".join(lines)
 
 
@@ -135,4 +159,17 @@ def _inputs() -> list[Any]:
             for name, should in (("erase_prompts", "change"), ("keep_prompts", "stay as they were"))
         ),
         *sampling_inputs(),
+        io.Int.Input(
+            "pictures",
+            default=1,
+            min=1,
+            max=16,
+            optional=True,
+            tooltip="Pictures of each prompt: from seed, seed + 1, and so on.",
+        ),
+        io.ClipVision.Input(
+            "clip_vision",
+            optional=True,
+            tooltip="A vision model that says how similar each picture still is, 1 for the same.",
+        ),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from textwrap import wrap
 
 import numpy
@@ -26,11 +27,19 @@ class Pair:
     prompt: str
     before: Tensor
     after: Tensor
+    similarity: float | None = None  # cosine of both pictures' embeddings by a vision model
 
     @property
     def change(self) -> float:
         """Mean difference, as a share of the whole range."""
         return (self.after - self.before).abs().mean().item()
+
+
+def figures_of(pairs: Sequence[Pair]) -> str:
+    """How far pictures have changed, on average, in words."""
+    words = f"{fmean(pair.change for pair in pairs):.1%}"
+    similar = [pair.similarity for pair in pairs if pair.similarity is not None]
+    return f"{words}, similarity {fmean(similar):.3f}" if similar else words
 
 
 def draw_report(pairs: Sequence[Pair]) -> Tensor:
@@ -54,5 +63,5 @@ def _draw_pair(image: Image.Image, pair: Pair, *, top: int) -> None:
         cell = Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.LANCZOS)
         draw.rectangle((left - 1, top - 1, left + CELL, top + CELL), outline=FRAME)
         image.paste(cell, (left, top))
-    lines = [f"{pair.role}: changed {pair.change:.1%}", *wrap(pair.prompt, LETTERS)[:MOST_LINES]]
+    lines = [f"{pair.role}: changed {figures_of([pair])}", *wrap(pair.prompt, LETTERS)[:MOST_LINES]]
     draw.text((MARGIN + 2 * (CELL + GAP), top), "\n".join(lines), INK, font)

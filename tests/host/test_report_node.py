@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import comfy.clip_vision
 import graph
 import pytest
 import torch
@@ -68,6 +70,58 @@ def test_change_is_a_share_of_the_whole_range() -> None:
     pair = Pair("to keep", "x", half, torch.ones(4, 4, 3))
     assert describe([pair]) == "to keep: changed 50.0% on average\n  50.0%  x"
     assert torch.isfinite(draw_report([Pair("to keep", "W" * 999, half, half * torch.nan)])).all()
+
+
+def test_several_pictures_of_a_prompt_have_a_seed_each(model: Any) -> None:
+    erased = graph.apply(model, lora=graph.connected(graph.lora_state(model))).args[0]
+    single = [report(model, erased, seed=seed, keep_prompts="").args for seed in (4, 5)]
+    image, text = report(model, erased, seed=4, pictures=2, keep_prompts="").args
+    body = slice(MARGIN + LINE - 1, -MARGIN - 1)  # from a frame's line to before the next one's
+    rows = [one[0][:, body].split(CELL + GAP, dim=1) for one in single]
+    expected = torch.cat([row for prompt in zip(*rows, strict=True) for row in prompt], dim=1)
+    assert torch.equal(image[:, body], expected)
+    changes = [[share_of(line) for line in one[1].splitlines()] for one in single]
+    means = [sum(two) / 2 for two in zip(*changes, strict=True)]
+    assert [share_of(line) for line in text.splitlines()] == pytest.approx(means, abs=0.11)
+    report(model, model, seed=2**64 - 1, pictures=2)
+
+
+def share_of(line: str) -> float:
+    return float(line.split("%")[0].split()[-1])
+
+
+def test_a_vision_model_says_how_similar_pictures_are(model: Any, tmp_path: Path) -> None:
+    lora = graph.connected(graph.lora_state(model, strength=1.0))
+    erased = graph.apply(model, lora=lora).args[0]
+    vision = tiny_vision(tmp_path)
+    texts = [report(model, each, clip_vision=vision).args[1] for each in (model, erased)]
+    assert all(line.count("0.0%, similarity 1.000") == 1 for line in texts[0].splitlines())
+    found = [float(line.split("similarity ")[1].split()[0]) for line in texts[1].splitlines()]
+    assert len(found) == 5 and max(found) < 1
+    assert found[0] == pytest.approx((found[1] + found[2]) / 2, abs=0.0011)
+
+
+def tiny_vision(folder: Path) -> Any:
+    """A random vision model as the host loads one."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "projection_dim": 16, "image_size": 56}
+    kind = {
+        "model_type": "clip_vision_model",
+        "hidden_act": "quick_gelu",
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+    }
+    config = folder / "vision.json"
+    config.write_text(json.dumps({**sizes, **kind, "num_channels": 3, "patch_size": 14}))
+    vision = comfy.clip_vision.ClipVisionModel(str(config))
+    generator = torch.Generator().manual_seed(0)
+    state = vision.get_sd()
+    for name, value in state.items():
+        if value.ndim > 1:
+            state[name] = torch.randn(value.shape, generator=generator) * 0.3
+        elif value.is_floating_point():  # norms that do nothing, no biases
+            state[name] = torch.full_like(value, float("norm" in name and "weight" in name))
+    vision.load_sd(state)
+    return vision
 
 
 def test_seeds_decide_the_noise(model: Any) -> None:

@@ -50,7 +50,7 @@ INPUTS = {
     "EraseAnythingWatched": ("watch", "latent", "picture", "erased", "vae"),
     "EraseAnythingReport": (
         *("model", "erased", "clip", "vae", "erase_prompts", "keep_prompts"),
-        *("steps", "seed", "resolution"),
+        *("steps", "seed", "resolution", "pictures", "clip_vision"),
     ),
     "EraseAnythingTinyFlux": (),
 }
