@@ -29,6 +29,7 @@ ABLATION: dict[str, dict[str, Any]] = {
     "no L_keep": {"weights": replace(FAST.weights, keep=0.0)},
     "with L_rsc": {"weights": replace(FAST.weights, rsc=0.1)},
     "no attack": {"attack": 0.0},
+    "budget solver": {"solver": "budget", "drift_budget": 1e-3},  # about what fast ends at
     "eta 1": {"negative_guidance": 1.0},
     "q and k alone": {"lora": LoraConfig(targets="text_qk")},
     "no pooled text": {"lora": LoraConfig(targets="text_all")},
