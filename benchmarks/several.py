@@ -40,7 +40,14 @@ from .result_file import RESULTS, versions, write_result  # noqa: E402
 from .world import FIRST_SEED, KINDS, World  # noqa: E402
 
 EIGHT = ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of")
-COUNTS, WAYS = (2, 4, 8), ("base", "together", "sum", "mean", "fuse")
+COUNTS = (2, 4, 8)
+WAYS = {
+    "base": "base model",
+    "together": "trained together (*join*)",
+    "fuse": "merged: *fuse*",
+    "sum": "merged: *sum*",
+    "mean": "mean of the LoRAs, as in the paper",
+}
 RESULT = RESULTS / "several.json"
 State = dict[str, Tensor]
 
@@ -61,6 +68,7 @@ def main() -> None:
                 rows.append(several.measured(EIGHT[:count], way))
                 print(json.dumps(rows[-1]), flush=True)
                 save(rows, options.count)
+    print(table(rows))
 
 
 class Several:
@@ -147,6 +155,21 @@ class Several:
     def merged(self, concepts: Sequence[str], state: State) -> Erasure:
         forwards = sum(self._apart[name].forwards for name in concepts)
         return Erasure(state, {}, forwards)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: Acc_e and Acc_ir of each way that has been measured with every count."""
+    counts = sorted({row["concepts"] for row in rows})
+    titles = ["", *(f"{count}: {name}" for count in counts for name in ("Acc_e", "Acc_ir"))]
+    titles.append(f"forwards for {counts[-1]}")
+    lines = [titles, ["---"] * len(titles)]
+    found = {(row["concepts"], row["way"]): row for row in rows}
+    for way, name in WAYS.items():
+        some = [found[count, way] for count in counts if (count, way) in found]
+        cells = [f"{row[figure]:.1f}" for row in some for figure in ("acc_e", "acc_ir")]
+        if len(some) == len(counts):
+            lines.append([name, *cells, f"{some[-1]['forwards']:,}"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def save(rows: list[dict[str, Any]], count: int) -> None:

@@ -21,6 +21,7 @@ State = Mapping[str, Tensor]  # as `LoraSet.state_dict`
 Grams = dict[str, Tensor]  # layer -> X^T X of its inputs, (in, in), over the number of tokens
 # Share of a Gram matrix's mean diagonal: directions that no prompt has seen stay as they are.
 RIDGE = 1e-4
+PRIOR = 0.05  # what is to be kept counts beside the concepts; more of it lets colours come back
 _DOWN, _UP, _ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 PROMPTS = 48  # of each plan that are looked at, and as many of those to keep
 PASSES, AT_ONCE = 4, 8  # times at which inputs are looked at, and prompts in one pass
@@ -45,7 +46,7 @@ def fused(
     inputs: Sequence[Grams],
     kept: Grams,
     *,
-    prior: float = 1.0,
+    prior: float = PRIOR,
 ) -> dict[str, Tensor]:
     """Each LoRA acts on its own concept's inputs as alone, and on what is to be kept not at all.
 
@@ -90,10 +91,28 @@ def fused_by_prompts(
         cond = encoder.encode(prompts)
         return input_grams(backend, layers, cond, _noise(backend, len(cond), latent_size))
 
-    own = [
-        grams([p.concept_prompt for plan in some for p in plan.pairs[:PROMPTS]]) for some in plans
-    ]
+    own = [grams(_own(plans, index)) for index in range(len(plans))]
     return fused(states, strengths, own, grams(_kept(plans)))
+
+
+def _own(plans: Sequence[Sequence[ConceptPlan]], index: int) -> list[str]:
+    """Prompts with what one LoRA erases, and with nothing that another does.
+
+    A prompt with both would ask for the one's effect alone, and so undo the other's.
+    """
+    others = [
+        word
+        for number, some in enumerate(plans)
+        if number != index
+        for plan in some
+        for word in plan.wordings
+    ]
+    prompts = []
+    for plan in plans[index]:
+        every = [pair.concept_prompt for pair in plan.pairs]
+        alone = [prompt for prompt in every if not contains(prompt, others)]
+        prompts += (alone or every)[:PROMPTS]
+    return prompts
 
 
 def _kept(plans: Sequence[Sequence[ConceptPlan]]) -> list[str]:

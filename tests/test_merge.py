@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from erase_engine.backends.base import Conditioning
 from erase_engine.lora import LoraSet, target_names
-from erase_engine.merge import fused, input_grams, layers_of, weighted_sum
+from erase_engine.merge import fused, fused_by_prompts, input_grams, layers_of, weighted_sum
+from erase_engine.plan import ConceptPlan, PromptPair
 
 OUT, IN, LAYER = 6, 12, "transformer_blocks.0.attn.add_q_proj"
 
@@ -88,6 +91,54 @@ def test_input_grams_are_of_the_layers_inputs(small_flow) -> None:
     assert set(grams) == set(names)
     torch.testing.assert_close(grams[names[1]], gram(cond.text.flatten(0, 1)))
     assert not any(module._forward_pre_hooks for module in small_flow.layers)
+
+
+class Listener:
+    """A text encoder that remembers what it was asked."""
+
+    max_tokens = 20
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def token_ids(self, text: str) -> list[int]:
+        return [len(word) for word in text.split()]
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        self.batches.append(list(prompts))
+        return Conditioning(torch.randn(len(prompts), 6, 8), torch.randn(len(prompts), 8))
+
+
+def plan(concept: str, prompts: Sequence[str], keep: Sequence[str]) -> ConceptPlan:
+    pairs = tuple(
+        PromptPair(prompt, prompt.replace(concept, "dog"), concept, (1,), "a {c}")
+        for prompt in prompts
+    )
+    return ConceptPlan(
+        concept=concept,
+        kind="object",
+        anchor="dog",
+        synonyms=(),
+        irrelevant=(),
+        keep=tuple(keep),
+        pairs=pairs,
+    )
+
+
+def test_prompts_of_two_loras_at_once_say_nothing_of_either(small_flow) -> None:
+    """Unless a LoRA has no others."""
+    star = plan("star", ["a red star", "a star"], ["a ring", "a red ring"])
+    red = plan("red", ["a red cat"], ["a ring", "a blue star"])
+    both = plan("cat", ["a red cat"], ["a ring"])
+    encoder, states = Listener(), [adapter(0), adapter(1)]
+    numbers = {"backend": small_flow, "encoder": encoder, "latent_size": (4, 4)}
+    for state in states:
+        state[f"{LAYER}.lora_A.weight"] = state[f"{LAYER}.lora_A.weight"][:, :8]
+    fused_by_prompts(states, [1.0, 1.0], [[star], [red]], **numbers)
+    assert encoder.batches == [["a star"], ["a red cat"], ["a ring"]]
+    encoder.batches.clear()
+    fused_by_prompts(states, [1.0, 1.0], [[both], [red]], **numbers)
+    assert encoder.batches[:2] == [["a red cat"], ["a red cat"]]
 
 
 @pytest.mark.parametrize("strengths", [[1.0, 1.0], [0.5, -1.0]])
