@@ -1,30 +1,65 @@
-"""The committed rows as a page, docs/figures.md: `python -m benchmarks.erasure.page`."""
+"""The committed rows as a page, docs/figures.md: `python -m benchmarks.erasure.page`.
+
+Prints the shorter table of the README.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from ..pack import import_pack
 
 import_pack()
 
 from ..result_file import RESULTS  # noqa: E402
-from .table import table  # noqa: E402
+from .table import concept_tables, methods_table  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "figures.md"
-HEAD = """# Every concept, every method
+SUMMARY = ("acc_e", "acc_g", "acc_ir", "acc_co", "asr_white", "asr_black", "forwards", "seconds")
+TEXT = """# Every concept, every method
 
-Made by `python -m benchmarks.erasure.page` from [erasure.json](../benchmarks/results/erasure.json),
-whose rows `python -m benchmarks.erasure --full` makes. ± is the spread over seeds; what the columns
-say stands in the [README](../README.md#what-to-expect).
+Made by `python -m benchmarks.erasure.page`. What the columns say stands in
+[measurements.md](measurements.md#methods-side-by-side). ± is the spread over seeds.
+
+## Methods
+
+Rows of `python -m benchmarks.erasure --full` ([erasure.json](../benchmarks/results/erasure.json)).
+
+{methods}
+
+## What each part of *fast* buys
+
+Rows of `python -m benchmarks.erasure --ablation`
+([erasure_ablation.json](../benchmarks/results/erasure_ablation.json)): star, striped, red and
+above, seed 0.
+
+{ablation}
+
+## Concept by concept
+{concepts}
 """
 
 
 def page() -> str:
-    rows = json.loads((RESULTS / "erasure.json").read_text(encoding="utf-8"))["rows"]
-    return f"{HEAD}\n{table(rows)}\n"
+    rows = committed("erasure")
+    return TEXT.format(
+        methods=methods_table(rows),
+        ablation=methods_table(committed("erasure_ablation")),
+        concepts=concept_tables(rows),
+    )
+
+
+def summary() -> str:
+    """The README's table."""
+    return methods_table(committed("erasure"), SUMMARY)
+
+
+def committed(name: str) -> list[dict[str, Any]]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    print(summary())

@@ -33,25 +33,41 @@ SHOWN = 12  # pictures in a row of a sheet
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: a line for each method's means, then one for each of its concepts."""
-    names = dict.fromkeys(row["method"] for row in rows)
-    methods = {name: [row for row in rows if row["method"] == name] for name in names}
-    lines = [_head("method")]
-    lines += [_line(f"**{name}**", means(some), spread(some)) for name, some in methods.items()]
-    for name, some in methods.items():
-        lines += ["", f"`{name}`, concept by concept:", "", _head("concept")]
-        for concept in dict.fromkeys(row["concept"] for row in some):
-            own = [row for row in some if row["concept"] == concept]
-            lines.append(_line(concept, means(own), spread(own)))
+    return f"{methods_table(rows)}\n{concept_tables(rows)}"
+
+
+def methods_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = FIGURES) -> str:
+    """Markdown: a line for each method's means over concepts and seeds."""
+    lines = _head("method", columns)
+    for name, some in _by("method", rows).items():
+        lines.append(_line(f"**{name}**", some, columns))
     return "\n".join(lines)
 
 
-def _head(first: str) -> str:
-    titles = [first, *(TITLES[name] for name in FIGURES)]
-    return f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|"
+def concept_tables(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: for each method a table with a line for each concept's means over seeds."""
+    lines = []
+    for method, some in _by("method", rows).items():
+        lines += ["", f"`{method}`, concept by concept:", "", *_head("concept", FIGURES)]
+        lines += [_line(name, own, FIGURES) for name, own in _by("concept", some).items()]
+    return "\n".join(lines)
 
 
-def _line(first: str, figures: dict[str, float], spreads: dict[str, float]) -> str:
-    cells = [_cell(name, figures.get(name), spreads.get(name, 0)) for name in FIGURES]
+def _by(key: str, rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        name: [row for row in rows if row[key] == name]
+        for name in dict.fromkeys(row[key] for row in rows)
+    }
+
+
+def _head(first: str, columns: Sequence[str]) -> list[str]:
+    titles = [first, *(TITLES[name] for name in columns)]
+    return [f"| {' | '.join(titles)} |", f"{'|---' * len(titles)}|"]
+
+
+def _line(first: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
+    figures, spreads = means(rows), spread(rows)
+    cells = [_cell(name, figures.get(name), spreads.get(name, 0)) for name in columns]
     return f"| {first} | {' | '.join(cells)} |"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from eraseanything_pack.benchmarks import several
 from eraseanything_pack.benchmarks.erasure.attacks import (
     RADIUS,
     attacked_text,
@@ -23,7 +25,7 @@ from eraseanything_pack.benchmarks.erasure.figures import (
 )
 from eraseanything_pack.benchmarks.erasure.measure import Case, quality
 from eraseanything_pack.benchmarks.erasure.methods import CONCEPTS, FAST, METHODS, config_of
-from eraseanything_pack.benchmarks.erasure.page import PAGE, page
+from eraseanything_pack.benchmarks.erasure.page import PAGE, page, summary
 from eraseanything_pack.benchmarks.erasure.paper import train_paper
 from eraseanything_pack.benchmarks.erasure.table import table
 from eraseanything_pack.erase_engine.backends.base import Conditioning
@@ -214,9 +216,12 @@ def test_the_papers_schedule_costs_what_it_samples(small_flow: Any, encoded: Any
     assert any(value.any() for key, value in erasure.state.items() if "lora_B" in key)
 
 
+def test_the_documentation_has_the_figures_of_several_concepts() -> None:
+    rows = json.loads(several.RESULT.read_text(encoding="utf-8"))["rows"]
+    text = (PAGE.parent / "measurements.md").read_text(encoding="utf-8")
+    assert several.table(rows) in text
+
+
 def test_the_pages_figures_are_those_of_the_committed_rows() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
-    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
-    lines = [line for line in page().splitlines() if line.startswith("| **")]
-    assert len(lines) == len(METHODS)
-    assert all(line in readme for line in lines)
+    assert summary() in (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")

@@ -64,11 +64,11 @@ def test_sentences_with_a_concept(concept: str) -> None:
     assert len(set(found)) == 8 and all(contains(each, [concept]) for each in found)
 
 
-def test_what_the_readme_says_was_measured() -> None:
+def test_what_the_documentation_says_was_measured() -> None:
     from eraseanything_pack.benchmarks.pack import ROOT
 
     result = json.loads((ROOT / "benchmarks/results/saliency.json").read_text(encoding="utf-8"))
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/measurements.md").read_text(encoding="utf-8")
     for layout in LAYOUTS:
         for looked_for in (PHRASE, SHAPE):
             by_view = result["overlap"][layout][looked_for]
