@@ -89,8 +89,8 @@ def _more_slots() -> list[Any]:
 
 def _parts(lora: dict[str, Any] | None, slots: dict[str, Any]) -> list[Part]:
     """What is to be applied: the connected LoRA or the first file, then the other files."""
-    parts = parts_of(slots, MORE if lora else ("", *MORE))
-    if lora:
+    parts = parts_of(slots, ("", *MORE) if lora is None else MORE)
+    if lora is not None:
         state = {key.removeprefix(PREFIX): tensor for key, tensor in lora.items()}
         parts.insert(0, Part("the LoRA", checked_strength(slots["strength"]), state, {}))
     if not parts:
