@@ -8,7 +8,7 @@ from workflow_canvas import Canvas, Column, Node, Output
 
 SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "seed": 1}
 TRAINING = 960  # height of the train node on the page once it shows curves and previews
-MAPS, REPORT, PLAN = 900, 900, 780  # heights of nodes that show their result
+MAPS, REPORT, PLAN, APPLY = 900, 900, 780, 410  # heights of nodes that show their result
 STRENGTHS = (0.0, 0.5, 1.0)
 VIEWS = ("training signal", "saliency")
 CONCEPT = "star"
@@ -99,7 +99,9 @@ def erase_object(canvas: Canvas) -> None:
     )
 
     result = canvas.column(380)
-    erased = result.add("EraseAnythingApply", model=model, lora=train["LORA_MODEL"])["MODEL"]
+    erased = result.add("EraseAnythingApply", tall=APPLY, model=model, lora=train["LORA_MODEL"])[
+        "MODEL"
+    ]
     result.add("LossGraphNode", loss=train["LOSS_MAP"], tall=300)
     result.add("PreviewAny", title="Report", source=train["STRING"], tall=240)
     right, below = canvas.group("1. Erase", start, training, result)
@@ -165,7 +167,9 @@ def erase_style(canvas: Canvas) -> None:
     start, training, result = canvas.column(340), canvas.column(380), canvas.column(420)
     tiny = tiny_flux(start, STYLE_HELP)
     lora = trained(training, tiny, concept="striped", kind="style", replace_with="dotted")
-    erased = result.add("EraseAnythingApply", model=tiny["MODEL"], lora=lora["LORA_MODEL"])
+    erased = result.add(
+        "EraseAnythingApply", tall=APPLY, model=tiny["MODEL"], lora=lora["LORA_MODEL"]
+    )
     to_erase = ("a striped red star", "a striped blue circle on a white background")
     report(result, tiny, erased["MODEL"], to_erase=to_erase, name="style report")
     canvas.group("Erase a style", start, training, result)
@@ -182,7 +186,9 @@ def apply_strengths(canvas: Canvas) -> None:
     latent = start.add("EmptySD3LatentImage", width=128, height=128, batch_size=2)
     columns = [canvas.column(320) for _ in STRENGTHS]
     for column, strength in zip(columns, STRENGTHS, strict=True):
-        applied = column.add("EraseAnythingApply", model=model, lora=lora, strength=strength)
+        applied = column.add(
+            "EraseAnythingApply", tall=APPLY, model=model, lora=lora, strength=strength
+        )
         sampled = column.add(
             "KSampler",
             model=applied["MODEL"],
@@ -201,7 +207,7 @@ def look_inside(canvas: Canvas) -> None:
     start, training = canvas.column(340), canvas.column(380)
     tiny = tiny_flux(start, INSIDE_HELP)
     lora = trained(training, tiny, concept=CONCEPT)["LORA_MODEL"]
-    erased = start.add("EraseAnythingApply", model=tiny["MODEL"], lora=lora)["MODEL"]
+    erased = start.add("EraseAnythingApply", tall=APPLY, model=tiny["MODEL"], lora=lora)["MODEL"]
     columns = [canvas.column(420) for _ in VIEWS]
     for column, view in zip(columns, VIEWS, strict=True):
         maps = column.add(
@@ -235,7 +241,7 @@ def watched_samplers(canvas: Canvas, tiny: Node, lora: Output) -> list[Column]:
     )
     negative = texts.add("CLIPTextEncode", title="Nothing", clip=tiny["CLIP"], text="")
     latent = texts.add("EmptySD3LatentImage", width=128, height=128, batch_size=2)
-    after = samplers.add("EraseAnythingApply", model=watch["MODEL"], lora=lora)["MODEL"]
+    after = samplers.add("EraseAnythingApply", tall=APPLY, model=watch["MODEL"], lora=lora)["MODEL"]
     drawn = [
         samplers.add(
             "KSampler",
@@ -274,7 +280,7 @@ def several_concepts(canvas: Canvas) -> None:
         **shared,
     )
     lora = trained(training, tiny, plan=second["ERASE_PLAN"])["LORA_MODEL"]
-    erased = result.add("EraseAnythingApply", model=tiny["MODEL"], lora=lora)["MODEL"]
+    erased = result.add("EraseAnythingApply", tall=APPLY, model=tiny["MODEL"], lora=lora)["MODEL"]
     to_erase = ("a red star on a white background", "a striped blue circle on a white background")
     report(result, tiny, erased, to_erase=to_erase, name="several report")
     canvas.group("Several concepts", start, planning, training, result)
