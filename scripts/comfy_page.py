@@ -221,9 +221,9 @@ class Page:
         self.received.clear()
         self.command("Comfy.QueuePrompt")
 
-    def end_of_run(self) -> str:
+    def end_of_run(self, patience_ms: int = READY_MS) -> str:
         """Waits for the event that the run ends with, and names it; "" where none comes."""
-        for _ in range(READY_MS // WAIT_MS):
+        for _ in range(patience_ms // WAIT_MS):
             kinds = [json.loads(text)["type"] for text in self.received]
             if found := next((kind for kind in kinds if kind in ENDINGS), None):
                 return found

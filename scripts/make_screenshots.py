@@ -184,7 +184,7 @@ def take_help(browser: Browser, server: Server) -> None:
 
 def take_nodes(page: Page, kinds: Sequence[str]) -> None:
     page.queue()
-    assert page.end_of_run() == "execution_success"
+    assert page.end_of_run(PATIENCE_MS) == "execution_success"
     for kind in kinds:
         node = page.id_of(kind)
         page.look_at(node)
