@@ -21,6 +21,11 @@ def versions() -> dict[str, str]:
     return {"torch": torch.__version__, "python": platform.python_version()}
 
 
+def read_result(path: Path) -> dict[str, Any] | None:
+    """None where there is none yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """All or nothing, whenever the run is stopped."""
     with whole_file(path) as draft:

@@ -36,7 +36,7 @@ from torch import Tensor  # noqa: E402
 
 from .erasure.figures import percent  # noqa: E402
 from .erasure.methods import FAST, config_of  # noqa: E402
-from .result_file import RESULTS, versions, write_result  # noqa: E402
+from .result_file import RESULTS, read_result, versions, write_result  # noqa: E402
 from .world import FIRST_SEED, KINDS, World  # noqa: E402
 
 EIGHT = ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of")
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
+    rows = (read_result(RESULT) or {"rows": []})["rows"]
     several = Several(World(), options.count)
     for count in options.counts:
         for way in options.ways:

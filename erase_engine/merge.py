@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from .backends.base import Conditioning, FlowBackend, TextEncoder
 from .lora import LinearSlice
 from .plan import ConceptPlan
+from .sampling import start_noise
 from .sentence import contains
 
 State = Mapping[str, Tensor]  # as `LoraSet.state_dict`
@@ -89,7 +90,8 @@ def fused_by_prompts(
 
     def grams(prompts: Sequence[str]) -> Grams:
         cond = encoder.encode(prompts)
-        return input_grams(backend, layers, cond, _noise(backend, len(cond), latent_size))
+        noise = start_noise(len(cond), backend.latent_channels, latent_size, seed=0)
+        return input_grams(backend, layers, cond, noise)
 
     own = [grams(_own(plans, index)) for index in range(len(plans))]
     return fused(states, strengths, own, grams(_kept(plans)))
@@ -100,13 +102,7 @@ def _own(plans: Sequence[Sequence[ConceptPlan]], index: int) -> list[str]:
 
     A prompt with both would ask for the one's effect alone, and so undo the other's.
     """
-    others = [
-        word
-        for number, some in enumerate(plans)
-        if number != index
-        for plan in some
-        for word in plan.wordings
-    ]
+    others = _wordings([*plans[:index], *plans[index + 1 :]])
     prompts = []
     for plan in plans[index]:
         every = [pair.concept_prompt for pair in plan.pairs]
@@ -117,16 +113,16 @@ def _own(plans: Sequence[Sequence[ConceptPlan]], index: int) -> list[str]:
 
 def _kept(plans: Sequence[Sequence[ConceptPlan]]) -> list[str]:
     """Prompts that none of the LoRAs may change."""
-    every = [plan for some in plans for plan in some]
-    wordings = [word for plan in every for word in plan.wordings]
-    prompts = dict.fromkeys(prompt for plan in every for prompt in plan.keep[:PROMPTS])
+    wordings = _wordings(plans)
+    prompts = dict.fromkeys(
+        prompt for some in plans for plan in some for prompt in plan.keep[:PROMPTS]
+    )
     return [prompt for prompt in prompts if not contains(prompt, wordings)]
 
 
-def _noise(backend: FlowBackend, count: int, size: tuple[int, int]) -> Tensor:
-    """(count, C, h, w): what the prompts are looked at beside, always the same."""
-    generator = Generator().manual_seed(0)
-    return torch.randn(count, backend.latent_channels, *size, generator=generator)
+def _wordings(plans: Sequence[Sequence[ConceptPlan]]) -> list[str]:
+    """All that these LoRAs erase, as prompts may call it."""
+    return [word for some in plans for plan in some for word in plan.wordings]
 
 
 @torch.no_grad()

@@ -11,6 +11,12 @@ from .backends.base import Conditioning, FlowBackend
 from .flow import euler_path
 
 
+def start_noise(count: int, channels: int, size: tuple[int, int], *, seed: int) -> Tensor:
+    """(count, channels, h, w) on the CPU: what pictures of one seed begin with."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, channels, *size, generator=generator)
+
+
 @torch.no_grad()
 def sampled(
     backend: FlowBackend,

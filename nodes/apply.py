@@ -16,7 +16,7 @@ from .lora_slots import CONNECT, Part, fingerprint, parts_of, slot
 from .sampling_range import apply_during
 from .widgets import advanced, checked_strength
 
-MORE = ("_2", "_3", "_4")  # slots beside the first
+SLOTS = ("", "_2", "_3", "_4")
 STRENGTH = "1 is what was trained, 0 leaves the model as it was."
 
 
@@ -49,7 +49,7 @@ class ApplyErasure(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> Any:
         """Anew when a file has changed."""
-        return fingerprint(inputs, ("", *MORE))
+        return fingerprint(inputs, SLOTS)
 
     @classmethod
     def execute(
@@ -83,13 +83,13 @@ def _share(name: str, default: float, tooltip: str) -> Any:
 
 
 def _more_slots() -> list[Any]:
-    widgets = [widget for suffix in MORE for widget in slot(suffix, STRENGTH, optional=True)]
+    widgets = [widget for suffix in SLOTS[1:] for widget in slot(suffix, STRENGTH, optional=True)]
     return [advanced(widget) for widget in widgets]
 
 
 def _parts(lora: dict[str, Any] | None, slots: dict[str, Any]) -> list[Part]:
     """What is to be applied: the connected LoRA or the first file, then the other files."""
-    parts = parts_of(slots, ("", *MORE) if lora is None else MORE)
+    parts = parts_of(slots, SLOTS if lora is None else SLOTS[1:])
     if lora is not None:
         state = {key.removeprefix(PREFIX): tensor for key, tensor in lora.items()}
         parts.insert(0, Part("the LoRA", checked_strength(slots["strength"]), state, {}))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 
 from ..erase_engine.config import PIXELS_PER_LATENT, EraseConfig
 from ..erase_engine.maps import VIEWS, AttentionMaps, Look, attention_maps
+from ..erase_engine.sampling import start_noise
 from .host import (
     CATEGORY,
     decode,
@@ -81,13 +81,7 @@ def _maps(
 ) -> AttentionMaps:
     side = resolution // PIXELS_PER_LATENT
     with training_session(model, guidance=GUIDANCE) as backend:
-        noise = torch.randn(
-            1,
-            backend.latent_channels,
-            side,
-            side,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        noise = start_noise(1, backend.latent_channels, (side, side), seed=seed)
         times = backend.timesteps(steps, side, side)
         return attention_maps(backend, cond, look, noise=noise, times=times, on_step=on_step)
 

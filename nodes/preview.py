@@ -19,7 +19,7 @@ from ..erase_engine.backends.base import Conditioning, FlowBackend
 from ..erase_engine.concept import ConceptPlan
 from ..erase_engine.config import EraseConfig
 from ..erase_engine.encoded import EncodedPlan
-from ..erase_engine.sampling import sampled
+from ..erase_engine.sampling import sampled, start_noise
 from .host import LATENT_CHANNELS
 
 EULER_STEPS = 10  # enough to recognise what is there
@@ -42,8 +42,7 @@ class Scene:
         row = next(whole, 0)
         prompts = {"concept": plan.pairs[row].concept_prompt, "keep": plan.keep[0]}
         cond = Conditioning.cat([encoded.concept.take([row]), encoded.keep.take([0])])
-        generator = torch.Generator().manual_seed(config.seed)
-        noise = torch.randn(len(cond), LATENT_CHANNELS, *config.latent_size, generator=generator)
+        noise = start_noise(len(cond), LATENT_CHANNELS, config.latent_size, seed=config.seed)
         return cls(prompts, cond, noise)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..erase_engine.backends.base import Conditioning
 from ..erase_engine.config import PIXELS_PER_LATENT
-from ..erase_engine.sampling import sampled
+from ..erase_engine.sampling import sampled, start_noise
 from .attention import GUIDANCE, sampling_inputs
 from .host import (
     CATEGORY,
@@ -25,7 +25,7 @@ from .host import (
     sampling_progress,
     training_session,
 )
-from .report_sheet import Pair, draw_report, figures_of
+from .report_sheet import Pair, change_in_words, draw_report
 from .widgets import checked_resolution, lines, lines_of
 
 ROLES = {"erase_prompts": "to erase", "keep_prompts": "to keep"}
@@ -113,17 +113,15 @@ class _Sampling:
 
     def draw(self, model: Any, cond: Conditioning, on_step: Any) -> list[Tensor]:
         """A latent (1, C, h, w) for each picture of each prompt."""
-        noises = [self._noise(number) for number in range(self.pictures)]
+        seeds = ((self.seed + number) % 2**64 for number in range(self.pictures))
+        size = (self.side, self.side)
+        noises = [start_noise(1, LATENT_CHANNELS, size, seed=seed) for seed in seeds]
         with training_session(model, guidance=GUIDANCE) as backend:
             return [
                 sampled(backend, cond.take([row]), noise, steps=self.steps, on_step=on_step)
                 for row in range(len(cond))
                 for noise in noises
             ]
-
-    def _noise(self, number: int) -> Tensor:
-        generator = torch.Generator().manual_seed((self.seed + number) % 2**64)
-        return torch.randn(1, LATENT_CHANNELS, self.side, self.side, generator=generator)
 
 
 def _prompts(widgets: dict[str, Any]) -> list[tuple[str, str]]:
@@ -141,10 +139,10 @@ def describe(pairs: Sequence[Pair]) -> str:
     lines = []
     for role in dict.fromkeys(pair.role for pair in pairs):
         mine = [pair for pair in pairs if pair.role == role]
-        lines.append(f"{role}: changed {figures_of(mine)} on average")
+        lines.append(f"{role}: changed {change_in_words(mine)} on average")
         for prompt in dict.fromkeys(pair.prompt for pair in mine):
             own = [pair for pair in mine if pair.prompt == prompt]
-            lines.append(f"  {figures_of(own)}  {prompt}")
+            lines.append(f"  {change_in_words(own)}  {prompt}")
     return "\n".join(lines)
 
 

@@ -35,7 +35,7 @@ class Pair:
         return (self.after - self.before).abs().mean().item()
 
 
-def figures_of(pairs: Sequence[Pair]) -> str:
+def change_in_words(pairs: Sequence[Pair]) -> str:
     """How far pictures have changed, on average, in words."""
     words = f"{fmean(pair.change for pair in pairs):.1%}"
     similar = [pair.similarity for pair in pairs if pair.similarity is not None]
@@ -63,5 +63,8 @@ def _draw_pair(image: Image.Image, pair: Pair, *, top: int) -> None:
         cell = Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.LANCZOS)
         draw.rectangle((left - 1, top - 1, left + CELL, top + CELL), outline=FRAME)
         image.paste(cell, (left, top))
-    lines = [f"{pair.role}: changed {figures_of([pair])}", *wrap(pair.prompt, LETTERS)[:MOST_LINES]]
+    lines = [
+        f"{pair.role}: changed {change_in_words([pair])}",
+        *wrap(pair.prompt, LETTERS)[:MOST_LINES],
+    ]
     draw.text((MARGIN + 2 * (CELL + GAP), top), "\n".join(lines), INK, font)

@@ -99,9 +99,7 @@ def erase_object(canvas: Canvas) -> None:
     )
 
     result = canvas.column(380)
-    erased = result.add("EraseAnythingApply", tall=APPLY, model=model, lora=train["LORA_MODEL"])[
-        "MODEL"
-    ]
+    erased = applied(result, model, train["LORA_MODEL"])
     result.add("LossGraphNode", loss=train["LOSS_MAP"], tall=300)
     result.add("PreviewAny", title="Report", source=train["STRING"], tall=240)
     right, below = canvas.group("1. Erase", start, training, result)
@@ -167,11 +165,9 @@ def erase_style(canvas: Canvas) -> None:
     start, training, result = canvas.column(340), canvas.column(380), canvas.column(420)
     tiny = tiny_flux(start, STYLE_HELP)
     lora = trained(training, tiny, concept="striped", kind="style", replace_with="dotted")
-    erased = result.add(
-        "EraseAnythingApply", tall=APPLY, model=tiny["MODEL"], lora=lora["LORA_MODEL"]
-    )
+    erased = applied(result, tiny["MODEL"], lora["LORA_MODEL"])
     to_erase = ("a striped red star", "a striped blue circle on a white background")
-    report(result, tiny, erased["MODEL"], to_erase=to_erase, name="style report")
+    report(result, tiny, erased, to_erase=to_erase, name="style report")
     canvas.group("Erase a style", start, training, result)
 
 
@@ -186,12 +182,10 @@ def apply_strengths(canvas: Canvas) -> None:
     latent = start.add("EmptySD3LatentImage", width=128, height=128, batch_size=2)
     columns = [canvas.column(320) for _ in STRENGTHS]
     for column, strength in zip(columns, STRENGTHS, strict=True):
-        applied = column.add(
-            "EraseAnythingApply", tall=APPLY, model=model, lora=lora, strength=strength
-        )
+        erased = applied(column, model, lora, strength=strength)
         sampled = column.add(
             "KSampler",
-            model=applied["MODEL"],
+            model=erased,
             positive=positive["CONDITIONING"],
             negative=negative["CONDITIONING"],
             latent_image=latent["LATENT"],
@@ -207,7 +201,7 @@ def look_inside(canvas: Canvas) -> None:
     start, training = canvas.column(340), canvas.column(380)
     tiny = tiny_flux(start, INSIDE_HELP)
     lora = trained(training, tiny, concept=CONCEPT)["LORA_MODEL"]
-    erased = start.add("EraseAnythingApply", tall=APPLY, model=tiny["MODEL"], lora=lora)["MODEL"]
+    erased = applied(start, tiny["MODEL"], lora)
     columns = [canvas.column(420) for _ in VIEWS]
     for column, view in zip(columns, VIEWS, strict=True):
         maps = column.add(
@@ -241,7 +235,7 @@ def watched_samplers(canvas: Canvas, tiny: Node, lora: Output) -> list[Column]:
     )
     negative = texts.add("CLIPTextEncode", title="Nothing", clip=tiny["CLIP"], text="")
     latent = texts.add("EmptySD3LatentImage", width=128, height=128, batch_size=2)
-    after = samplers.add("EraseAnythingApply", tall=APPLY, model=watch["MODEL"], lora=lora)["MODEL"]
+    after = applied(samplers, watch["MODEL"], lora)
     drawn = [
         samplers.add(
             "KSampler",
@@ -280,7 +274,7 @@ def several_concepts(canvas: Canvas) -> None:
         **shared,
     )
     lora = trained(training, tiny, plan=second["ERASE_PLAN"])["LORA_MODEL"]
-    erased = result.add("EraseAnythingApply", tall=APPLY, model=tiny["MODEL"], lora=lora)["MODEL"]
+    erased = applied(result, tiny["MODEL"], lora)
     to_erase = ("a red star on a white background", "a striped blue circle on a white background")
     report(result, tiny, erased, to_erase=to_erase, name="several report")
     canvas.group("Several concepts", start, planning, training, result)
@@ -303,6 +297,12 @@ def trained(column: Column, tiny: Node, **inputs: object) -> Node:
         tall=TRAINING,
         **inputs,
     )
+
+
+def applied(column: Column, model: Output, lora: Output, *, strength: float = 1.0) -> Output:
+    """The model with a freshly trained LoRA on."""
+    node = column.add("EraseAnythingApply", model=model, lora=lora, strength=strength, tall=APPLY)
+    return node["MODEL"]
 
 
 def report(

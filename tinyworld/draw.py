@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..erase_engine import sampling
 from ..erase_engine.backends.base import Conditioning, FlowBackend, TextEncoder
-from ..erase_engine.sampling import sampled
 from .models import LATENT_SCALE, LATENT_SHIFT
 
 CHANNELS, SIDE = 16, 16  # of a latent
@@ -42,12 +42,11 @@ def draw_conditioned(
     backend: FlowBackend, vae: Any, cond: Conditioning, noise: Tensor, *, steps: int = STEPS
 ) -> Tensor:
     """(N, 3, 128, 128) in 0..1 from (N, 16, 16, 16) noise."""
-    latents = sampled(backend, cond, noise, steps=steps)
+    latents = sampling.sampled(backend, cond, noise, steps=steps)
     decoded = vae.first_stage_model.decode(latents / LATENT_SCALE + LATENT_SHIFT)
     return ((decoded + 1) / 2).clamp(0, 1)
 
 
 def start_noise(count: int, seed: int) -> Tensor:
     """(count, 16, 16, 16)"""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, CHANNELS, SIDE, SIDE, generator=generator)
+    return sampling.start_noise(count, CHANNELS, (SIDE, SIDE), seed=seed)

@@ -21,7 +21,7 @@ import_pack()
 
 import torch  # noqa: E402
 
-from ..result_file import RESULTS, versions, write_result  # noqa: E402
+from ..result_file import RESULTS, read_result, versions, write_result  # noqa: E402
 from ..world import World  # noqa: E402
 from .figures import means, worst  # noqa: E402
 from .measure import Case, measured  # noqa: E402
@@ -38,7 +38,7 @@ SIZES = {  # methods, concepts, seeds, and what that is
 def main() -> None:
     options = _parse()
     torch.set_num_threads(options.threads)
-    result = _read(options.out) or _new_result(options)
+    result = read_result(options.out) or _new_result(options)
     done = {_key(row) for row in result["rows"]}
     world = World()
     for seed in options.seeds:
@@ -87,10 +87,6 @@ def _new_result(options: argparse.Namespace) -> dict[str, Any]:
         "count": options.count,
         "rows": [],
     }
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ Prints the shorter table of the README.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..pack import import_pack
 
 import_pack()
 
-from ..result_file import RESULTS  # noqa: E402
+from ..result_file import RESULTS, read_result  # noqa: E402
 from .table import concept_tables, methods_table  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "figures.md"
@@ -57,7 +56,9 @@ def summary() -> str:
 
 
 def committed(name: str) -> list[dict[str, Any]]:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+    result = read_result(RESULTS / f"{name}.json")
+    assert result is not None
+    return result["rows"]
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ TOGETHER = {
 }
 NOTHING = {CONNECT, EMPTY}  # in lists of files
 FILES = {
-    *((APPLY, f"file{slot}") for slot in ("", *apply.MORE)),
+    *((APPLY, f"file{slot}") for slot in apply.SLOTS),
     *((MERGE, f"file{slot}") for slot in merge.SLOTS),
 }
 OUTSIDE = ("../../x", "/etc/passwd", "..\\..\\x", "gone.safetensors", "")
@@ -150,7 +150,7 @@ Run = Callable[..., None]
 def run(wires: dict[str, Any], files: list[str]) -> Run:
     """Runs a node as the host would, with as little to do as its other widgets allow."""
     applied, merged = (
-        {f"file{slot}": files[0] for slot in slots} for slots in (("", *apply.MORE), merge.SLOTS)
+        {f"file{slot}": files[0] for slot in slots} for slots in (apply.SLOTS, merge.SLOTS)
     )
     small = {
         TRAIN: {**graph.ERASE, "steps": 1},
