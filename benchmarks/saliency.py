@@ -39,6 +39,7 @@ from eraseanything_pack.erase_engine.maps import (  # noqa: E402
 from eraseanything_pack.erase_engine.sentence import words_of  # noqa: E402
 from eraseanything_pack.erase_engine.train import Erasure  # noqa: E402
 from eraseanything_pack.tinyworld.draw import SIDE, start_noise  # noqa: E402
+from eraseanything_pack.tinyworld.evaluate import prompts_with  # noqa: E402
 from eraseanything_pack.tinyworld.models import LATENT_SCALE, LATENT_SHIFT  # noqa: E402
 from eraseanything_pack.tinyworld.pictures import render, signed_distance  # noqa: E402
 from eraseanything_pack.tinyworld.vocabulary import (  # noqa: E402
@@ -46,9 +47,10 @@ from eraseanything_pack.tinyworld.vocabulary import (  # noqa: E402
     COLOUR_NAMES,
     RELATION_NAMES,
     SHAPE_NAMES,
+    STYLE_NAMES,
     Scene,
     Thing,
-    family,
+    with_article,
 )
 from torch import Tensor  # noqa: E402
 
@@ -95,7 +97,7 @@ class Example:
 
 def _sentence(scene: Scene, phrases: Sequence[str]) -> str:
     relation = "" if scene.relation is None else f" {RELATION_NAMES[scene.relation]} "
-    things = relation.join(f"a {phrase}" for phrase in phrases)
+    things = relation.join(map(with_article, phrases))
     return f"{things} on a {BACKGROUNDS[scene.background]} background"
 
 
@@ -174,12 +176,21 @@ def _by_shape(
 # --- what an erasure does to attention ---------------------------------------------------------
 
 ERASED = ("star", "striped", "dotted", "outlined", "red", "above")  # each kind, and hard styles
-GROUPS = {**dict.fromkeys(COLOUR_NAMES, "colour"), **dict.fromkeys(SHAPE_NAMES, "shape")}
+KINDS = {  # of the other words; those that no name here has are "more words": "on", "a picture of"
+    **dict.fromkeys(("a", "an"), "articles"),
+    **dict.fromkeys(COLOUR_NAMES, "colours"),
+    **dict.fromkeys(SHAPE_NAMES, "shapes"),
+    **dict.fromkeys(STYLE_NAMES, "styles"),
+    **dict.fromkeys(" ".join(RELATION_NAMES).split(), "relations"),
+    **dict.fromkeys((*BACKGROUNDS, "background"), "backgrounds"),
+}
 
 
-def masses(backend: FlowBackend, world: World, prompt: str, seed: int) -> dict[str, float]:
-    """The mean attention mass on each word while one picture is sampled."""
-    words = words_of(prompt)
+def masses(
+    backend: FlowBackend, world: World, prompt: str, concept: str, seed: int
+) -> dict[str, float]:
+    """The mean attention mass on the concept and on each other word, as one picture is sampled."""
+    words = [concept, *(word for word in words_of(prompt) if word not in concept.split())]
     found = attention_maps(
         backend,
         world.encoder.encode([prompt]),
@@ -190,37 +201,37 @@ def masses(backend: FlowBackend, world: World, prompt: str, seed: int) -> dict[s
     return dict(zip(words, found.means, strict=True))
 
 
-def prompts_with(concept: str) -> list[str]:
-    """Eight sentences with a concept, of any kind."""
-    if family(concept) == "shape":
-        things = [f"{colour} {concept}" for colour in COLOUR_NAMES]
-    elif family(concept) == "colour":
-        things = [f"{concept} {shape}" for shape in SHAPE_NAMES]
-    elif family(concept) == "style":
-        things = [f"{concept} red {shape}" for shape in SHAPE_NAMES]
-    else:
-        pairs = zip(SHAPE_NAMES, SHAPE_NAMES[1:] + SHAPE_NAMES[:1], strict=True)
-        things = [f"red {shape} {concept} a blue {other}" for shape, other in pairs]
-    return [f"a {thing} on a white background" for thing in things]
+def sums_by_kind(
+    backend: FlowBackend, world: World, prompts: Sequence[str], concept: str, seed: int
+) -> dict[str, float]:
+    """The masses of all prompts, added up: the concept's, all other words', and each kind's."""
+    sums: dict[str, float] = defaultdict(float)
+    for number, prompt in enumerate(prompts):
+        found = masses(backend, world, prompt, concept, seed + number)
+        sums["concept"] += found.pop(concept)
+        sums["other words"] += sum(found.values())
+        for word, value in found.items():
+            sums[KINDS.get(word, "more words")] += value
+    return sums
 
 
-def measure_erasure(world: World, erasure: Erasure, concept: str, seed: int) -> dict[str, Any]:
-    """What is left of each word's attention mass, after / before, over prompts with the concept."""
-    before: dict[str, list[float]] = defaultdict(list)
-    after: dict[str, list[float]] = defaultdict(list)
-    prompts = prompts_with(concept)
-    for state, sums in ((None, before), (erasure, after)):
+def measure_erasure(
+    world: World, erasure: Erasure, concept: str, count: int, seed: int
+) -> dict[str, float]:
+    """What is left of attention mass, after / before, over prompts that no training saw."""
+    prompts = [prompt.text for prompt in prompts_with(concept, count, seed)]
+    sums = []
+    for state in (None, erasure):
         with torch.no_grad(), world.erased(state) as backend:
-            for number, prompt in enumerate(prompts):
-                for word, value in masses(backend, world, prompt, seed + number).items():
-                    sums[word if word == concept else GROUPS.get(word, word)].append(value)
-    left = {word: round(sum(after[word]) / sum(before[word]), 3) for word in before}
-    return {"concept": left.pop(concept), "other words": left}
+            sums.append(sums_by_kind(backend, world, prompts, concept, seed))
+    before, after = sums
+    return {kind: round(after[kind] / before[kind], 3) for kind in sorted(before)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=8, help="scenes for each shape and layout")
+    parser.add_argument("--prompts", type=int, default=48, help="prompts with an erased concept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--concepts", nargs="+", default=ERASED)
     parser.add_argument("--threads", type=int, default=1)
@@ -229,8 +240,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     world = World()
     result = {
-        "command": f"python -m benchmarks.saliency --count {options.count} --seed {options.seed} "
-        f"--concepts {' '.join(options.concepts)}",
+        "command": f"python -m benchmarks.saliency --count {options.count} --prompts "
+        f"{options.prompts} --seed {options.seed} --concepts {' '.join(options.concepts)}",
         "seed": options.seed,
         "versions": versions(),
         "overlap": measure_overlaps(world, options.count, options.seed),
@@ -238,7 +249,7 @@ def main() -> None:
     left = result["left of the attention"] = {}
     for concept in options.concepts:
         erasure = world.erase(world.plan(concept), EraseConfig.from_recipe("fast"))
-        left[concept] = measure_erasure(world, erasure, concept, options.seed)
+        left[concept] = measure_erasure(world, erasure, concept, options.prompts, options.seed)
         print(concept, left[concept], flush=True)
     print(json.dumps(result, indent=1))
     write_result(options.out, result)

@@ -37,15 +37,15 @@ class Adversary:
         self.limit = radius * norms * (tokens >= 0)[..., None]  # (N, J, 1); 0 where there is none
         self.change = torch.zeros(self._at.shape, device=text.device)  # (N, J, D)
 
-    def attacked(self, rows: Tensor, generator: Generator) -> Conditioning:
-        """The prompts at `rows`, some of them with their change, which `learn` will move."""
+    def attack(self, rows: Tensor, generator: Generator) -> tuple[Conditioning, Tensor]:
+        """The prompts at `rows`, and which of them (B,) have the change that `learn` will move."""
         hit = torch.rand(len(rows), generator=generator) < SHARE
         self._rows, clean = rows[hit], self.concept.take(rows)
         self._leaf = self.change[self._rows].requires_grad_()
         added = torch.zeros_like(clean.text[:, : self._at.shape[1]], dtype=self._leaf.dtype)
         added[hit] = self._leaf  # (B, J, D)
         text = clean.text.scatter_add(1, self._at[rows], added.to(clean.text))
-        return Conditioning(text, clean.pooled)
+        return Conditioning(text, clean.pooled), hit
 
     @torch.no_grad()
     def learn(self) -> None:

@@ -165,10 +165,10 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "cooldown": 0.5,
             "keep_learning_rate_ratio": 1.0,
             "attack": 0.5,
-            "attention_others": 1.25,
+            "attention_others": 2.0,
             "trajectories": 44,
             "trajectory_steps": 8,
-            "weights": LossWeights(esd=1.0, attention=0.1, keep=6.0),
+            "weights": LossWeights(esd=1.0, attention=0.2, keep=6.0),
             "lora": LoraConfig(targets="text_pooled"),
         },
         "paper": {

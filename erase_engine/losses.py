@@ -67,7 +67,7 @@ def attention_ratio(
 ) -> Tensor:
     """The concept loses the picture's attention, and the other words of its prompt do not.
 
-        L_attn = mean_B [ m_S(c) / m_T(c) + others mean_w relu(1 - m_S(w) / m_T(w)) ]
+        L_attn = m_S(c) / m_T(c) + others mean_w relu(1 - m_S(w) / m_T(w)),   (B,)
 
     m(c) is the mass on all concept tokens, m(w) that on another token w. The concept's part is 1
     where nothing has changed and 0 where the model is blind to it. Without the second part it
@@ -84,18 +84,18 @@ def attention_ratio(
     left = mass_c.sum(dim=1) / teacher_c.sum(dim=1).clamp_min(SMALLEST_MASS)
     seen = teacher_w > SMALLEST_MASS  # neither absent nor ignored
     lost = (1 - mass_w / teacher_w.clamp_min(SMALLEST_MASS)).relu() * seen
-    return (left + others * lost.sum(dim=1) / seen.sum(dim=1).clamp_min(1)).mean()
+    return left + others * lost.sum(dim=1) / seen.sum(dim=1).clamp_min(1)
 
 
 def attention_sum(
     student: Sequence[Tensor], teacher_mass: Tensor, concept: int, others: float
 ) -> Tensor:
-    """L_attn of the authors' published code: the concept's mass, summed over heads and queries.
+    """L_attn of the authors' published code: the concept's mass, over heads and queries, (B,).
 
     The teacher and the other words are not looked at; the signature is that of `attention_ratio`.
     """
     masses = [block[..., :concept].sum(dim=(1, 2, 3)) for block in student]
-    return torch.stack(masses).sum(dim=0).mean()
+    return torch.stack(masses).sum(dim=0)
 
 
 def attention_feature(blocks: Sequence[Tensor], tokens: Tensor) -> Tensor:

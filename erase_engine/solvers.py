@@ -35,13 +35,20 @@ class Run:
         return self.model.config
 
     def erase_losses(self) -> dict[str, Tensor]:
-        """L_esd, and L_attn where it counts, on states of the concept's and anchor's paths."""
+        """L_esd, and L_attn where it counts, on states of the concept's and anchor's paths.
+
+        L_attn is about words as people write them, so that prompts under attack are left out of it:
+        the teacher's attention on them is not known, and holding it down moves other words' too.
+        """
         model, encoded = self.model, self.model.encoded
         draw = self.banks.erase.draw(self.config.batch, self.generator, early=self.config.early)
         tokens = encoded.watched(draw.rows) if model.watched else None
-        cond = encoded.concept.take(draw.rows)
+        cond, attacked = (
+            encoded.concept.take(draw.rows),
+            torch.zeros(len(draw.rows), dtype=torch.bool),
+        )
         if self.adversary:
-            cond = self.adversary.attacked(draw.rows, self.generator)
+            cond, attacked = self.adversary.attack(draw.rows, self.generator)
         v, blocks = model.velocity(draw.x_t, draw.t, cond, tokens)
         v_concept, v_anchor = draw.answers.to(v).unbind(dim=1)
         loss = ERASE_LOSSES[self.config.erase_form]
@@ -49,7 +56,8 @@ class Run:
         if model.watched:
             attention = ATTENTION_LOSSES[self.config.attention_form]
             concept, others = encoded.tokens.shape[1], self.config.attention_others
-            losses["attention"] = attention(blocks, draw.mass, concept, others)
+            loss = attention(blocks, draw.mass, concept, others)
+            losses["attention"] = _mean_where(~attacked, loss)
         return losses
 
     def learn_attack(self) -> None:
@@ -237,6 +245,12 @@ class _Updates:
             number, name = key.split(".")
             nested.setdefault(int(number), {})[name] = value.clone()
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": nested})
+
+
+def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
+    """The mean of the chosen ones of (B,) values; 0 where none is."""
+    chosen = chosen.to(values)
+    return (values * chosen).sum() / chosen.sum().clamp_min(1)
 
 
 _PRESERVING = ("keep", "rsc")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from torch import Generator
 
@@ -20,7 +21,7 @@ def attack(adversary: Adversary, target: torch.Tensor, steps: int, seed: int = 0
     generator = Generator().manual_seed(seed)
     rows = torch.tensor([0, 1, 2])
     for _ in range(steps):
-        text = adversary.attacked(rows, generator).text
+        text = adversary.attack(rows, generator)[0].text
         (text - target).square().sum().backward()
         adversary.learn()
 
@@ -32,7 +33,7 @@ def test_only_concept_tokens_move_and_not_far(encoded) -> None:
     generator = Generator().manual_seed(1)
     moved = torch.zeros(3, 6)
     for _ in range(10):  # each prompt is attacked in some of them
-        text = adversary.attacked(torch.arange(3), generator).text.detach()
+        text = adversary.attack(torch.arange(3), generator)[0].text.detach()
         moved = torch.maximum(moved, (text - clean).norm(dim=-1) / clean.norm(dim=-1))
     concept = torch.zeros(3, 6, dtype=torch.bool)
     concept[[0, 0, 1, 1, 2], [1, 2, 1, 2, 1]] = True
@@ -53,15 +54,18 @@ def test_some_prompts_stay_as_they_are(encoded) -> None:
     adversary.change += 1.0
     generator = Generator().manual_seed(0)
     rows = torch.zeros(200, dtype=torch.long)
-    text = adversary.attacked(rows, generator).text
-    clean = (text == encoded.concept.text[:1]).all(dim=-1).all(dim=-1).float().mean()
-    assert 0.35 < clean < 0.65
+    cond, attacked = adversary.attack(rows, generator)
+    clean = (cond.text == encoded.concept.text[:1]).all(dim=-1).all(dim=-1)
+    assert torch.equal(clean, ~attacked)
+    assert 0.35 < clean.float().mean() < 0.65
 
 
-def train(backend: Any, encoded: Any, attack: float) -> Any:
+def train(
+    backend: Any, encoded: Any, attack: float, *, steps: int = 60, attention: float = 0.0
+) -> Any:
     config = EraseConfig(
-        weights=LossWeights(esd=1.0, keep=1.0),
-        **{"steps": 60, "batch": 4, "learning_rate": 0.02, "attack": attack},
+        weights=LossWeights(esd=1.0, attention=attention, keep=1.0),
+        **{"steps": steps, "batch": 4, "learning_rate": 0.02, "attack": attack},
         **{"trajectories": 4, "trajectory_steps": 4, "width": 32, "height": 32},
     )
     generator = Generator().manual_seed(0)
@@ -76,3 +80,13 @@ def test_it_costs_no_pass_and_hardens(small_flow, encoded) -> None:
     nothing = replace(encoded, tokens=torch.full_like(encoded.tokens, -1))
     idle = train(small_flow, nothing, RADIUS)
     assert all(value.isfinite().all() for value in idle.state.values())
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.5, 1.0), (1.0, 0.0)])
+def test_attention_is_read_of_prompts_without_attack(
+    small_flow, encoded, monkeypatch, share: float, expected: float
+) -> None:
+    """Untrained, the ratio is 1 for every prompt but those under attack; none of these counts."""
+    monkeypatch.setattr("erase_engine.adversary.SHARE", share)
+    found = train(small_flow, encoded, RADIUS, steps=2, attention=1.0).history["attention"]
+    assert found[0] == pytest.approx(expected, abs=1e-5)
