@@ -32,7 +32,8 @@ Rows of `python -m benchmarks.erasure --full` ([erasure.json](../benchmarks/resu
 
 Rows of `python -m benchmarks.erasure --ablation`
 ([erasure_ablation.json](../benchmarks/results/erasure_ablation.json)): star, striped, red and
-above, seed 0.
+above, seed 0. All but *fast* and *no L_attn* were measured before L_attn left out prompts under
+attack, with the weights of then (0.1, and 1.25 for other words).
 
 {ablation}
 
