@@ -43,21 +43,20 @@ class Run:
         model, encoded = self.model, self.model.encoded
         draw = self.banks.erase.draw(self.config.batch, self.generator, early=self.config.early)
         tokens = encoded.watched(draw.rows) if model.watched else None
-        cond, attacked = (
-            encoded.concept.take(draw.rows),
-            torch.zeros(len(draw.rows), dtype=torch.bool),
-        )
         if self.adversary:
             cond, attacked = self.adversary.attack(draw.rows, self.generator)
+        else:
+            cond = encoded.concept.take(draw.rows)
+            attacked = torch.zeros(len(draw.rows), dtype=torch.bool)
         v, blocks = model.velocity(draw.x_t, draw.t, cond, tokens)
         v_concept, v_anchor = draw.answers.to(v).unbind(dim=1)
-        loss = ERASE_LOSSES[self.config.erase_form]
-        losses = {"esd": loss(v, v_concept, v_anchor, self.config.negative_guidance)}
+        erase = ERASE_LOSSES[self.config.erase_form]
+        losses = {"esd": erase(v, v_concept, v_anchor, self.config.negative_guidance)}
         if model.watched:
             attention = ATTENTION_LOSSES[self.config.attention_form]
             concept, others = encoded.tokens.shape[1], self.config.attention_others
-            loss = attention(blocks, draw.mass, concept, others)
-            losses["attention"] = _mean_where(~attacked, loss)
+            each = attention(blocks, draw.mass, concept, others)
+            losses["attention"] = _mean_where(~attacked, each)
         return losses
 
     def learn_attack(self) -> None:

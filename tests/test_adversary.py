@@ -11,6 +11,7 @@ from torch import Generator
 
 from erase_engine.adversary import Adversary
 from erase_engine.config import EraseConfig, LossWeights
+from erase_engine.solvers import _mean_where
 from erase_engine.train import train_erasure
 
 RADIUS = 0.5
@@ -90,3 +91,9 @@ def test_attention_is_read_of_prompts_without_attack(
     monkeypatch.setattr("erase_engine.adversary.SHARE", share)
     found = train(small_flow, encoded, RADIUS, steps=2, attention=1.0).history["attention"]
     assert found[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_each_chosen_sample_counts_the_same() -> None:
+    values = torch.tensor([0.5, 8.0, 1.0])
+    assert _mean_where(torch.tensor([True, False, True]), values) == 0.75
+    assert _mean_where(torch.tensor([False] * 3), values) == 0
