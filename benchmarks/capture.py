@@ -14,11 +14,11 @@ from typing import Any
 
 import comfy.model_patcher
 import torch
-from eraseanything_pack.erase_engine.backends.base import Capture
-from eraseanything_pack.erase_engine.backends.comfy import ComfyFluxBackend
-from eraseanything_pack.erase_engine.lora import target_names
-from eraseanything_pack.erase_engine.preflight import tokens_of
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
+from eraseanything_pack.erase_engine.interfaces import AttentionCapture
+from eraseanything_pack.erase_engine.lora.targets import target_names
+from eraseanything_pack.erase_engine.memory import tokens_of
+from eraseanything_pack.nodes.host.session import training_session
 from torch import Generator, Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
@@ -59,15 +59,15 @@ def operations() -> list[dict[str, Any]]:
 
 
 @contextmanager
-def without_numbers(depth: int, singles: int) -> Iterator[ComfyFluxBackend]:
+def without_numbers(depth: int, singles: int) -> Iterator[ComfyFlowModel]:
     """A model of shapes alone, with our LoRA on it."""
     model = build(depth, singles, device="meta").model
-    backend = ComfyFluxBackend(comfy.model_patcher.ModelPatcher(model, META, META))
+    backend = ComfyFlowModel(comfy.model_patcher.ModelPatcher(model, META, META))
     with backend.session(), adapted(backend):
         yield backend
 
 
-def counted(backend: ComfyFluxBackend, pixels: int, blocks: tuple[int, ...]) -> int:
+def counted(backend: ComfyFlowModel, pixels: int, blocks: tuple[int, ...]) -> int:
     with FlopCounterMode(display=False) as counter:
         training_pass(backend, noise(pixels), blocks)
     return counter.get_total_flops()
@@ -149,7 +149,7 @@ def training_pass(backend: Any, x_t: Tensor, blocks: tuple[int, ...]) -> None:
 def loss_of_pass(backend: Any, x_t: Tensor, blocks: tuple[int, ...]) -> Tensor:
     """A sum of everything that comes out, of what is watched in these blocks too."""
     plan = encoded_plan()
-    request = Capture(plan.watched(torch.tensor([0])), blocks) if blocks else None
+    request = AttentionCapture(plan.watched(torch.tensor([0])), blocks) if blocks else None
     v = backend.velocity(x_t, torch.tensor([0.6]), plan.concept, capture=request)
     mass = request.mass.values() if request else ()
     return v.square().mean() + sum(each.mean() for each in mass)

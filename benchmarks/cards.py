@@ -5,7 +5,12 @@ from __future__ import annotations
 from itertools import product
 
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.preflight import GIGABYTE, Setting, predicted_memory, tokens_of
+from eraseanything_pack.erase_engine.memory import (
+    GIGABYTE,
+    TrainingSize,
+    estimate_memory,
+    tokens_of,
+)
 
 CARDS = (8, 12, 16, 24)  # gigabytes
 PIXELS = (512, 768, 1024)
@@ -38,7 +43,7 @@ def largest(card: int, weights: str, pixels: int) -> str:
 
 def peak(weights: str, pixels: int, batch: int) -> int:
     """Bytes at the peak of a step on the whole of FLUX.1-dev."""
-    setting = Setting(
+    setting = TrainingSize(
         depth=19,
         singles=38,
         image_tokens=tokens_of(pixels, pixels),
@@ -48,4 +53,4 @@ def peak(weights: str, pixels: int, batch: int) -> int:
         compute_bytes=2,
         targets=EraseConfig.from_recipe("fast").lora.targets,
     )
-    return predicted_memory(setting).total
+    return estimate_memory(setting).total

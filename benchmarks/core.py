@@ -15,10 +15,10 @@ import comfy.utils
 import torch
 from comfy_extras.nodes_train import TrainLoraNode
 from eraseanything_pack.erase_engine.config import LoraConfig
-from eraseanything_pack.erase_engine.lora import TARGETS
-from eraseanything_pack.erase_engine.teacher import FORWARD_AND_BACKWARD
-from eraseanything_pack.erase_engine.train import StepReport, train_erasure
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.erase_engine.lora.targets import TARGETS
+from eraseanything_pack.erase_engine.training.loop import StepReport, train_erasure
+from eraseanything_pack.erase_engine.training.teacher import FORWARD_AND_BACKWARD
+from eraseanything_pack.nodes.host.session import training_session
 
 from .full_width import CONFIG, config_of, encoded_plan
 from .step import now

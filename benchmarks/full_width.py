@@ -12,11 +12,11 @@ import comfy.ldm.flux.model
 import comfy.model_patcher
 import comfy.supported_models
 import torch
-from eraseanything_pack.erase_engine.backends.base import Conditioning
-from eraseanything_pack.erase_engine.bank import Bank
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.encoded import EncodedPlan
-from eraseanything_pack.erase_engine.teacher import Banks
+from eraseanything_pack.erase_engine.interfaces import Conditioning
+from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
+from eraseanything_pack.erase_engine.training.teacher import Trajectories
+from eraseanything_pack.erase_engine.training.trajectories import TrajectoryCache
 from torch import Generator, Tensor
 
 # As the host finds it in the published file, but for the number of blocks.
@@ -87,7 +87,7 @@ def config_of(pixels: int, **fields: Any) -> EraseConfig:
     return EraseConfig.from_recipe("fast", **{**one, **size, "attack": 0.0, **fields})
 
 
-def encoded_plan(text_length: int = 256) -> EncodedPlan:
+def encoded_plan(text_length: int = 256) -> EncodedPrompts:
     """One pair and one keep prompt, all random."""
     generator = Generator().manual_seed(1)
 
@@ -98,19 +98,19 @@ def encoded_plan(text_length: int = 256) -> EncodedPlan:
     words = min(PROMPT, text_length)
     others = torch.tensor([[index for index in range(words) if index not in TOKENS[0]]])
     tokens = torch.tensor(TOKENS)
-    return EncodedPlan(prompt(), prompt(), tokens, others, prompt(), None)
+    return EncodedPrompts(prompt(), prompt(), tokens, others, prompt(), None)
 
 
-def random_banks(config: EraseConfig) -> Banks:
+def random_banks(config: EraseConfig) -> Trajectories:
     """What sampling one path of one step would give, drawn at random: sampling is not measured."""
     generator = Generator().manual_seed(2)
 
-    def bank(prompts: int) -> Bank:
+    def bank(prompts: int) -> TrajectoryCache:
         def draw(*shape: int) -> Tensor:
             size = (*shape, CONFIG["out_channels"], *config.latent_size)
             return torch.randn(size, generator=generator)
 
         mass, times, rows = torch.full((1, 1), 0.01), torch.ones(1), torch.zeros(1)
-        return Bank(draw(1, 1), draw(1, 1, prompts), mass, times, rows.long())
+        return TrajectoryCache(draw(1, 1), draw(1, 1, prompts), mass, times, rows.long())
 
-    return Banks(bank(2), bank(1))
+    return Trajectories(bank(2), bank(1))

@@ -21,22 +21,22 @@ from .pack import import_pack
 
 import_pack()
 
-import comfyui_version  # noqa: E402
-import torch  # noqa: E402
-from eraseanything_pack.erase_engine.preflight import (  # noqa: E402
-    Setting,
-    predicted_memory,
+import comfyui_version
+import torch
+from eraseanything_pack.erase_engine.memory import (
+    TrainingSize,
+    estimate_memory,
     predicted_seconds,
     tokens_of,
 )
 
-from .capture import capture_costs, operations  # noqa: E402
-from .cards import cards_table  # noqa: E402
-from .core import RANK, TRAINED, trained  # noqa: E402
-from .full_width import build, config_of  # noqa: E402
-from .process_memory import forget_peak, megabytes  # noqa: E402
-from .result_file import RESULTS, versions, write_result  # noqa: E402
-from .step import Clock, full_step  # noqa: E402
+from .capture import capture_costs, operations
+from .cards import cards_table
+from .core import RANK, TRAINED, trained
+from .full_width import build, config_of
+from .process_memory import forget_peak, megabytes
+from .result_file import RESULTS, versions, write_result
+from .step import Clock, full_step
 
 RESULT = RESULTS / "memory.json"
 NAMES = ("depth", "singles", "pixels", "dtype", "checkpointing", "rank")
@@ -178,9 +178,9 @@ def give_back_freed_memory() -> None:
 # --- predictions -------------------------------------------------------------------------------
 
 
-def setting_of(row: dict[str, Any]) -> Setting:
+def setting_of(row: dict[str, Any]) -> TrainingSize:
     weight_bytes, compute_bytes = BYTES[row["dtype"]]
-    return Setting(
+    return TrainingSize(
         depth=row["depth"],
         singles=row["singles"],
         image_tokens=tokens_of(row["pixels"], row["pixels"]),
@@ -199,7 +199,7 @@ def with_prediction(row: dict[str, Any]) -> dict[str, Any]:
     seconds = predicted_seconds(
         row["forward_s"], plain=0, trained=2, checkpointing=row["checkpointing"]
     )
-    size = predicted_memory(setting_of(row)).total / MEGABYTE
+    size = estimate_memory(setting_of(row)).total / MEGABYTE
     return row | {"predicted_mb": round(size), "predicted_s": round(seconds, 2)}
 
 

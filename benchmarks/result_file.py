@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from eraseanything_pack.erase_engine.whole_file import whole_file
+from eraseanything_pack.erase_engine.atomic_file import atomic_file
 
 from .pack import ROOT
 
@@ -28,5 +28,5 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """All or nothing, whenever the run is stopped."""
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

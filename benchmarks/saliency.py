@@ -24,25 +24,24 @@ from .pack import import_pack
 
 import_pack()
 
-import torch  # noqa: E402
-from eraseanything_pack.erase_engine.backends.base import FlowBackend  # noqa: E402
-from eraseanything_pack.erase_engine.config import EraseConfig  # noqa: E402
-from eraseanything_pack.erase_engine.maps import (  # noqa: E402
+import torch
+from eraseanything_pack.erase_engine.attention.maps import attention_maps, maps_of_picture
+from eraseanything_pack.erase_engine.attention.query import (
     VIEWS,
-    Look,
+    AttentionQuery,
     View,
-    attention_maps,
     default_blocks,
-    maps_of_picture,
-    words_to_look_for,
+    located_words,
 )
-from eraseanything_pack.erase_engine.sentence import words_of  # noqa: E402
-from eraseanything_pack.erase_engine.train import Erasure  # noqa: E402
-from eraseanything_pack.tinyworld.draw import SIDE, start_noise  # noqa: E402
-from eraseanything_pack.tinyworld.evaluate import prompts_with  # noqa: E402
-from eraseanything_pack.tinyworld.models import LATENT_SCALE, LATENT_SHIFT  # noqa: E402
-from eraseanything_pack.tinyworld.pictures import render, signed_distance  # noqa: E402
-from eraseanything_pack.tinyworld.vocabulary import (  # noqa: E402
+from eraseanything_pack.erase_engine.concepts.grammar import words_of
+from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.interfaces import FlowModel
+from eraseanything_pack.erase_engine.training.loop import Erasure
+from eraseanything_pack.tinyworld.draw import SIDE, start_noise
+from eraseanything_pack.tinyworld.evaluate import prompts_with
+from eraseanything_pack.tinyworld.models import LATENT_SCALE, LATENT_SHIFT
+from eraseanything_pack.tinyworld.pictures import render, signed_distance
+from eraseanything_pack.tinyworld.vocabulary import (
     BACKGROUNDS,
     COLOUR_NAMES,
     RELATION_NAMES,
@@ -52,10 +51,10 @@ from eraseanything_pack.tinyworld.vocabulary import (  # noqa: E402
     Thing,
     with_article,
 )
-from torch import Tensor  # noqa: E402
+from torch import Tensor
 
-from .result_file import RESULTS, versions, write_result  # noqa: E402
-from .world import World  # noqa: E402
+from .result_file import RESULTS, versions, write_result
+from .world import World
 
 STEPS = 8  # times that a picture is looked at
 PHRASE, SHAPE = "by its phrase", "by its shape's word"  # how a thing is looked for
@@ -119,7 +118,7 @@ def overlaps(
 ) -> list[float]:
     """Intersection over union of map and mask, for each thing of one example."""
     latent = world.vae.first_stage_model.encode(2 * example.picture - 1)
-    look = look_for(world, example.prompt, words, view)
+    look = query_for(world, example.prompt, words, view)
     found = maps_of_picture(
         world.backend,
         world.encoder.encode([example.prompt]),
@@ -131,9 +130,9 @@ def overlaps(
     return [overlap(each, mask) for each, mask in zip(found.maps, example.masks, strict=True)]
 
 
-def look_for(world: World, prompt: str, words: Sequence[str], view: View) -> Look:
-    found = words_to_look_for(world.encoder, prompt, words, view=view, contrast=())
-    return Look(
+def query_for(world: World, prompt: str, words: Sequence[str], view: View) -> AttentionQuery:
+    found = located_words(world.encoder, prompt, words, view=view, contrast=())
+    return AttentionQuery(
         found, view, default_blocks(view, world.backend.double_blocks, world.backend.single_blocks)
     )
 
@@ -187,14 +186,14 @@ KINDS = {  # of the other words; those that no name here has are "more words": "
 
 
 def masses(
-    backend: FlowBackend, world: World, prompt: str, concept: str, seed: int
+    backend: FlowModel, world: World, prompt: str, concept: str, seed: int
 ) -> dict[str, float]:
     """The mean attention mass on the concept and on each other word, as one picture is sampled."""
     words = [concept, *(word for word in words_of(prompt) if word not in concept.split())]
     found = attention_maps(
         backend,
         world.encoder.encode([prompt]),
-        look_for(world, prompt, words, "training signal"),
+        query_for(world, prompt, words, "training signal"),
         noise=start_noise(1, seed),
         times=backend.timesteps(STEPS, SIDE, SIDE),
     )
@@ -202,7 +201,7 @@ def masses(
 
 
 def sums_by_kind(
-    backend: FlowBackend, world: World, prompts: Sequence[str], concept: str, seed: int
+    backend: FlowModel, world: World, prompts: Sequence[str], concept: str, seed: int
 ) -> dict[str, float]:
     """The masses of all prompts, added up: the concept's, all other words', and each kind's."""
     sums: dict[str, float] = defaultdict(float)

@@ -16,13 +16,14 @@ from .pack import import_pack
 
 import_pack()
 
-import torch  # noqa: E402
-from eraseanything_pack.erase_engine.concept import ConceptPlan, ConceptRequest  # noqa: E402
-from eraseanything_pack.erase_engine.merge import fused_by_prompts, weighted_sum  # noqa: E402
-from eraseanything_pack.erase_engine.together import plan_together  # noqa: E402
-from eraseanything_pack.erase_engine.train import Erasure  # noqa: E402
-from eraseanything_pack.tinyworld.draw import SIDE  # noqa: E402
-from eraseanything_pack.tinyworld.evaluate import (  # noqa: E402
+import torch
+from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
+from eraseanything_pack.erase_engine.concepts.planner import plan_together
+from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
+from eraseanything_pack.erase_engine.lora.merge import fused_by_prompts, weighted_sum
+from eraseanything_pack.erase_engine.training.loop import Erasure
+from eraseanything_pack.tinyworld.draw import SIDE
+from eraseanything_pack.tinyworld.evaluate import (
     Prompt,
     any_prompts,
     found,
@@ -30,14 +31,14 @@ from eraseanything_pack.tinyworld.evaluate import (  # noqa: E402
     prompts_with,
     shows,
 )
-from eraseanything_pack.tinyworld.planning import TINY_WORLD  # noqa: E402
-from eraseanything_pack.tinyworld.vocabulary import family  # noqa: E402
-from torch import Tensor  # noqa: E402
+from eraseanything_pack.tinyworld.planning import TINY_WORLD
+from eraseanything_pack.tinyworld.vocabulary import family
+from torch import Tensor
 
-from .erasure.figures import percent  # noqa: E402
-from .erasure.methods import FAST, config_of  # noqa: E402
-from .result_file import RESULTS, read_result, versions, write_result  # noqa: E402
-from .world import FIRST_SEED, KINDS, World  # noqa: E402
+from .erasure.figures import percent
+from .erasure.methods import FAST, config_of
+from .result_file import RESULTS, read_result, versions, write_result
+from .world import FIRST_SEED, KINDS, World
 
 EIGHT = ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of")
 COUNTS = (2, 4, 8)

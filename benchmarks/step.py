@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.lora import LoraSet, target_names
-from eraseanything_pack.erase_engine.solvers import Run
-from eraseanything_pack.erase_engine.teacher import Count, PromptedModel
-from eraseanything_pack.erase_engine.train import Training
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.targets import target_names
+from eraseanything_pack.erase_engine.training.loop import Training
+from eraseanything_pack.erase_engine.training.objective import Objective
+from eraseanything_pack.erase_engine.training.teacher import CountedModel, ForwardCount
+from eraseanything_pack.nodes.host.session import training_session
 
 from .full_width import encoded_plan, random_banks
 
@@ -56,7 +57,7 @@ def since(before: tuple[float, float]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class TimedModel(PromptedModel):
+class TimedModel(CountedModel):
     """Every forward pass is timed."""
 
     clock: Clock
@@ -78,8 +79,8 @@ def full_step(
     with training_session(model, guidance=config.guidance, checkpointing=checkpointing) as backend:
         slices = backend.linear_slices(target_names(config.lora.targets, backend.double_blocks))
         lora = backend.adapters(slices, rank=config.lora.rank, generator=generator)
-        prompted = TimedModel(backend, encoded_plan(text_length), config, Count(0), clock)
-        training = Training(Run(prompted, lora, random_banks(config), generator), {})
+        prompted = TimedModel(backend, encoded_plan(text_length), config, ForwardCount(0), clock)
+        training = Training(Objective(prompted, lora, random_banks(config), generator), {})
         with lora.attach(slices):
             clock.start()
             training.step(1)

@@ -15,18 +15,18 @@ from .pack import ROOT, import_pack
 
 import_pack()
 
-import matplotlib  # noqa: E402
-import torch  # noqa: E402
+import matplotlib
+import torch
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-from eraseanything_pack.erase_engine.train import Erasure  # noqa: E402
+import matplotlib.pyplot as plt
+from eraseanything_pack.erase_engine.training.loop import Erasure
 
-from .erasure.figures import drift, percent  # noqa: E402
-from .erasure.measure import Case  # noqa: E402
-from .erasure.methods import QUICK, config_of  # noqa: E402
-from .result_file import RESULTS, versions, write_result  # noqa: E402
-from .world import World  # noqa: E402
+from .erasure.figures import drift, percent
+from .erasure.measure import Case
+from .erasure.methods import QUICK, config_of
+from .result_file import RESULTS, versions, write_result
+from .world import World
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 RESULT, PLOT = RESULTS / "strength.json", ROOT / "docs" / "strength.png"

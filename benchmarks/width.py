@@ -13,13 +13,13 @@ from .pack import import_pack
 
 import_pack()
 
-import torch  # noqa: E402
-from eraseanything_pack.erase_engine.config import EraseConfig  # noqa: E402
-from eraseanything_pack.erase_engine.train import train_erasure  # noqa: E402
-from eraseanything_pack.nodes.host import training_session  # noqa: E402
+import torch
+from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.training.loop import train_erasure
+from eraseanything_pack.nodes.host.session import training_session
 
-from .full_width import CONFIG, build, encoded_plan  # noqa: E402
-from .result_file import RESULTS, versions, write_result  # noqa: E402
+from .full_width import CONFIG, build, encoded_plan
+from .result_file import RESULTS, versions, write_result
 
 RESULT = RESULTS / "width.json"
 SMALL: dict[str, Any] = {

@@ -8,12 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from eraseanything_pack.erase_engine.backends.comfy import ComfyFluxBackend, ComfyTextEncoder
-from eraseanything_pack.erase_engine.concept import ConceptPlan, ConceptRequest, plan_concept
+from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
+from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
+from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
+from eraseanything_pack.erase_engine.concepts.planner import plan_concept
+from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.encoded import encode_plan
-from eraseanything_pack.erase_engine.lora import LoraSet
-from eraseanything_pack.erase_engine.train import Erasure, train_erasure
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
+from eraseanything_pack.erase_engine.training.loop import Erasure, train_erasure
 from eraseanything_pack.tinyworld.draw import draw_pictures
 from eraseanything_pack.tinyworld.judge import Judge
 from eraseanything_pack.tinyworld.models import load_tiny_flux
@@ -34,7 +37,7 @@ class World:
         self.encoder = ComfyTextEncoder(clip)
         self.judge = Judge.load()
         # 88 tokens: keeping activations costs a few megabytes, recomputing them a third more time.
-        self.backend = ComfyFluxBackend(self.model, checkpointing=False)
+        self.backend = ComfyFlowModel(self.model, checkpointing=False)
 
     def plan(self, concept: str, *, seed: int = 0, **fields: Any) -> ConceptPlan:
         """What the node plans when only the concept and its kind are filled in."""
@@ -47,7 +50,7 @@ class World:
     ) -> Erasure:
         """Trains at the tiny world's resolution."""
         config = replace(config, width=128, height=128)
-        encoded = encode_plan(plan, self.encoder, contrast=config.weights.rsc > 0)
+        encoded = encode_prompts(plan, self.encoder, contrast=config.weights.rsc > 0)
         generator = torch.Generator().manual_seed(config.seed)
         with self.backend.session():
             return train(self.backend, encoded, config, generator=generator)

@@ -5,7 +5,7 @@ import os
 # Asked for before huggingface_hub is imported, which reads it once: every file is a local one.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from .headless import main
+from .cli.train import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from .checks import check_choice, check_fields, check_number, check_ranges, read_json, within
+from .validation import check_choice, check_fields, check_number, check_ranges, read_json, within
 
 Targets = Literal["text_qk", "dual_qk", "text_all", "text_pooled", "all_attention"]
 AdapterInit = Literal["kaiming", "gaussian"]

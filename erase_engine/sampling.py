@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .backends.base import Conditioning, FlowBackend
 from .flow import euler_path
+from .interfaces import Conditioning, FlowModel
 
 
 def start_noise(count: int, channels: int, size: tuple[int, int], *, seed: int) -> Tensor:
@@ -19,7 +19,7 @@ def start_noise(count: int, channels: int, size: tuple[int, int], *, seed: int) 
 
 @torch.no_grad()
 def sampled(
-    backend: FlowBackend,
+    backend: FlowModel,
     cond: Conditioning,
     noise: Tensor,
     *,

@@ -2,15 +2,15 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .apply import ApplyErasure
-from .attention import AttentionPreview
-from .erase import EraseConcept
-from .live import add_route
-from .merge import MergeErasures
-from .plan import PlanConcept
-from .report import ErasureReport
-from .tiny import LoadTinyFlux
-from .watch import WatchAttention, WatchedAttention
+from .attention.preview import AttentionPreview
+from .attention.watch import WatchAttention, WatchedAttention
+from .demo import LoadTinyFlux
+from .host.page import add_route
+from .lora.apply import ApplyErasure
+from .lora.merge import MergeErasures
+from .report.report import ErasureReport
+from .training.erase import EraseConcept
+from .training.plan import PlanConcept
 
 add_route()  # as the host loads the pack: 0.3.75 calls no `on_load`
 

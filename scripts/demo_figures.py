@@ -15,7 +15,7 @@ from progress_line import show
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from erase_engine.lora_file import read_metadata
+from erase_engine.lora.file import read_metadata
 from tinyworld.evaluate import found, look, obeyed, prompts_with, prompts_without
 
 MODELS = ("base", "erased")

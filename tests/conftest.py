@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from erase_engine.backends.base import Capture, Conditioning
-from erase_engine.encoded import Contrast, EncodedPlan
-from erase_engine.lora import LinearSlice, LoraSet
+from erase_engine.interfaces import AttentionCapture, Conditioning, LinearSlice
+from erase_engine.lora.adapters import LoraSet
+from erase_engine.training.encoded_prompts import Contrast, EncodedPrompts
 
 WIDTH, TEXT_LENGTH, PAIRS, IRRELEVANT = 8, 6, 3, 2
 
 
 class SmallFlow:
-    """A `FlowBackend` of two joint attention blocks with one head; `samples` counts forwards."""
+    """A `FlowModel` of two joint attention blocks with one head; `samples` counts forwards."""
 
     device, dtype = torch.device("cpu"), torch.float32
     double_blocks, single_blocks, latent_channels = 2, 0, 4
@@ -34,7 +34,7 @@ class SmallFlow:
         self.samples = 0
 
     def velocity(
-        self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: Capture | None = None
+        self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: AttentionCapture | None = None
     ) -> Tensor:
         image = self.enter(x_t.flatten(2).transpose(1, 2)) + t[:, None, None]
         text = cond.text + cond.pooled[:, None]
@@ -71,7 +71,7 @@ class SmallFlow:
         return LoraSet(slices, **numbers)
 
 
-def encoded_plan(*, contrast: bool = True) -> EncodedPlan:
+def encoded_plan(*, contrast: bool = True) -> EncodedPrompts:
     """Random prompts: three pairs that differ in two tokens, four keep prompts."""
     generator = Generator().manual_seed(1)
 
@@ -92,7 +92,7 @@ def encoded_plan(*, contrast: bool = True) -> EncodedPlan:
         like(concept), tokens, like(concept, IRRELEVANT), tokens.repeat_interleave(IRRELEVANT, 0)
     )
     anchor, keep = like(concept), some(4)
-    return EncodedPlan(concept, anchor, tokens, beside, keep, contrasted if contrast else None)
+    return EncodedPrompts(concept, anchor, tokens, beside, keep, contrasted if contrast else None)
 
 
 @pytest.fixture
@@ -101,5 +101,5 @@ def small_flow() -> SmallFlow:
 
 
 @pytest.fixture
-def encoded() -> EncodedPlan:
+def encoded() -> EncodedPrompts:
     return encoded_plan()

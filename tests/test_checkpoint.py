@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from erase_engine.checkpoint import BANKS, STATE, Checkpoint, identity_of
 from erase_engine.config import EraseConfig, LossWeights
-from erase_engine.encoded import EncodedPlan
-from erase_engine.train import Erasure, StepReport, train_erasure
+from erase_engine.training.checkpoint import BANKS, STATE, Checkpoint, identity_of
+from erase_engine.training.encoded_prompts import EncodedPrompts
+from erase_engine.training.loop import Erasure, StepReport, train_erasure
 
 CONFIG = EraseConfig(
     weights=LossWeights(esd=1.0, attention=0.1, keep=1.0, rsc=0.01),
@@ -31,7 +31,7 @@ CONFIG = EraseConfig(
 
 
 def train(
-    backend: Any, encoded: EncodedPlan, checkpoint: Checkpoint | None = None, **changes: Any
+    backend: Any, encoded: EncodedPrompts, checkpoint: Checkpoint | None = None, **changes: Any
 ) -> Erasure:
     on_step = changes.pop("on_step", lambda report: None)
     config = replace(CONFIG, **changes)
@@ -49,7 +49,7 @@ def stop_at(step: int) -> Any:
     return on_step
 
 
-def stopped(backend: Any, encoded: EncodedPlan, folder: Path, step: int, **changes: Any) -> None:
+def stopped(backend: Any, encoded: EncodedPrompts, folder: Path, step: int, **changes: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(backend, encoded, Checkpoint(folder), on_step=stop_at(step), **changes)
 

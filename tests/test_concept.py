@@ -12,21 +12,15 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from erase_engine.backends.base import Conditioning
-from erase_engine.concept import (
-    KINDS,
-    PICTURES,
-    ConceptPlan,
-    ConceptRequest,
-    Kind,
-    Vocabulary,
-    concept_tokens,
-    plan_concept,
-    rank_by_similarity,
-)
-from erase_engine.sentence import contains, fill, frame_of, words_elsewhere, words_of
-from erase_engine.templates import misspelled
-from erase_engine.words import Category
+from erase_engine.concepts.everyday import PICTURES
+from erase_engine.concepts.grammar import contains, fill, frame_of, words_elsewhere, words_of
+from erase_engine.concepts.plan import ConceptPlan
+from erase_engine.concepts.planner import plan_concept, rank_by_similarity
+from erase_engine.concepts.prompt_writer import misspelled
+from erase_engine.concepts.request import ConceptRequest
+from erase_engine.concepts.token_positions import concept_tokens
+from erase_engine.concepts.vocabulary import KINDS, Category, Kind, Vocabulary
+from erase_engine.interfaces import Conditioning
 
 
 class WordEncoder:

@@ -8,9 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from erase_engine.backends.base import Conditioning
-from erase_engine.encoded import MOST_OTHERS, EncodedPlan, encode_plan, other_tokens
-from erase_engine.plan import ConceptPlan, PromptPair
+from erase_engine.concepts.plan import ConceptPlan, PromptPair
+from erase_engine.interfaces import Conditioning
+from erase_engine.training.encoded_prompts import (
+    MOST_OTHERS,
+    EncodedPrompts,
+    encode_prompts,
+    other_tokens,
+)
 
 WORDS = ("", "a", "red", "star", "five", "pointed", "circle", "square", "cat", "dog", "and")
 
@@ -68,7 +73,7 @@ def words_at(cond: Conditioning, tokens: torch.Tensor) -> list[str]:
 
 
 def test_row_i_is_pair_i(encoder: WordEncoder) -> None:
-    encoded = encode_plan(PLAN, encoder, contrast=False)
+    encoded = encode_prompts(PLAN, encoder, contrast=False)
     assert prompts(encoded.concept) == [pair.concept_prompt for pair in PAIRS]
     assert prompts(encoded.anchor) == [pair.anchor_prompt for pair in PAIRS]
     assert prompts(encoded.keep) == list(PLAN.keep)
@@ -76,13 +81,13 @@ def test_row_i_is_pair_i(encoder: WordEncoder) -> None:
 
 
 def test_tokens_are_the_pairs_own_padded_with_minus_1(encoder: WordEncoder) -> None:
-    encoded = encode_plan(PLAN, encoder, contrast=False)
+    encoded = encode_prompts(PLAN, encoder, contrast=False)
     assert encoded.tokens.tolist() == [[2, -1, -1], [1, 2, 3]]
     assert words_at(encoded.concept, encoded.tokens) == ["star", "five pointed star"]
 
 
 def test_the_prompts_other_tokens_are_watched_behind_the_concepts(encoder: WordEncoder) -> None:
-    encoded = encode_plan(PLAN, encoder, contrast=False)
+    encoded = encode_prompts(PLAN, encoder, contrast=False)
     assert encoded.others.tolist() == [[0, 1], [0, -1]]
     assert words_at(encoded.concept, encoded.others) == ["a red", "a"]
     assert encoded.watched(torch.tensor([1, 0])).tolist() == [[1, 2, 3, 0, -1], [2, -1, -1, 0, 1]]
@@ -90,7 +95,7 @@ def test_the_prompts_other_tokens_are_watched_behind_the_concepts(encoder: WordE
 
 def test_a_prompt_of_the_concept_alone_has_no_other_tokens(encoder: WordEncoder) -> None:
     alone = replace(PLAN, pairs=(PromptPair("star", "circle", "star", (0,), "{c}"),))
-    assert encode_plan(alone, encoder, contrast=False).others.tolist() == [[-1]]
+    assert encode_prompts(alone, encoder, contrast=False).others.tolist() == [[-1]]
 
 
 def test_of_many_other_tokens_the_nearest_are_watched() -> None:
@@ -105,14 +110,14 @@ def test_of_many_other_tokens_the_nearest_are_watched() -> None:
 
 
 def test_everything_is_encoded_at_once_to_one_length(encoder: WordEncoder) -> None:
-    encoded = encode_plan(PLAN, encoder, contrast=True)
+    encoded = encode_prompts(PLAN, encoder, contrast=True)
     assert encoded.contrast is not None and len(encoder.batches) == 1
     parts = (encoded.concept, encoded.anchor, encoded.keep, encoded.contrast.irrelevant)
     assert {part.text.shape[1] for part in parts} == {5}
 
 
-def contrasted(encoder: WordEncoder, plan: ConceptPlan = PLAN) -> EncodedPlan:
-    return encode_plan(plan, encoder, contrast=True)
+def contrasted(encoder: WordEncoder, plan: ConceptPlan = PLAN) -> EncodedPrompts:
+    return encode_prompts(plan, encoder, contrast=True)
 
 
 def test_a_sentence_is_contrasted_with_its_synonym_and_with_k_others(encoder: WordEncoder) -> None:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from erase_engine.cli.options import read_options
 from erase_engine.config import EraseConfig
-from erase_engine.job import read_job
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def job(tmp_path):
             path = tmp_path / name
             path.write_text(file if isinstance(file, str) else json.dumps(file))
             words += ["--config", str(path)]
-        return read_job(words)
+        return read_options(words)
 
     return read
 

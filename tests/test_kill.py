@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from erase_engine.checkpoint import BANKS, STATE, Checkpoint
 from erase_engine.config import EraseConfig, LossWeights
-from erase_engine.encoded import EncodedPlan
-from erase_engine.lora_file import save_lora
-from erase_engine.train import train_erasure
+from erase_engine.lora.file import save_lora
+from erase_engine.training.checkpoint import BANKS, STATE, Checkpoint
+from erase_engine.training.encoded_prompts import EncodedPrompts
+from erase_engine.training.loop import train_erasure
 
 CONFIG = EraseConfig(
     weights=LossWeights(esd=1.0, attention=0.1, keep=1.0),
@@ -30,7 +30,7 @@ CONFIG = EraseConfig(
 KILLS = 20
 
 
-def run(backend: object, encoded: EncodedPlan, folder: Path) -> None:
+def run(backend: object, encoded: EncodedPrompts, folder: Path) -> None:
     """What every caller does: train, save the LoRA, clear the checkpoint."""
     checkpoint = Checkpoint(folder / "unfinished", every=3)
     generator = torch.Generator().manual_seed(0)

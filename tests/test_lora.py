@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from erase_engine.lora import LinearSlice, LoraSet, target_names
+from erase_engine.interfaces import LinearSlice
+from erase_engine.lora.adapters import LoraSet
+from erase_engine.lora.targets import target_names
 
 
 @pytest.fixture

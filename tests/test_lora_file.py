@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from erase_engine.lora_file import load_lora, read_metadata, save_lora
+from erase_engine.lora.file import load_lora, read_metadata, save_lora
 
 LAYERS = [f"transformer_blocks.{i}.attn.{p}" for i in (0, 1) for p in ("add_q_proj", "add_k_proj")]
 

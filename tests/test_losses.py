@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from erase_engine.losses import (
+from erase_engine.training.losses import (
     attention_feature,
     attention_mass,
     attention_ratio,

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from erase_engine.backends.base import Conditioning
-from erase_engine.lora import LoraSet, target_names
-from erase_engine.merge import fused, fused_by_prompts, input_grams, layers_of, weighted_sum
-from erase_engine.plan import ConceptPlan, PromptPair
+from erase_engine.concepts.plan import ConceptPlan, PromptPair
+from erase_engine.interfaces import Conditioning
+from erase_engine.lora.adapters import LoraSet
+from erase_engine.lora.merge import fused, fused_by_prompts, input_grams, layers_of, weighted_sum
+from erase_engine.lora.targets import target_names
 
 OUT, IN, LAYER = 6, 12, "transformer_blocks.0.attn.add_q_proj"
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from erase_engine.preflight import (
+from erase_engine.memory import (
     BACKWARD,
-    Setting,
+    TrainingSize,
+    estimate_memory,
     gigabytes,
-    predicted_memory,
     predicted_seconds,
     tokens_of,
     weights_of,
@@ -21,7 +21,7 @@ from erase_engine.preflight import (
 
 MEASURED = Path(__file__).parents[1] / "benchmarks" / "results" / "memory.json"
 BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "float8_e4m3fn": (1, 2)}
-WHOLE = Setting(
+WHOLE = TrainingSize(
     depth=19,
     singles=38,
     image_tokens=1024,
@@ -41,7 +41,7 @@ def test_a_token_covers_sixteen_by_sixteen_pixels() -> None:
 
 
 def test_parts_of_the_whole_model() -> None:
-    memory = predicted_memory(WHOLE)
+    memory = estimate_memory(WHOLE)
     assert memory.weights == 11_901_408_320
     assert memory.kept == 57 * 1280 * 3072 * 2  # an input for each block
     assert memory.lora == 16 * 38 * 2 * 3072 * 8
@@ -50,17 +50,17 @@ def test_parts_of_the_whole_model() -> None:
 
 @pytest.mark.parametrize("change", [{"batch": 2}, {"image_tokens": 4096}, {"depth": 20}])
 def test_more_of_anything_needs_more(change: dict[str, int]) -> None:
-    assert predicted_memory(replace(WHOLE, **change)).total > predicted_memory(WHOLE).total
+    assert estimate_memory(replace(WHOLE, **change)).total > estimate_memory(WHOLE).total
 
 
 def test_a_batch_of_two_keeps_twice_as_much() -> None:
-    one, two = predicted_memory(WHOLE), predicted_memory(replace(WHOLE, batch=2))
+    one, two = estimate_memory(WHOLE), estimate_memory(replace(WHOLE, batch=2))
     assert two.kept == 2 * one.kept and two.weights == one.weights and two.lora == one.lora
 
 
 def test_checkpointing_keeps_less_and_costs_a_forward_pass() -> None:
     kept = replace(WHOLE, checkpointing=False)
-    assert predicted_memory(kept).kept > 10 * predicted_memory(WHOLE).kept
+    assert estimate_memory(kept).kept > 10 * estimate_memory(WHOLE).kept
     args: dict[str, Any] = {"plain": 3, "trained": 2}
     assert predicted_seconds(10, **args) == pytest.approx(30 + 20 * (2 + BACKWARD))
     assert predicted_seconds(10, **args) - predicted_seconds(
@@ -89,8 +89,8 @@ def label(row: dict[str, Any]) -> str:
 def test_measured_memory_is_met_within_15_percent(row: dict[str, Any]) -> None:
     """Also without the weights, which are most of it and easily foretold: within 25."""
     weight_bytes, compute_bytes = BYTES[row["dtype"]]
-    memory = predicted_memory(
-        Setting(
+    memory = estimate_memory(
+        TrainingSize(
             depth=row["depth"],
             singles=row["singles"],
             image_tokens=tokens_of(row["pixels"], row["pixels"]),

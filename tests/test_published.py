@@ -69,7 +69,7 @@ CHECKERS = {
         "eval('1')\n",
     ),
 }
-Run = Callable[[Checker], "subprocess.CompletedProcess[str]"]
+Objective = Callable[[Checker], "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def host_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(published: Path, host_history: Path, tmp_path: Path) -> Run:
+def run(published: Path, host_history: Path, tmp_path: Path) -> Objective:
     """Runs a checker on the published pack, where nothing asks and nothing is sent."""
     settings = {
         "COMFY_IMPORT_GUARD_CACHE": str(host_history),
@@ -132,13 +132,13 @@ def run(published: Path, host_history: Path, tmp_path: Path) -> Run:
 
 
 @pytest.mark.parametrize("name", CHECKERS)
-def test_the_published_pack_passes(name: str, run: Run) -> None:
+def test_the_published_pack_passes(name: str, run: Objective) -> None:
     done = run(CHECKERS[name])
     assert done.returncode == 0 and CHECKERS[name].says in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("name", CHECKERS)
-def test_a_planted_fault_is_found(name: str, run: Run, published: Path) -> None:
+def test_a_planted_fault_is_found(name: str, run: Objective, published: Path) -> None:
     checker = CHECKERS[name]
     fault = published / checker.file
     fault.write_text(checker.fault, encoding="utf-8")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from erase_engine.concept import ConceptRequest, plan_concept
-from erase_engine.plan import ConceptPlan
-from erase_engine.sentence import contains
-from erase_engine.together import plan_together
+from erase_engine.concepts.grammar import contains
+from erase_engine.concepts.plan import ConceptPlan
+from erase_engine.concepts.planner import plan_concept, plan_together
+from erase_engine.concepts.request import ConceptRequest
 from tests.test_concept import WordEncoder
 
 

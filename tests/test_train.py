@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from erase_engine.backends.base import Capture, Conditioning
 from erase_engine.config import RECIPES, EraseConfig, LossWeights
-from erase_engine.encoded import EncodedPlan
-from erase_engine.lora import LoraSet, target_names
-from erase_engine.losses import attention_mass
-from erase_engine.train import Erasure, StepReport, expected_forwards, train_erasure
+from erase_engine.interfaces import AttentionCapture, Conditioning
+from erase_engine.lora.adapters import LoraSet
+from erase_engine.lora.targets import target_names
+from erase_engine.training.encoded_prompts import EncodedPrompts
+from erase_engine.training.loop import Erasure, StepReport, expected_forwards, train_erasure
+from erase_engine.training.losses import attention_mass
 
 FAST = EraseConfig(
     weights=LossWeights(esd=1.0, attention=0.1, keep=1.0, rsc=0.01),
@@ -27,7 +28,7 @@ FAST = EraseConfig(
 )
 
 
-def train(backend: Any, encoded: EncodedPlan, seed: int = 0, **changes: Any) -> Erasure:
+def train(backend: Any, encoded: EncodedPrompts, seed: int = 0, **changes: Any) -> Erasure:
     on_step = changes.pop("on_step", lambda report: None)
     config = replace(FAST, **changes)
     generator = torch.Generator().manual_seed(seed)
@@ -179,14 +180,16 @@ def test_other_words_keep_the_attention_that_they_would_lose(small_flow, encoded
     assert lost(5.0) < 0.5 * lost(0.0)
 
 
-def left_of_attention(backend: Any, encoded: EncodedPlan, found: Erasure, *, token: int) -> float:
+def left_of_attention(
+    backend: Any, encoded: EncodedPrompts, found: Erasure, *, token: int
+) -> float:
     """The mass on one token, after / before, on the concept's prompts."""
     x_t = torch.randn(len(encoded.concept), 4, 4, 4, generator=torch.Generator().manual_seed(3))
     slices = backend.linear_slices(target_names(FAST.lora.targets, backend.double_blocks))
     lora = LoraSet.from_state(slices, found.state)
 
     def mass() -> float:
-        request = Capture(torch.full((len(x_t), 1), token), (0, 1))
+        request = AttentionCapture(torch.full((len(x_t), 1), token), (0, 1))
         backend.velocity(x_t, torch.full((len(x_t),), 0.5), encoded.concept, capture=request)
         return attention_mass(list(request.mass.values())).mean().item()
 

@@ -14,13 +14,13 @@ sys.modules.update(dict.fromkeys({EXTRAS}))  # None: an import raises ModuleNotF
 """
 EVERY_MODULE = """
 import importlib, pkgutil, erase_engine
-for one in pkgutil.iter_modules(erase_engine.__path__, "erase_engine."):
-    if not one.name.endswith("__main__"):
+HOSTS = ("erase_engine.backends.comfy", "erase_engine.backends.diffusers", "erase_engine.__main__")
+for one in pkgutil.walk_packages(erase_engine.__path__, "erase_engine."):
+    if not one.name.startswith(HOSTS):
         importlib.import_module(one.name)
-import erase_engine.backends.base, erase_engine.backends.flux_names
 """
 COMMAND = """
-from erase_engine.headless import main
+from erase_engine.cli.train import main
 main(["--model", ".", "--concept", "dog", "--out", "never"])
 """
 

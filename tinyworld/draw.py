@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..erase_engine import sampling
-from ..erase_engine.backends.base import Conditioning, FlowBackend, TextEncoder
+from ..erase_engine.interfaces import Conditioning, FlowModel, TextEncoder
 from .models import LATENT_SCALE, LATENT_SHIFT
 
 CHANNELS, SIDE = 16, 16  # of a latent
@@ -19,7 +19,7 @@ DRAWN_AT_ONCE = 50
 
 @torch.no_grad()
 def draw_pictures(
-    backend: FlowBackend,
+    backend: FlowModel,
     encoder: TextEncoder,
     vae: Any,
     prompts: Sequence[str],
@@ -39,7 +39,7 @@ def draw_pictures(
 
 @torch.no_grad()
 def draw_conditioned(
-    backend: FlowBackend, vae: Any, cond: Conditioning, noise: Tensor, *, steps: int = STEPS
+    backend: FlowModel, vae: Any, cond: Conditioning, noise: Tensor, *, steps: int = STEPS
 ) -> Tensor:
     """(N, 3, 128, 128) in 0..1 from (N, 16, 16, 16) noise."""
     latents = sampling.sampled(backend, cond, noise, steps=steps)

@@ -12,14 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .vocabulary import (
-    BACKGROUNDS,
-    COLOUR_NAMES,
-    RELATION_NAMES,
-    SHAPE_NAMES,
-    STYLE_NAMES,
-    Scene,
-)
+from .vocabulary import BACKGROUNDS, COLOUR_NAMES, RELATION_NAMES, SHAPE_NAMES, STYLE_NAMES, Scene
 
 SIZE = 128  # pixels
 JITTER = 2.0  # pixels, in each direction

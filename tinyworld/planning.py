@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from random import Random
 
-from ..erase_engine.words import Category, Vocabulary
+from ..erase_engine.concepts.vocabulary import Category, Vocabulary
 from .vocabulary import (
     BACKGROUNDS,
     COLOURS,

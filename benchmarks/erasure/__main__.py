@@ -19,14 +19,14 @@ from ..pack import import_pack
 
 import_pack()
 
-import torch  # noqa: E402
+import torch
 
-from ..result_file import RESULTS, read_result, versions, write_result  # noqa: E402
-from ..world import World  # noqa: E402
-from .figures import means, worst  # noqa: E402
-from .measure import Case, measured  # noqa: E402
-from .methods import ABLATION, CONCEPTS, METHODS, QUICK  # noqa: E402
-from .table import save_sheet, table  # noqa: E402
+from ..result_file import RESULTS, read_result, versions, write_result
+from ..world import World
+from .figures import means, worst
+from .measure import Case, measured
+from .methods import ABLATION, CONCEPTS, METHODS, QUICK
+from .table import save_sheet, table
 
 SIZES = {  # methods, concepts, seeds, and what that is
     "quick": (("base", "fast"), QUICK, [0], "one concept of each kind (default)"),

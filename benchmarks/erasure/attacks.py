@@ -6,29 +6,37 @@ White-box: gradient search on the features of the concept's text tokens. Black-b
 from __future__ import annotations
 
 import torch
-from eraseanything_pack.erase_engine.backends.base import Conditioning, FlowBackend
-from eraseanything_pack.erase_engine.bank import Bank, Lesson, build_bank
-from eraseanything_pack.erase_engine.sentence import fill, frame_of
-from eraseanything_pack.erase_engine.templates import misspelled
+from eraseanything_pack.erase_engine.concepts.grammar import fill, frame_of
+from eraseanything_pack.erase_engine.concepts.prompt_writer import misspelled
+from eraseanything_pack.erase_engine.interfaces import Conditioning, FlowModel
+from eraseanything_pack.erase_engine.training.trajectories import (
+    TeacherOutput,
+    TrajectoryCache,
+    cache_trajectories,
+)
 from eraseanything_pack.tinyworld.draw import SIDE, STEPS
 from torch import Generator, Tensor
 
 SEARCH_STEPS, RATE, RADIUS = 40, 0.1, 0.5  # rate and radius: shares of a token's own norm
 
 
-def paths_of(backend: FlowBackend, cond: Conditioning, noise: Tensor) -> Bank:
+def paths_of(backend: FlowModel, cond: Conditioning, noise: Tensor) -> TrajectoryCache:
     """Where the model passes on its way to each prompt's picture, and how it moves there."""
 
-    def teacher(x_t: Tensor, t: Tensor, rows: Tensor) -> Lesson:
+    def teacher(x_t: Tensor, t: Tensor, rows: Tensor) -> TeacherOutput:
         v = backend.velocity(x_t, t, cond.take(rows))
-        return Lesson(v, v[:, None], torch.zeros(len(rows)))
+        return TeacherOutput(v, v[:, None], torch.zeros(len(rows)))
 
     rows, times = torch.arange(len(cond)), backend.timesteps(STEPS, SIDE, SIDE)
-    return build_bank(teacher, rows, noise=noise, times=times, at_once=len(cond))
+    return cache_trajectories(teacher, rows, noise=noise, times=times, at_once=len(cond))
 
 
 def attacked_text(
-    erased: FlowBackend, cond: Conditioning, tokens: Tensor, paths: Bank, generator: Generator
+    erased: FlowModel,
+    cond: Conditioning,
+    tokens: Tensor,
+    paths: TrajectoryCache,
+    generator: Generator,
 ) -> Conditioning:
     """Text features near the prompts' own with which the erased model moves as the base did.
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from eraseanything_pack.erase_engine.concept import ConceptPlan, concept_tokens
-from eraseanything_pack.erase_engine.sentence import fill, frame_of
-from eraseanything_pack.erase_engine.train import Erasure, train_erasure
+from eraseanything_pack.erase_engine.concepts.grammar import fill, frame_of
+from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
+from eraseanything_pack.erase_engine.concepts.token_positions import concept_tokens
+from eraseanything_pack.erase_engine.training.loop import Erasure, train_erasure
 from eraseanything_pack.tinyworld.draw import draw_conditioned, start_noise
 from eraseanything_pack.tinyworld.evaluate import (
     Prompt,

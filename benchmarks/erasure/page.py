@@ -12,8 +12,8 @@ from ..pack import import_pack
 
 import_pack()
 
-from ..result_file import RESULTS, read_result  # noqa: E402
-from .table import concept_tables, methods_table  # noqa: E402
+from ..result_file import RESULTS, read_result
+from .table import concept_tables, methods_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "figures.md"
 SUMMARY = ("acc_e", "acc_g", "acc_ir", "acc_co", "asr_white", "asr_black", "forwards", "seconds")

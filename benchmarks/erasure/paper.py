@@ -9,29 +9,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from eraseanything_pack.erase_engine.backends.base import Conditioning, FlowBackend
-from eraseanything_pack.erase_engine.bank import Draw, build_bank
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.encoded import EncodedPlan
 from eraseanything_pack.erase_engine.flow import euler_path
-from eraseanything_pack.erase_engine.lora import LoraSet, target_names
-from eraseanything_pack.erase_engine.losses import rsc_loss
-from eraseanything_pack.erase_engine.solvers import Run
-from eraseanything_pack.erase_engine.teacher import Banks, Count, PromptedModel
-from eraseanything_pack.erase_engine.train import Erasure, Training
+from eraseanything_pack.erase_engine.interfaces import Conditioning, FlowModel
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.targets import target_names
+from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
+from eraseanything_pack.erase_engine.training.loop import Erasure, Training
+from eraseanything_pack.erase_engine.training.losses import rsc_loss
+from eraseanything_pack.erase_engine.training.objective import Objective
+from eraseanything_pack.erase_engine.training.teacher import (
+    CountedModel,
+    ForwardCount,
+    Trajectories,
+)
+from eraseanything_pack.erase_engine.training.trajectories import TrainingBatch, cache_trajectories
 from torch import Generator, Tensor
 
 
 def train_paper(
-    backend: FlowBackend, encoded: EncodedPlan, config: EraseConfig, *, generator: Generator
+    backend: FlowModel, encoded: EncodedPrompts, config: EraseConfig, *, generator: Generator
 ) -> Erasure:
     """`train_erasure` on the paper's schedule; `forwards` counts what was sampled."""
     slices = backend.linear_slices(target_names(config.lora.targets, backend.double_blocks))
     numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
     lora = backend.adapters(slices, **numbers, generator=generator)
-    model = PromptedModel(backend, encoded, config, Count(0))
+    model = CountedModel(backend, encoded, config, ForwardCount(0))
     fresh = FreshPaths(model, lora)
-    training = Training(PaperRun(model, lora, Banks(fresh, fresh.keep(generator)), generator), {})
+    training = Training(
+        PaperRun(model, lora, Trajectories(fresh, fresh.keep(generator)), generator), {}
+    )
     with lora.attach(slices):
         for step in range(1, config.steps + 1):
             training.step(step)
@@ -42,11 +49,11 @@ def train_paper(
 class FreshPaths:
     """Stands for a bank: every draw samples a path of its own for each state."""
 
-    model: PromptedModel
+    model: CountedModel
     lora: LoraSet
 
     @torch.no_grad()
-    def draw(self, count: int, generator: Generator, *, early: float = 1.0) -> Draw:
+    def draw(self, count: int, generator: Generator, *, early: float = 1.0) -> TrainingBatch:
         """States of the student on the concept's prompts, and what the teacher says of them."""
         encoded, times = self.model.encoded, self.times
         rows = torch.randint(len(encoded.concept), (count,), generator=generator)
@@ -55,7 +62,7 @@ class FreshPaths:
         x_t = self.path(encoded.concept.take(rows), noise)[torch.arange(count), step]
         with self.lora.disabled():
             lesson = self.model.erase_teacher(follow_anchor=False)(x_t, times[step], rows)
-        return Draw(x_t, times[step], rows, lesson.answers.cpu(), lesson.mass.cpu())
+        return TrainingBatch(x_t, times[step], rows, lesson.answers.cpu(), lesson.mass.cpu())
 
     def path(self, cond: Conditioning, noise: Tensor) -> Tensor:
         """(B, S + 1, C, h, w): every state from the noise to the picture."""
@@ -70,7 +77,7 @@ class FreshPaths:
         count = self.model.config.paths
         rows = torch.randint(len(self.model.encoded.keep), (count,), generator=generator)
         noise, teacher = self.noise(count, generator), self.model.keep_teacher
-        return build_bank(teacher, rows, noise=noise, times=self.times, at_once=count)
+        return cache_trajectories(teacher, rows, noise=noise, times=self.times, at_once=count)
 
     @property
     def times(self) -> Tensor:
@@ -78,7 +85,7 @@ class FreshPaths:
         return self.model.backend.timesteps(config.trajectory_steps, *config.latent_size)
 
 
-class PaperRun(Run):
+class PaperRun(Objective):
     """Contrasts with attention maps that are each read from a sampling of their own."""
 
     def _rsc_loss(self) -> Tensor:

@@ -12,7 +12,7 @@ from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
 from comfy_server import Server
 from playwright.sync_api import Browser, expect
 
-from erase_engine.lora_file import save_lora
+from erase_engine.lora.file import save_lora
 from tinyworld.models import FLUX_CONFIG
 
 HTML = "<img src=x onerror=window.hacked=1>"

@@ -13,14 +13,15 @@ import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
 import torch
-from eraseanything_pack.erase_engine.backends.base import Conditioning
-from eraseanything_pack.erase_engine.backends.comfy import ComfyFluxBackend
-from eraseanything_pack.erase_engine.lora import LoraSet, target_names
-from eraseanything_pack.erase_engine.lora_file import PREFIX
-from eraseanything_pack.nodes.apply import ApplyErasure
-from eraseanything_pack.nodes.attention import AttentionPreview
-from eraseanything_pack.nodes.erase import EraseConcept
-from eraseanything_pack.nodes.lora_slots import CONNECT
+from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
+from eraseanything_pack.erase_engine.interfaces import Conditioning
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.file import PREFIX
+from eraseanything_pack.erase_engine.lora.targets import target_names
+from eraseanything_pack.nodes.attention.preview import AttentionPreview
+from eraseanything_pack.nodes.lora.apply import ApplyErasure
+from eraseanything_pack.nodes.lora.slots import CONNECT
+from eraseanything_pack.nodes.training.erase import EraseConcept
 from eraseanything_pack.tinyworld.models import CLIP_CONFIG, build_clip, load_weights
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from safetensors import safe_open
@@ -116,7 +117,7 @@ def lora_state(
     model: Any, *, strength: float = 0.3, rank: int = 2, seed: int = 5
 ) -> dict[str, torch.Tensor]:
     """A random LoRA for all of a Flux's text queries and keys, without the files' prefix."""
-    backend = ComfyFluxBackend(model)
+    backend = ComfyFlowModel(model)
     generator = torch.Generator().manual_seed(seed)
     slices = backend.linear_slices(target_names("text_qk", backend.double_blocks))
     lora = LoraSet(slices, rank=rank, generator=generator)

@@ -8,7 +8,7 @@ from typing import Any
 import comfy.model_management
 import comfy.sample
 import torch
-from eraseanything_pack.erase_engine.backends.base import Conditioning
+from eraseanything_pack.erase_engine.interfaces import Conditioning
 from tiny_flux import inputs
 
 

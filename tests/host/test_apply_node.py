@@ -9,10 +9,10 @@ from typing import Any
 import graph
 import pytest
 import torch
-from eraseanything_pack.erase_engine.lora_file import save_lora
-from eraseanything_pack.nodes.apply import ApplyErasure
-from eraseanything_pack.nodes.host import base_model_of
-from eraseanything_pack.nodes.lora_slots import CONNECT, EMPTY
+from eraseanything_pack.erase_engine.lora.file import save_lora
+from eraseanything_pack.nodes.host.patch_lora import base_model_of
+from eraseanything_pack.nodes.lora.apply import ApplyErasure
+from eraseanything_pack.nodes.lora.slots import CONNECT, EMPTY
 
 FIGURES = {"steps": 16, "forwards": 1640, "last_losses": {"esd": 0.25, "keep": 0.001044288}}
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from eraseanything_pack.erase_engine.attention import (
+from eraseanything_pack.erase_engine.attention.mass import (
     attention_and_mass,
     attention_mass,
     output_likeness,
     saliency,
 )
-from eraseanything_pack.erase_engine.backends import comfy_guards
-from eraseanything_pack.erase_engine.backends.base import Capture, Conditioning
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.erase_engine.backends.comfy import guards as comfy_guards
+from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning
+from eraseanything_pack.nodes.host.session import training_session
 from tiny_flux import build, capture, inputs
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -190,7 +190,7 @@ def test_no_tensor_grows_with_the_square_of_tokens(checkpointing: bool) -> None:
 def _largest(backend: Any, side: int) -> int:
     _, _, cond = inputs()
     text = cond.text[:1].clone().requires_grad_()
-    request = Capture(torch.tensor([[1, 3]]), (0, 1), outputs=True)
+    request = AttentionCapture(torch.tensor([[1, 3]]), (0, 1), outputs=True)
     with LargestTensor() as seen:
         x_t, t = draw(1, 16, 2 * side, 2 * side), torch.tensor([0.5])
         v = backend.velocity(x_t, t, Conditioning(text, cond.pooled[:1]), capture=request)

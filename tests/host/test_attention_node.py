@@ -9,13 +9,16 @@ from typing import Any
 import graph
 import pytest
 import torch
-from eraseanything_pack.erase_engine.concept import ConceptRequest, plan_concept
+from eraseanything_pack.erase_engine.attention.query import default_blocks
+from eraseanything_pack.erase_engine.concepts.planner import plan_concept
+from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
-from eraseanything_pack.erase_engine.encoded import encode_plan
-from eraseanything_pack.erase_engine.maps import default_blocks
-from eraseanything_pack.erase_engine.train import train_erasure
-from eraseanything_pack.nodes import attention, heatmap
-from eraseanything_pack.nodes.host import encoder_for, ordinary_tensors, training_session
+from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
+from eraseanything_pack.erase_engine.training.loop import train_erasure
+from eraseanything_pack.nodes.attention import heatmap
+from eraseanything_pack.nodes.attention import preview as attention
+from eraseanything_pack.nodes.host.encode import encoder_for, ordinary_tensors
+from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 
@@ -44,7 +47,7 @@ def blind(model: Any) -> Any:
     with ordinary_tensors():
         encoder = encoder_for(graph.clip())
         plan = plan_concept(request, encoder, vocabulary=TINY_WORLD)
-        encoded = encode_plan(plan, encoder, contrast=False)
+        encoded = encode_prompts(plan, encoder, contrast=False)
     with training_session(model) as backend:
         generator = torch.Generator().manual_seed(0)
         erasure = train_erasure(backend, encoded, BLIND, generator=generator)

@@ -11,9 +11,10 @@ import comfy.model_management
 import graph
 import pytest
 import torch
-from eraseanything_pack.erase_engine.lora_file import save_lora
-from eraseanything_pack.nodes import attention, erase
-from eraseanything_pack.nodes.host import base_model_of
+from eraseanything_pack.erase_engine.lora.file import save_lora
+from eraseanything_pack.nodes.attention import preview as attention
+from eraseanything_pack.nodes.host.patch_lora import base_model_of
+from eraseanything_pack.nodes.training import erase
 from safetensors.torch import save_file
 
 

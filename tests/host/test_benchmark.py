@@ -28,8 +28,8 @@ from eraseanything_pack.benchmarks.erasure.methods import CONCEPTS, FAST, METHOD
 from eraseanything_pack.benchmarks.erasure.page import PAGE, page, summary
 from eraseanything_pack.benchmarks.erasure.paper import train_paper
 from eraseanything_pack.benchmarks.erasure.table import table
-from eraseanything_pack.erase_engine.backends.base import Conditioning
 from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.tinyworld.judge import Judge
 from eraseanything_pack.tinyworld.pictures import render
 from eraseanything_pack.tinyworld.vocabulary import SHAPE_NAMES, family

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from erase_engine.backends.base import Conditioning
-from erase_engine.concept import ConceptRequest, Kind, concept_tokens, plan_concept
+from erase_engine.concepts.planner import plan_concept
+from erase_engine.concepts.request import ConceptRequest
+from erase_engine.concepts.token_positions import concept_tokens
+from erase_engine.concepts.vocabulary import Kind
+from erase_engine.interfaces import Conditioning
 
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or Path(__file__).parents[2] / ".comfyui")
 TOKENIZER = COMFYUI / "comfy" / "text_encoders" / "t5_tokenizer"

@@ -7,8 +7,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
-from eraseanything_pack.erase_engine.backends.diffusers import DiffusersFluxBackend
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.erase_engine.backends.diffusers.model import DiffusersFlowModel
+from eraseanything_pack.nodes.host.session import training_session
 from expected import relative_error
 from tiny_diffusers import backend_of, convert, scheduler, sizes_of, snapshot_of
 from tiny_flux import build, capture, gradients, inputs, slices_of, trained_lora
@@ -59,7 +59,7 @@ def test_times_are_comfyuis(steps: int, guidance_embed: bool) -> None:
 def test_times_leave_the_schedulers_own_alone() -> None:
     kept = scheduler()
     before = kept.timesteps.clone()
-    DiffusersFluxBackend(convert(build()), kept).timesteps(4, 64, 64)
+    DiffusersFlowModel(convert(build()), kept).timesteps(4, 64, 64)
     assert torch.equal(kept.timesteps, before)
 
 
@@ -77,7 +77,7 @@ def test_model_is_as_it_was(checkpointing: bool, trouble: type[BaseException] | 
     assert before == snapshot_of(backend.net)
 
 
-def _train(backend: DiffusersFluxBackend, trouble: type[BaseException] | None) -> None:
+def _train(backend: DiffusersFlowModel, trouble: type[BaseException] | None) -> None:
     with backend.session():
         lora = trained_lora(backend)
         gradients(backend, lora)
@@ -112,11 +112,11 @@ def test_a_block_recomputed_in_backward_leaves_the_capture_alone() -> None:
 
 def test_wrong_models_layers_and_blocks_are_named() -> None:
     with pytest.raises(ValueError, match=r"Got Linear, expected FluxTransformer2DModel\."):
-        DiffusersFluxBackend(torch.nn.Linear(1, 1), scheduler())
+        DiffusersFlowModel(torch.nn.Linear(1, 1), scheduler())
     net = convert(build())
     with pytest.raises(ValueError, match="Got no guidance for a model with a guidance input"):
-        DiffusersFluxBackend(net, scheduler(), guidance=None)
-    backend = DiffusersFluxBackend(net, scheduler())
+        DiffusersFlowModel(net, scheduler(), guidance=None)
+    backend = DiffusersFlowModel(net, scheduler())
     for name in ("transformer_blocks.2.attn.add_q_proj", "transformer_blocks.0.attn"):
         with pytest.raises(ValueError, match=f"Got layer '{name}', expected a diffusers name"):
             backend.linear_slices([name])
@@ -128,8 +128,8 @@ def test_other_variants_of_flux_are_named() -> None:
     fill = FluxTransformer2DModel(**{**sizes_of(build().model.diffusion_model), "in_channels": 96})
     fill.out_channels = 64
     with pytest.raises(ValueError, match="Got a Flux with 96 channels in, 64 out and separate"):
-        DiffusersFluxBackend(fill, scheduler())
+        DiffusersFlowModel(fill, scheduler())
     fused = convert(build())
     fused.fuse_qkv_projections()
     with pytest.raises(ValueError, match=r"fused projections.*call unfuse_qkv_projections"):
-        DiffusersFluxBackend(fused, scheduler())
+        DiffusersFlowModel(fused, scheduler())

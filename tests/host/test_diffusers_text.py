@@ -11,9 +11,9 @@ import comfy.text_encoders.flux
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
-from eraseanything_pack.erase_engine.backends.comfy import ComfyTextEncoder
-from eraseanything_pack.erase_engine.backends.diffusers import DiffusersTextEncoder
-from eraseanything_pack.erase_engine.backends.diffusers_files import TEXT_PARTS
+from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
+from eraseanything_pack.erase_engine.backends.diffusers.files import TEXT_PARTS
+from eraseanything_pack.erase_engine.backends.diffusers.text_encoder import DiffusersTextEncoder
 from tiny_diffusers import CLIP, T5, convert, save_text_encoders
 from tiny_flux import build
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast

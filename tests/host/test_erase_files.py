@@ -10,13 +10,14 @@ import graph
 import pytest
 import torch
 from comfy_extras.nodes_train import LoraModelLoader
-from eraseanything_pack.erase_engine.concept import ConceptPlan
+from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.encoded import encode_plan
-from eraseanything_pack.erase_engine.lora_file import load_lora
-from eraseanything_pack.erase_engine.train import train_erasure
-from eraseanything_pack.nodes.erase_inputs import FAST
-from eraseanything_pack.nodes.host import encoder_for, ordinary_tensors, training_session
+from eraseanything_pack.erase_engine.lora.file import load_lora
+from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
+from eraseanything_pack.erase_engine.training.loop import train_erasure
+from eraseanything_pack.nodes.host.encode import encoder_for, ordinary_tensors
+from eraseanything_pack.nodes.host.session import training_session
+from eraseanything_pack.nodes.training.inputs import FAST
 
 import nodes as host_nodes
 
@@ -58,7 +59,7 @@ def test_the_record_is_enough_to_train_again(trained: tuple[Any, Path]) -> None:
     plan = ConceptPlan.from_json(record["plan"])
     config = EraseConfig.from_json(record["config"])
     with ordinary_tensors():
-        encoded = encode_plan(plan, encoder_for(graph.clip()), contrast=config.weights.rsc > 0)
+        encoded = encode_prompts(plan, encoder_for(graph.clip()), contrast=config.weights.rsc > 0)
     with training_session(model, guidance=config.guidance) as backend:
         generator = torch.Generator().manual_seed(config.seed)
         erasure = train_erasure(backend, encoded, config, generator=generator)
@@ -104,7 +105,7 @@ def test_one_seed_one_file(trained: tuple[Any, Path]) -> None:
     ],
 )
 def test_names(loras: Path, name: str, concept: str, file: str) -> None:
-    from eraseanything_pack.nodes.files import free_path, lora_name, lora_stem
+    from eraseanything_pack.nodes.lora.files import free_path, lora_name, lora_stem
 
     path = free_path(lora_stem(name, concept))
     assert path == loras / file and lora_name(path) == file

@@ -16,9 +16,10 @@ import graph
 import pytest
 import torch
 from comfy_extras.nodes_train import LoraModelLoader, LossGraphNode, SaveLoRA
-from eraseanything_pack.erase_engine import solvers, teacher, whole_file
+from eraseanything_pack.erase_engine import atomic_file as atomic_file
 from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig
-from eraseanything_pack.nodes.erase_inputs import FAST, config_of, training_inputs
+from eraseanything_pack.erase_engine.training import solvers, teacher
+from eraseanything_pack.nodes.training.inputs import FAST, config_of, training_inputs
 from snapshot import assert_same, snapshot
 
 
@@ -118,7 +119,7 @@ def fail_save(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             raise Trouble
         move(draft, path)
 
-    monkeypatch.setattr(whole_file.os, "replace", replace)
+    monkeypatch.setattr(atomic_file.os, "replace", replace)
 
 
 def cancel(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,13 +132,13 @@ def cancel(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cancel_at_once(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the teacher draws its paths, before the first step."""
-    build = teacher.build_bank
+    build = teacher.cache_trajectories
 
     def interrupted(*args: Any, **options: Any) -> Any:
         comfy.model_management.interrupt_current_processing(True)
         return build(*args, **options)
 
-    monkeypatch.setattr(teacher, "build_bank", interrupted)
+    monkeypatch.setattr(teacher, "cache_trajectories", interrupted)
 
 
 ENDINGS = {

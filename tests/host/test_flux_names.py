@@ -10,8 +10,8 @@ import comfy.ops
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
-from eraseanything_pack.erase_engine.backends import diffusers_files
-from eraseanything_pack.erase_engine.backends.diffusers_files import ModelFiles
+from eraseanything_pack.erase_engine.backends.diffusers import files as diffusers_files
+from eraseanything_pack.erase_engine.backends.diffusers.files import ModelFiles
 from eraseanything_pack.erase_engine.backends.flux_names import to_diffusers
 from tiny_diffusers import convert, save_text_encoders
 from tiny_flux import CONFIG, build

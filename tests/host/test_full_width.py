@@ -19,14 +19,16 @@ from eraseanything_pack.benchmarks.full_width import (
     config_of,
     encoded_plan,
 )
-from eraseanything_pack.erase_engine.attention import attention_mass
-from eraseanything_pack.erase_engine.backends.base import Capture
-from eraseanything_pack.erase_engine.backends.comfy import ComfyFluxBackend
-from eraseanything_pack.erase_engine.backends.comfy_guards import OVERRIDE
+from eraseanything_pack.erase_engine.attention.mass import attention_mass
+from eraseanything_pack.erase_engine.backends.comfy.guards import OVERRIDE
+from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.backends.flux_names import DOUBLE, SINGLE
-from eraseanything_pack.erase_engine.lora import LoraSet, target_names
-from eraseanything_pack.erase_engine.train import train_erasure
-from eraseanything_pack.nodes.host import apply_lora, training_session
+from eraseanything_pack.erase_engine.interfaces import AttentionCapture
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.targets import target_names
+from eraseanything_pack.erase_engine.training.loop import train_erasure
+from eraseanything_pack.nodes.host.patch_lora import apply_lora
+from eraseanything_pack.nodes.host.session import training_session
 from snapshot import assert_same, snapshot
 from tiny_flux import loss_of, parameter_names
 
@@ -42,7 +44,10 @@ def state_and_text() -> tuple[torch.Tensor, torch.Tensor, Any]:
 
 def gradients(model: Any) -> Gradients:
     """Of velocity and attention mass, with respect to adapters whose B is away from 0."""
-    request, generator = Capture(torch.tensor(TOKENS), (0,)), torch.Generator().manual_seed(2)
+    request, generator = (
+        AttentionCapture(torch.tensor(TOKENS), (0,)),
+        torch.Generator().manual_seed(2),
+    )
     with torch.inference_mode(), training_session(model) as backend:
         slices = backend.linear_slices(target_names("text_pooled", 1))
         lora = LoraSet(slices, rank=8, generator=generator)
@@ -89,7 +94,7 @@ def test_every_layer_of_all_blocks_has_its_rows() -> None:
         for name, module in theirs.named_modules()
         if isinstance(module, torch.nn.Linear) and "transformer_blocks." in name
     }
-    backend = ComfyFluxBackend(build(DEPTH, SINGLES, device="meta"))
+    backend = ComfyFlowModel(build(DEPTH, SINGLES, device="meta"))
     slices = backend.linear_slices(blocks)
     assert len(blocks) == DEPTH * len(DOUBLE) + SINGLES * len(SINGLE)
     assert {n: (part.length, part.in_features) for n, part in slices.items()} == blocks
@@ -130,7 +135,7 @@ def test_attention_mass_is_columns_of_a_dense_softmax() -> None:
         return func(q, k, *args, **options)
 
     model.model_options["transformer_options"] = {OVERRIDE: record}
-    request, tokens = Capture(torch.tensor(TOKENS), (0,)), list(TOKENS[0])
+    request, tokens = AttentionCapture(torch.tensor(TOKENS), (0,)), list(TOKENS[0])
     with torch.no_grad(), training_session(model) as backend:
         backend.probe(*state_and_text(), request)
     (q, k), *_ = seen

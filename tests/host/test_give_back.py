@@ -7,7 +7,7 @@ from typing import Any
 import comfy.model_management
 import pytest
 import torch
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.nodes.host.session import training_session
 from snapshot import assert_same, snapshot
 from tiny_flux import build, inputs, slices_of, trained_lora
 

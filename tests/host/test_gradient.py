@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.nodes.host.session import training_session
 from expected import reference_forward, reference_gradients, relative_error
 from reference_flux import velocity_and_mass
 from tiny_flux import (

@@ -16,8 +16,8 @@ import comfy.model_management
 import comfy.ops
 import pytest
 import torch
-from eraseanything_pack.erase_engine.backends import comfy_guards as guards
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.erase_engine.backends.comfy import guards
+from eraseanything_pack.nodes.host.session import training_session
 from expected import reference_gradients, relative_error
 from tiny_flux import build, gradients, inputs, slices_of, trained_lora
 
@@ -76,7 +76,7 @@ def test_layer_norm_copies_prevent_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 def test_inference_inputs_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _with_inference_inputs() == "fine"
     monkeypatch.setattr(
-        "eraseanything_pack.erase_engine.backends.comfy.ordinary", lambda tensor: tensor
+        "eraseanything_pack.erase_engine.backends.comfy.model.ordinary", lambda tensor: tensor
     )
     assert _with_inference_inputs() == "RuntimeError"
 
@@ -97,7 +97,7 @@ def _with_inference_inputs() -> str:
 
 
 def guards_lora(slices: Any) -> Any:
-    from eraseanything_pack.erase_engine.lora import LoraSet
+    from eraseanything_pack.erase_engine.lora.adapters import LoraSet
 
     return LoraSet(slices, rank=2, generator=torch.Generator().manual_seed(0))
 
@@ -139,7 +139,9 @@ def test_attention_must_not_depend_on_free_memory(monkeypatch: pytest.MonkeyPatc
     assert outcome(build(), checkpointing=True) == "exact"
     hosts = lambda earlier: lambda func, *args, **kwargs: func(*args, **kwargs)  # noqa: E731
     monkeypatch.setattr(guards, "training_attention", hosts)
-    monkeypatch.setattr("eraseanything_pack.erase_engine.backends.comfy.training_attention", hosts)
+    monkeypatch.setattr(
+        "eraseanything_pack.erase_engine.backends.comfy.model.training_attention", hosts
+    )
     assert outcome(build(), checkpointing=True) != "exact"
 
 

@@ -12,17 +12,18 @@ from typing import Any
 import graph
 import pytest
 import torch
-from eraseanything_pack.erase_engine import headless
-from eraseanything_pack.erase_engine.backends.diffusers import DiffusersFluxBackend
-from eraseanything_pack.erase_engine.backends.diffusers_files import ModelFiles
-from eraseanything_pack.erase_engine.concept import ConceptPlan
+from eraseanything_pack.erase_engine.backends.diffusers.files import ModelFiles
+from eraseanything_pack.erase_engine.backends.diffusers.model import DiffusersFlowModel
+from eraseanything_pack.erase_engine.cli import train as headless
+from eraseanything_pack.erase_engine.cli.train import main
+from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.encoded import encode_plan
-from eraseanything_pack.erase_engine.headless import main
-from eraseanything_pack.erase_engine.lora import LoraSet
-from eraseanything_pack.erase_engine.lora_file import load_lora, read_metadata
-from eraseanything_pack.erase_engine.train import train_erasure
-from eraseanything_pack.nodes.host import apply_lora, base_model_of, training_session
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.file import load_lora, read_metadata
+from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
+from eraseanything_pack.erase_engine.training.loop import train_erasure
+from eraseanything_pack.nodes.host.patch_lora import apply_lora, base_model_of
+from eraseanything_pack.nodes.host.session import training_session
 from safetensors.torch import load_file, save_file
 from tiny_diffusers import save_pipeline, save_text_encoders
 from tiny_flux import build, inputs
@@ -137,10 +138,10 @@ def test_file_acts_alike_in_the_apply_node(
     torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
 
 
-def backend_on(folder: Path, guidance: float = 3.5) -> DiffusersFluxBackend:
+def backend_on(folder: Path, guidance: float = 3.5) -> DiffusersFlowModel:
     files = ModelFiles(folder)
     net = files.transformer(CPU, torch.float32)
-    return DiffusersFluxBackend(net, files.scheduler(net), guidance=guidance)
+    return DiffusersFlowModel(net, files.scheduler(net), guidance=guidance)
 
 
 def test_record_is_enough_to_train_again(
@@ -152,7 +153,7 @@ def test_record_is_enough_to_train_again(
     config = EraseConfig.from_json(record["config"])
     assert config.recipe == "paper" and config.seed == 3
     encoder = ModelFiles(folder).text_encoder(CPU, torch.float32)
-    encoded = encode_plan(plan, encoder, contrast=True)
+    encoded = encode_prompts(plan, encoder, contrast=True)
     generator = torch.Generator().manual_seed(3)
     with backend_on(folder, guidance=3.0).session() as backend:
         found = train_erasure(backend, encoded, config, generator=generator).state

@@ -13,13 +13,13 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 from einops import rearrange
-from eraseanything_pack.erase_engine import train
-from eraseanything_pack.erase_engine.backends.base import Conditioning
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
-from eraseanything_pack.erase_engine.encoded import Contrast, EncodedPlan
-from eraseanything_pack.erase_engine.lora import LoraSet
-from eraseanything_pack.erase_engine.lora_file import save_lora
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.erase_engine.interfaces import Conditioning
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.file import save_lora
+from eraseanything_pack.erase_engine.training import loop as train
+from eraseanything_pack.erase_engine.training.encoded_prompts import Contrast, EncodedPrompts
+from eraseanything_pack.nodes.host.session import training_session
 from snapshot import sample
 from tiny_diffusers import backend_of, convert
 from tiny_flux import TEXT_LENGTH, build, inputs
@@ -39,7 +39,7 @@ CONFIG = EraseConfig(
 )
 
 
-def encoded() -> EncodedPlan:
+def encoded() -> EncodedPrompts:
     """Two pairs, two keep prompts, two irrelevant concepts, all random."""
     generator = torch.Generator().manual_seed(5)
 
@@ -50,7 +50,7 @@ def encoded() -> EncodedPlan:
     tokens = torch.tensor([[1, 2], [3, -1]])
     contrast = Contrast(some(2), tokens, some(4), tokens.repeat_interleave(2, 0))
     others = torch.tensor([[0, 3], [0, 1]])
-    return EncodedPlan(some(2), some(2), tokens, others, some(2), contrast)
+    return EncodedPrompts(some(2), some(2), tokens, others, some(2), contrast)
 
 
 def _train(backend: Any) -> State:

@@ -11,10 +11,10 @@ import comfy.model_management
 import graph
 import pytest
 import torch
-from eraseanything_pack.erase_engine.train import StepReport
-from eraseanything_pack.nodes import live
-from eraseanything_pack.nodes.live import Curve, Live, live_training
-from eraseanything_pack.nodes.preview import LONGEST_SIDE
+from eraseanything_pack.erase_engine.training.loop import StepReport
+from eraseanything_pack.nodes.training import events as live
+from eraseanything_pack.nodes.training.events import Curve, TrainingEvents, training_events
+from eraseanything_pack.nodes.training.previews import LONGEST_SIDE
 from eraseanything_pack.tinyworld.models import load_tiny_flux
 from PIL import Image
 
@@ -47,8 +47,8 @@ def sent() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def shown(sent: list[dict[str, Any]], clock: Clock) -> Live:
-    return Live(sent.append, clock=clock)
+def shown(sent: list[dict[str, Any]], clock: Clock) -> TrainingEvents:
+    return TrainingEvents(sent.append, clock=clock)
 
 
 @pytest.mark.parametrize("steps", [1, 7, 200, 201, 202, 1234, 100_000])
@@ -82,7 +82,7 @@ def test_a_loss_that_comes_later_has_gaps_before() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_no_event_holds_what_json_lacks(
-    value: float, shown: Live, sent: list[dict[str, Any]], clock: Clock
+    value: float, shown: TrainingEvents, sent: list[dict[str, Any]], clock: Clock
 ) -> None:
     clock.now = value
     shown.step(report(1, esd=1.0, multiplier=value))
@@ -93,7 +93,7 @@ def test_no_event_holds_what_json_lacks(
 
 
 def test_events_come_a_few_times_a_second(
-    shown: Live, sent: list[dict[str, Any]], clock: Clock
+    shown: TrainingEvents, sent: list[dict[str, Any]], clock: Clock
 ) -> None:
     for step in range(1, 101):  # a step every 20 ms
         clock.now = step / 50
@@ -104,7 +104,7 @@ def test_events_come_a_few_times_a_second(
 
 
 def test_time_left_follows_the_forwards(
-    shown: Live, sent: list[dict[str, Any]], clock: Clock
+    shown: TrainingEvents, sent: list[dict[str, Any]], clock: Clock
 ) -> None:
     clock.now = 50.0  # loading does not count
     shown.begin()
@@ -125,7 +125,7 @@ def test_time_left_follows_the_forwards(
 def test_the_last_event_says_how_it_ended(
     error: BaseException, state: str, message: str, sent: list[dict[str, Any]]
 ) -> None:
-    with pytest.raises(type(error)), live_training(sent.append) as shown:
+    with pytest.raises(type(error)), training_events(sent.append) as shown:
         shown.step(report(3, esd=1.0))
         raise error
     assert (sent[-1]["state"], sent[-1]["message"]) == (state, message)
@@ -133,7 +133,7 @@ def test_the_last_event_says_how_it_ended(
 
 
 def test_a_stopped_training_says_what_it_left(sent: list[dict[str, Any]]) -> None:
-    with pytest.raises(Cancel), live_training(sent.append) as shown:
+    with pytest.raises(Cancel), training_events(sent.append) as shown:
         shown.step(report(3, esd=1.0))
         shown.saved = "EraseAnything/star_step3_00001.safetensors"
         raise Cancel
@@ -144,7 +144,7 @@ def test_a_stopped_training_says_what_it_left(sent: list[dict[str, Any]]) -> Non
 
 
 def test_a_training_that_goes_on_shows_its_whole_curve(
-    shown: Live, sent: list[dict[str, Any]], clock: Clock
+    shown: TrainingEvents, sent: list[dict[str, Any]], clock: Clock
 ) -> None:
     shown.begin()
     clock.now = 10.0

@@ -10,9 +10,10 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from eraseanything_pack.erase_engine.lora import TARGETS, LoraSet, target_names
-from eraseanything_pack.erase_engine.lora_file import load_lora, save_lora
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.file import load_lora, save_lora
+from eraseanything_pack.erase_engine.lora.targets import TARGETS, target_names
+from eraseanything_pack.nodes.host.session import training_session
 from tiny_flux import build, inputs, slices_of
 
 ELSEWHERE = [

@@ -9,10 +9,10 @@ from typing import Any
 import graph
 import pytest
 import torch
-from eraseanything_pack.erase_engine.lora_file import load_lora, save_lora
-from eraseanything_pack.nodes.host import base_model_of
-from eraseanything_pack.nodes.lora_slots import EMPTY
-from eraseanything_pack.nodes.merge import SLOTS, MergeErasures
+from eraseanything_pack.erase_engine.lora.file import load_lora, save_lora
+from eraseanything_pack.nodes.host.patch_lora import base_model_of
+from eraseanything_pack.nodes.lora.merge import SLOTS, MergeErasures
+from eraseanything_pack.nodes.lora.slots import EMPTY
 
 STAR, HEART = "EraseAnything/star_00001.safetensors", "EraseAnything/heart_00001.safetensors"
 

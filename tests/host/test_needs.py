@@ -11,9 +11,13 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.preflight import bank_bytes
-from eraseanything_pack.erase_engine.teacher import Count, PromptedModel, build_banks
-from eraseanything_pack.nodes.needs import check_room, needed
+from eraseanything_pack.erase_engine.memory import bank_bytes
+from eraseanything_pack.erase_engine.training.teacher import (
+    CountedModel,
+    ForwardCount,
+    cache_all_trajectories,
+)
+from eraseanything_pack.nodes.training.memory_check import check_room, needed
 
 CONFIG = EraseConfig(
     width=64, height=64, batch=2, keep_per_step=2, trajectories=3, trajectory_steps=4
@@ -36,8 +40,8 @@ def test_sizes_are_the_models_own(encoded: Any) -> None:
 
 
 def test_states_take_what_is_said(small_flow: Any, encoded: Any) -> None:
-    model = PromptedModel(small_flow, encoded, CONFIG, Count(0))
-    banks = build_banks(model, generator=torch.Generator(), on_pass=lambda: None)
+    model = CountedModel(small_flow, encoded, CONFIG, ForwardCount(0))
+    banks = cache_all_trajectories(model, generator=torch.Generator(), on_pass=lambda: None)
     assert banks.keep
     held = sum(
         one.nbytes for bank in (banks.erase, banks.keep) for one in (bank.states, bank.answers)

@@ -16,12 +16,14 @@ import comfy.utils
 import pytest
 import torch
 from eraseanything_pack.benchmarks.full_width import CONFIG, TOKENS, build, config_of, encoded_plan
-from eraseanything_pack.erase_engine.backends.base import Capture
-from eraseanything_pack.erase_engine.lora import LoraSet, target_names
-from eraseanything_pack.erase_engine.preflight import CAST_LAYER
-from eraseanything_pack.erase_engine.train import train_erasure
-from eraseanything_pack.nodes.host import apply_lora, training_session
-from eraseanything_pack.nodes.needs import needed
+from eraseanything_pack.erase_engine.interfaces import AttentionCapture
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.targets import target_names
+from eraseanything_pack.erase_engine.memory import CAST_LAYER
+from eraseanything_pack.erase_engine.training.loop import train_erasure
+from eraseanything_pack.nodes.host.patch_lora import apply_lora
+from eraseanything_pack.nodes.host.session import training_session
+from eraseanything_pack.nodes.training.memory_check import needed
 from test_full_width import PIXELS, TEXT_LENGTH, gradients, state_and_text
 from torch import Tensor, nn
 
@@ -188,7 +190,7 @@ def test_preflight_counts_them_as_they_lie(models: tuple[Any, Any]) -> None:
 @torch.no_grad()
 def seen(backend: Any) -> tuple[Tensor, Tensor]:
     """Velocity and attention mass."""
-    request = Capture(torch.tensor(TOKENS), (0,))
+    request = AttentionCapture(torch.tensor(TOKENS), (0,))
     velocity = backend.velocity(*state_and_text(), capture=request)
     return velocity, request.mass[0]
 

@@ -12,11 +12,12 @@ import graph
 import numpy
 import pytest
 import torch
-from eraseanything_pack.erase_engine.maps import AttentionMaps, Look, Word
-from eraseanything_pack.nodes.page_maps import LONGEST_SIDE, MOST_PLACES, page_maps
+from eraseanything_pack.erase_engine.attention.maps import AttentionMaps
+from eraseanything_pack.erase_engine.attention.query import AttentionQuery, Word
+from eraseanything_pack.nodes.attention.payload import LONGEST_SIDE, MOST_PLACES, page_maps
 from PIL import Image
 
-LOOK = Look(
+LOOK = AttentionQuery(
     (Word("star", (1,)), Word("red", (0,), (Word("a", (2,)), Word("on", (3,))))), "saliency", (0,)
 )
 

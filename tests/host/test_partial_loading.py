@@ -11,13 +11,14 @@ import comfy.model_patcher
 import pytest
 import torch
 from eraseanything_pack.benchmarks import full_width
-from eraseanything_pack.erase_engine.backends.base import Conditioning
-from eraseanything_pack.erase_engine.backends.comfy import ComfyFluxBackend
+from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig
-from eraseanything_pack.erase_engine.encoded import EncodedPlan
-from eraseanything_pack.erase_engine.lora import target_names
-from eraseanything_pack.erase_engine.train import train_erasure
-from eraseanything_pack.nodes.host import apply_lora, training_session
+from eraseanything_pack.erase_engine.interfaces import Conditioning
+from eraseanything_pack.erase_engine.lora.targets import target_names
+from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
+from eraseanything_pack.erase_engine.training.loop import train_erasure
+from eraseanything_pack.nodes.host.patch_lora import apply_lora
+from eraseanything_pack.nodes.host.session import training_session
 from expected import reference_gradients, relative_error
 from test_full_width import gradients as wide_gradients
 from tiny_flux import TOKENS, build, gradients, inputs, trained_lora
@@ -55,7 +56,7 @@ def on_a_small_card(model: Any) -> SmallCard:
 
 
 @contextmanager
-def partly_loaded(model: Any) -> Iterator[ComfyFluxBackend]:
+def partly_loaded(model: Any) -> Iterator[ComfyFlowModel]:
     """A session in which some Linears are cast on use, and others are not."""
     with training_session(on_a_small_card(model)) as backend:
         linears = [each for each in model.model.modules() if hasattr(each, "in_features")]
@@ -78,15 +79,15 @@ def patched() -> Any:
     return apply_lora(model, state, 1.0, name="somebody's")[0]
 
 
-def encoded_plan() -> EncodedPlan:
+def encoded_plan() -> EncodedPrompts:
     def prompts(seed: int) -> Conditioning:
         return inputs(seed)[2]
 
     tokens, others = torch.tensor(TOKENS), torch.tensor([[0, 2], [0, 1]])
-    return EncodedPlan(prompts(1), prompts(2), tokens, others, prompts(3), None)
+    return EncodedPrompts(prompts(1), prompts(2), tokens, others, prompts(3), None)
 
 
-def trained(backend: ComfyFluxBackend) -> dict[str, torch.Tensor]:
+def trained(backend: ComfyFlowModel) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return train_erasure(backend, encoded_plan(), CONFIG, generator=generator).state
 
@@ -128,7 +129,7 @@ def test_offloaded_weights_meet_their_inputs_on_the_gpu() -> None:
         base = build(inference=False).model
         model = comfy.model_patcher.ModelPatcher(base, gpu, cpu)
         model.patch_model(gpu, lowvram_model_memory=1)
-        backend = ComfyFluxBackend(model)
+        backend = ComfyFlowModel(model)
         with backend.session():
             slices = backend.linear_slices(target_names("all_attention", 2))
             lora = backend.adapters(slices, rank=2, generator=torch.Generator())

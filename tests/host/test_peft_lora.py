@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from eraseanything_pack.erase_engine.backends.peft_lora import ADAPTER, PeftLora
-from eraseanything_pack.erase_engine.lora import LinearSlice, LoraSet, target_names
+from eraseanything_pack.erase_engine.backends.diffusers.peft_lora import ADAPTER, PeftLora
+from eraseanything_pack.erase_engine.interfaces import LinearSlice
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.targets import target_names
 from expected import relative_error
 from tiny_diffusers import backend_of, snapshot_of
 from tiny_flux import build, gradients, inputs, slices_of, trained_lora

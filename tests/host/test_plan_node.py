@@ -8,8 +8,8 @@ from typing import Any
 
 import graph
 import pytest
-from eraseanything_pack.erase_engine.concept import ConceptPlan
-from eraseanything_pack.nodes.plan import PlanConcept
+from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
+from eraseanything_pack.nodes.training.plan import PlanConcept
 
 FIELDS = ("concept", "kind", "replace_with", "synonyms", "keep", "prompts", "seed")
 PLAN = {name: graph.ERASE[name] for name in FIELDS} | {"edited": ""}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from eraseanything_pack.benchmarks.capture import kept_bytes
-from eraseanything_pack.erase_engine.backends.base import Capture, Conditioning
-from eraseanything_pack.erase_engine.lora import TARGETS, target_names
-from eraseanything_pack.erase_engine.preflight import Setting
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning
+from eraseanything_pack.erase_engine.lora.targets import TARGETS, target_names
+from eraseanything_pack.erase_engine.memory import TrainingSize
+from eraseanything_pack.nodes.host.session import training_session
 from tiny_flux import CONFIG, build
 
 HIDDEN, TOKENS = 384, 64  # as many of text as of the image
@@ -21,7 +21,7 @@ def saved_bytes(depth: int, singles: int, dtype: torch.dtype, target: str) -> in
     model = build(dtype, sizes={**SIZES, "depth": depth, "depth_single_blocks": singles})
     generator = torch.Generator().manual_seed(0)
     cond = Conditioning(torch.randn(1, TOKENS, 20), torch.randn(1, 12))
-    request = Capture(torch.tensor([[1]]), tuple(range(depth)))
+    request = AttentionCapture(torch.tensor([[1]]), tuple(range(depth)))
     with training_session(model, checkpointing=False) as backend:
         slices = backend.linear_slices(target_names(target, depth))
         lora = backend.adapters(slices, rank=1, generator=generator)
@@ -34,7 +34,7 @@ def saved_bytes(depth: int, singles: int, dtype: torch.dtype, target: str) -> in
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_block_keeps_what_preflight_counts(target: str, dtype: torch.dtype) -> None:
     """What one block more keeps; the first one is another case, its image has no gradient."""
-    setting = Setting(
+    setting = TrainingSize(
         depth=2,
         singles=2,
         image_tokens=TOKENS,

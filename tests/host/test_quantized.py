@@ -8,7 +8,7 @@ from typing import Any
 import comfy.ops
 import pytest
 import torch
-from eraseanything_pack.erase_engine.backends.comfy_guards import frozen_linear
+from eraseanything_pack.erase_engine.backends.comfy.guards import frozen_linear
 
 WIDE, NARROW = 32, 16
 

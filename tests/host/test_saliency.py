@@ -18,7 +18,7 @@ from eraseanything_pack.benchmarks.saliency import (
     overlap,
     sums_by_kind,
 )
-from eraseanything_pack.erase_engine.maps import VIEWS
+from eraseanything_pack.erase_engine.attention.query import VIEWS
 from eraseanything_pack.tinyworld.vocabulary import SHAPE_NAMES, Scene, Thing
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import eraseanything_pack
 import pytest
 from eraseanything_pack.erase_engine import __version__
-from eraseanything_pack.nodes.apply import ApplyErasure
-from eraseanything_pack.nodes.attention import AttentionPreview
-from eraseanything_pack.nodes.erase import EraseConcept
-from eraseanything_pack.nodes.merge import MergeErasures
-from eraseanything_pack.nodes.plan import PlanConcept
-from eraseanything_pack.nodes.report import ErasureReport
-from eraseanything_pack.nodes.tiny import LoadTinyFlux
-from eraseanything_pack.nodes.watch import WatchAttention, WatchedAttention
+from eraseanything_pack.nodes.attention.preview import AttentionPreview
+from eraseanything_pack.nodes.attention.watch import WatchAttention, WatchedAttention
+from eraseanything_pack.nodes.demo import LoadTinyFlux
+from eraseanything_pack.nodes.lora.apply import ApplyErasure
+from eraseanything_pack.nodes.lora.merge import MergeErasures
+from eraseanything_pack.nodes.report.report import ErasureReport
+from eraseanything_pack.nodes.training.erase import EraseConcept
+from eraseanything_pack.nodes.training.plan import PlanConcept
 
 PACK, ROOT = eraseanything_pack.__name__, Path(eraseanything_pack.__path__[0])
 

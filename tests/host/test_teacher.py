@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from eraseanything_pack.nodes.host import training_session
+from eraseanything_pack.nodes.host.session import training_session
 from tiny_flux import build, capture, inputs, slices_of, trained_lora
 
 

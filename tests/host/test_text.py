@@ -10,7 +10,7 @@ import comfy.sd
 import comfy.text_encoders.flux
 import pytest
 import torch
-from eraseanything_pack.erase_engine.backends.comfy import ComfyTextEncoder
+from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
 
 SMALL = {"num_hidden_layers": 2, "num_layers": 2, "hidden_size": 64, "intermediate_size": 64}
 CLIP_L = {

@@ -7,12 +7,14 @@ from typing import Any
 import comfy.sample
 import pytest
 import torch
-from eraseanything_pack.erase_engine.backends.comfy import ComfyFluxBackend, ComfyTextEncoder
-from eraseanything_pack.erase_engine.concept import ConceptRequest, plan_concept
+from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
+from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
+from eraseanything_pack.erase_engine.concepts.planner import plan_concept
+from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.encoded import encode_plan
-from eraseanything_pack.erase_engine.lora import LoraSet
-from eraseanything_pack.erase_engine.train import train_erasure
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
+from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.tinyworld.draw import draw_pictures
 from eraseanything_pack.tinyworld.evaluate import (
     any_prompts,
@@ -44,7 +46,7 @@ def sample(model: Any, clip: Any, text: str, seed: int) -> torch.Tensor:
 def test_it_draws_what_is_asked_in_nearly_every_picture(tiny: tuple[Any, Any, Any]) -> None:
     model, clip, vae = tiny
     prompts = any_prompts(60, seed=3)
-    with ComfyFluxBackend(model, checkpointing=False).session() as backend:
+    with ComfyFlowModel(model, checkpointing=False).session() as backend:
         encoder = ComfyTextEncoder(clip)
         pictures = draw_pictures(backend, encoder, vae, [p.text for p in prompts], seed=7)
     assert obeyed(prompts, Judge.load().look(pictures)).mean() >= 0.95
@@ -71,10 +73,10 @@ def test_it_forgets_star_and_keeps_the_rest(tiny: tuple[Any, Any, Any]) -> None:
     request = ConceptRequest(concept="star")
     plan = plan_concept(request, encoder, vocabulary=clip.tokenizer.eraseanything_vocabulary)
     config = EraseConfig.from_recipe("fast", width=128, height=128, steps=50)
-    encoded = encode_plan(plan, encoder, contrast=config.weights.rsc > 0)
+    encoded = encode_prompts(plan, encoder, contrast=config.weights.rsc > 0)
     named, others = prompts_with("star", 24), prompts_without("star", 24)
     texts = [one.text for one in (*named, *others)]
-    with ComfyFluxBackend(model, checkpointing=False).session() as backend:
+    with ComfyFlowModel(model, checkpointing=False).session() as backend:
         generator = torch.Generator().manual_seed(0)
         erasure = train_erasure(backend, encoded, config, generator=generator)
         names = [key.removesuffix(".alpha") for key in erasure.state if key.endswith(".alpha")]

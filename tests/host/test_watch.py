@@ -20,14 +20,15 @@ import server
 import torch
 from comfy_extras.nodes_flux import FluxGuidance
 from comfy_extras.nodes_sd3 import EmptySD3LatentImage
-from eraseanything_pack.erase_engine import watch as engine_watch
-from eraseanything_pack.erase_engine.backends import comfy_guards
-from eraseanything_pack.erase_engine.maps import Look, Word
-from eraseanything_pack.erase_engine.watch import Watch
-from eraseanything_pack.nodes.attention import GUIDANCE
-from eraseanything_pack.nodes.host import apply_lora, training_session
-from eraseanything_pack.nodes.tiny import LoadTinyFlux
-from eraseanything_pack.nodes.watch import WatchAttention, WatchedAttention
+from eraseanything_pack.erase_engine.attention import recorder as engine_watch
+from eraseanything_pack.erase_engine.attention.query import AttentionQuery, Word
+from eraseanything_pack.erase_engine.attention.recorder import AttentionRecorder
+from eraseanything_pack.erase_engine.backends.comfy import guards as comfy_guards
+from eraseanything_pack.nodes.attention.preview import GUIDANCE
+from eraseanything_pack.nodes.attention.watch import WatchAttention, WatchedAttention
+from eraseanything_pack.nodes.demo import LoadTinyFlux
+from eraseanything_pack.nodes.host.patch_lora import apply_lora
+from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from snapshot import assert_same, snapshot
 from tiny_flux import build, inputs
@@ -50,7 +51,7 @@ def model() -> Any:
 
 
 @torch.inference_mode()
-def watch(model: Any, **widgets: Any) -> tuple[Any, Any, Watch]:
+def watch(model: Any, **widgets: Any) -> tuple[Any, Any, AttentionRecorder]:
     """Watch Attention: MODEL, CONDITIONING at the preview's guidance, WATCH."""
     widgets = {"prompt": graph.PROMPT, "words": "star\nred", **widgets}
     patched, positive, eye = WatchAttention.execute(model, graph.clip(), **widgets).args
@@ -96,7 +97,7 @@ def advanced(model: Any, positive: Any, *, cfg: float = 1.0, batch: int = 1) -> 
 
 
 @torch.inference_mode()
-def seen(watch: Watch, latent: Any, **inputs: Any) -> Any:
+def seen(watch: AttentionRecorder, latent: Any, **inputs: Any) -> Any:
     """Watched Attention's whole output."""
     return WatchedAttention.execute(watch, latent, **{"picture": 1, **inputs})
 
@@ -138,7 +139,7 @@ def test_a_sampler_shows_what_the_preview_shows(
     assert len(found.steps) == STEPS and not torch.allclose(found.steps[1], alone.steps[1])
 
 
-def maps_of(eye: Watch, latent: Any, picture: int = 0) -> Any:
+def maps_of(eye: AttentionRecorder, latent: Any, picture: int = 0) -> Any:
     sampling = eye.found(latent["samples"])
     assert sampling is not None
     return sampling.maps(picture)
@@ -195,8 +196,8 @@ def test_what_is_asked_twice_at_one_time_is_one_step(model: Any, sampler: str, t
 
 
 def test_steps_are_means_of_their_time() -> None:
-    look = Look((Word("star", (0,)),), "training signal", (0,))
-    sampling = engine_watch.Sampling(torch.Size((1, 16, 2, 2)))
+    look = AttentionQuery((Word("star", (0,)),), "training signal", (0,))
+    sampling = engine_watch.RecordedSampling(torch.Size((1, 16, 2, 2)))
     for time, mass in ((1.0, 0.2), (0.5, 0.3), (0.5, 0.5)):
         capture = look.capture()
         capture.mass[0] = torch.full((1, 2, 1, 1), mass)

@@ -15,10 +15,13 @@ import execution
 import graph
 import pytest
 import torch
-from eraseanything_pack.erase_engine.lora_file import save_lora
-from eraseanything_pack.nodes import apply, attention, erase, merge, report
-from eraseanything_pack.nodes.lora_slots import CONNECT, EMPTY
-from eraseanything_pack.nodes.plan import PlanConcept
+from eraseanything_pack.erase_engine.lora.file import save_lora
+from eraseanything_pack.nodes.attention import preview as attention
+from eraseanything_pack.nodes.lora import apply, merge
+from eraseanything_pack.nodes.lora.slots import CONNECT, EMPTY
+from eraseanything_pack.nodes.report import report
+from eraseanything_pack.nodes.training import erase
+from eraseanything_pack.nodes.training.plan import PlanConcept
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from test_plan_node import FIELDS as PLAN_FIELDS
 from test_schema import NODES, inputs_of
@@ -143,11 +146,11 @@ def files(loras: Path, model: Any, plan: str) -> list[str]:
     return ["a.safetensors", "b.safetensors"]
 
 
-Run = Callable[..., None]
+Objective = Callable[..., None]
 
 
 @pytest.fixture
-def run(wires: dict[str, Any], files: list[str]) -> Run:
+def run(wires: dict[str, Any], files: list[str]) -> Objective:
     """Runs a node as the host would, with as little to do as its other widgets allow."""
     applied, merged = (
         {f"file{slot}": files[0] for slot in slots} for slots in (apply.SLOTS, merge.SLOTS)
@@ -195,7 +198,7 @@ def stops_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "training_session", work)
 
 
-def holds(run: Run, expected: str, node_id: str, **widgets: Any) -> None:
+def holds(run: Objective, expected: str, node_id: str, **widgets: Any) -> None:
     """The node runs, or says what is wrong in words that a person reads."""
     if expected is RUNS:
         run(node_id, **widgets)
@@ -221,7 +224,7 @@ def of_kind(*kinds: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("label", TEXTS)
 @pytest.mark.parametrize("key", of_kind("STRING"), ids=".".join)
-def test_texts(run: Run, key: tuple[str, str], label: str) -> None:
+def test_texts(run: Objective, key: tuple[str, str], label: str) -> None:
     node_id, name = key
     holds(run, TEXT_EDGES[key][label], node_id, **{name: TEXTS[label]})
 
@@ -234,7 +237,7 @@ EXTREMES = [
 
 
 @pytest.mark.parametrize("edge", EXTREMES, ids=lambda edge: f"{edge[0]}.{edge[1]}={edge[2]}")
-def test_the_least_and_the_most(run: Run, edge: tuple[str, str, float], request: Any) -> None:
+def test_the_least_and_the_most(run: Objective, edge: tuple[str, str, float], request: Any) -> None:
     node_id, name, value = edge
     assert refusal(node_id, **{name: value}) == ""
     if (node_id, name) in HEAVY and value == WIDGETS[node_id, name][1]["max"]:
@@ -258,7 +261,7 @@ def test_the_host_refuses_what_lies_beyond(key: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("key", of_kind("FLOAT"), ids=".".join)
-def test_what_is_no_number(run: Run, key: tuple[str, str]) -> None:
+def test_what_is_no_number(run: Objective, key: tuple[str, str]) -> None:
     """The host's own check lets it through."""
     node_id, name = key
     assert refusal(node_id, **{name: float("nan")}) == ""
@@ -266,7 +269,7 @@ def test_what_is_no_number(run: Run, key: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("key", of_kind("COMBO", "BOOLEAN"), ids=".".join)
-def test_choices(run: Run, key: tuple[str, str]) -> None:
+def test_choices(run: Objective, key: tuple[str, str]) -> None:
     node_id, name = key
     kind, options = WIDGETS[key]
     for choice in (False, True) if kind == "BOOLEAN" else options["options"]:
@@ -279,7 +282,7 @@ def test_choices(run: Run, key: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("file", OUTSIDE)
 @pytest.mark.parametrize("key", sorted(FILES), ids=".".join)
-def test_files_outside_the_folder(run: Run, key: tuple[str, str], file: str) -> None:
+def test_files_outside_the_folder(run: Objective, key: tuple[str, str], file: str) -> None:
     node_id, name = key
     says = r"Got the file '.*', which is not in models/loras\. Choose one from the list\."
     holds(run, says, node_id, **{name: file})

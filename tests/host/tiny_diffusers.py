@@ -9,7 +9,7 @@ from typing import Any
 import comfy.utils
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from eraseanything_pack.erase_engine.backends.diffusers import DiffusersFluxBackend
+from eraseanything_pack.erase_engine.backends.diffusers.model import DiffusersFlowModel
 from tiny_flux import CONFIG
 from transformers import (
     CLIPTextConfig,
@@ -81,10 +81,10 @@ def scheduler(guidance_embed: bool = True) -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(**SCHEDULERS[guidance_embed])
 
 
-def backend_of(model: Any, **options: Any) -> DiffusersFluxBackend:
+def backend_of(model: Any, **options: Any) -> DiffusersFlowModel:
     """The backend on a ComfyUI MODEL's weights."""
     net = convert(model)
-    return DiffusersFluxBackend(net, scheduler(net.config.guidance_embeds), **options)
+    return DiffusersFlowModel(net, scheduler(net.config.guidance_embeds), **options)
 
 
 def snapshot_of(net: Any) -> dict[str, Any]:

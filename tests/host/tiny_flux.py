@@ -9,8 +9,9 @@ from typing import Any
 import comfy.model_patcher
 import comfy.supported_models
 import torch
-from eraseanything_pack.erase_engine.backends.base import Capture, Conditioning
-from eraseanything_pack.erase_engine.lora import LoraSet, target_names
+from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning
+from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.targets import target_names
 
 CONFIG: dict[str, Any] = {
     "in_channels": 16,
@@ -89,8 +90,8 @@ def trained_lora(
     return lora
 
 
-def capture(*blocks: int) -> Capture:
-    return Capture(torch.tensor(TOKENS), blocks or (0, 1))
+def capture(*blocks: int) -> AttentionCapture:
+    return AttentionCapture(torch.tensor(TOKENS), blocks or (0, 1))
 
 
 def loss_of(velocity: torch.Tensor, mass: dict[int, torch.Tensor]) -> torch.Tensor:

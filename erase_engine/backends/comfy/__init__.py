@@ -1,0 +1,1 @@
+"""Flow models that ComfyUI has loaded."""

@@ -1,0 +1,165 @@
+"""What the headless command is asked for: options and a config file, read into the engine's words.
+
+A config file holds fields of `EraseConfig` and `ConceptRequest` side by side; options win over it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..concepts.request import ConceptRequest
+from ..concepts.vocabulary import KINDS
+from ..config import RECIPES, EraseConfig, LoraConfig, LossWeights
+from ..validation import check_fields
+
+SUFFIX = ".safetensors"
+_OF_CONFIG = {one.name for one in fields(EraseConfig)}
+_OF_REQUEST = {one.name for one in fields(ConceptRequest)}
+# Options whose value goes into fields of other names.
+_FIELDS = {"replace_with": ("replacement",), "resolution": ("width", "height")}
+
+
+@dataclass(frozen=True)
+class Options:
+    """One erasure to run: what, how, with which model, and where to."""
+
+    request: ConceptRequest
+    config: EraseConfig
+    model: Path
+    text_encoders: Path | None
+    out: Path
+    device: str  # "" chooses
+    dtype: str  # "" chooses
+    resume: bool  # go on from where it was stopped
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder that a stopped training goes on from."""
+        return self.out.with_suffix(".unfinished")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options; those that are not given are not in the result."""
+    made = argparse.ArgumentParser(
+        prog="python -m erase_engine",
+        description="Trains a LoRA that makes a Flux model unable to draw a concept. "
+        "Uses files on this machine only.",
+        argument_default=argparse.SUPPRESS,
+    )
+    add = made.add_argument
+    add("--model", required=True, help="diffusers folder, or .safetensors file of the transformer")
+    add("--text-encoders", help="folder with tokenizer, text_encoder, tokenizer_2, text_encoder_2")
+    add("--concept", help="what shall no longer be drawn, as in a prompt")
+    add("--kind", choices=KINDS, help="of the concept; object where not given")
+    add("--replace-with", help="what should appear instead; else the planner chooses")
+    add("--synonyms", nargs="+", metavar="WORDING", help="other words for it; erased, too")
+    add("--keep", nargs="+", metavar="TEXT", help="concepts or prompts that must not change")
+    add("--prompts", nargs="+", metavar="TEXT", help="your own sentences with the concept")
+    add("--recipe", choices=tuple(RECIPES), help="where all numbers come from; fast if not given")
+    add("--steps", type=int, help="training steps")
+    add("--resolution", type=int, metavar="PIXELS", help="width and height trained on")
+    add("--seed", type=int, help="the same seed gives the same file")
+    add("--config", help="JSON or YAML file: fields of EraseConfig and ConceptRequest")
+    add("--out", required=True, help=f"the {SUFFIX} file to write; never overwritten")
+    add("--resume", action="store_true", help="go on from where this training was stopped")
+    add("--device", help="such as cuda:1 or cpu; a GPU where there is one")
+    add("--dtype", choices=("bfloat16", "float16", "float32"), help="that the model runs in")
+    return made
+
+
+def read_options(arguments: list[str] | None = None) -> Options:
+    """The job that the command line asks for.
+
+    Raises ValueError, naming the option or field, where it can't be run as it is.
+    """
+    options = vars(parser().parse_args(arguments))
+    values = _read_config(Path(options["config"])) if "config" in options else {}
+    for name, value in options.items():
+        values |= dict.fromkeys(_FIELDS.get(name, (name,)), value)
+    text = options.get("text_encoders")
+    return Options(
+        request=_request(values),
+        config=_config(values),
+        model=Path(options["model"]),
+        text_encoders=Path(text) if text else None,
+        out=_checked_out(Path(options["out"])),
+        device=options.get("device", ""),
+        dtype=options.get("dtype", ""),
+        resume=options.get("resume", False),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The fields in a config file; those that no dataclass has are an error."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else _from_yaml(text)
+    except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(
+            f"Got the config {path} that can't be read ({why}), expected JSON or YAML with fields "
+            "such as steps. Correct the path or the file."
+        ) from error
+    known = sorted(_OF_CONFIG | _OF_REQUEST)
+    unknown = sorted(map(str, set(values) - set(known))) if isinstance(values, dict) else [values]
+    if unknown:
+        raise ValueError(
+            f"Got {unknown} in the config {path}, expected fields out of {', '.join(known)}. "
+            "Rename or remove them."
+        )
+    return values
+
+
+def _from_yaml(text: str) -> Any:
+    import yaml  # not before it is asked for: the engine runs without
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _request(values: Mapping[str, Any]) -> ConceptRequest:
+    if "concept" not in values:
+        raise ValueError(
+            "Got no concept, expected what shall no longer be drawn. "
+            "Name it with --concept, or as concept in the config file."
+        )
+    return ConceptRequest(**{name: values[name] for name in _OF_REQUEST & values.keys()})
+
+
+def _config(values: Mapping[str, Any]) -> EraseConfig:
+    """The recipe's numbers with those given; weights and lora may be given in part."""
+    given = {name: values[name] for name in _OF_CONFIG & values.keys()}
+    recipe = given.pop("recipe", "fast")
+    base = EraseConfig.from_recipe(recipe)
+    if "weights" in given:
+        weights = check_fields(given["weights"], LossWeights)
+        given["weights"] = LossWeights(**{**asdict(base.weights), **weights})
+    if "lora" in given:
+        # A recipe's alpha is its rank: it follows a rank that is given.
+        lora = {**asdict(base.lora), "alpha": None, **check_fields(given["lora"], LoraConfig)}
+        given["lora"] = LoraConfig(**lora)
+    if isinstance(given.get("attention_blocks"), list):
+        given["attention_blocks"] = tuple(given["attention_blocks"])
+    return EraseConfig.from_recipe(recipe, **given)
+
+
+def _checked_out(path: Path) -> Path:
+    """The file to write; ValueError, before any work, where that can't be done."""
+    path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
+    if path.exists():
+        raise ValueError(
+            f"Got the file {path}, which exists, expected a new one. Choose another name."
+        )
+    blocked = next((one for one in path.parents if one.exists() and not one.is_dir()), None)
+    if blocked:
+        raise ValueError(
+            f"Got the file {path}, but {blocked} is no folder. Choose another folder's name."
+        )
+    return path

@@ -1,0 +1,177 @@
+"""Sentences around one word: find it, take it out or swap it, and find its tokens.
+
+A *frame* is a sentence with a slot in the word's place: `{c}` takes the word as it is, `{a_c}`
+takes it with the article it needs ("a photo of {a_c}").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+SLOT, NOUN_SLOT = "{c}", "{a_c}"
+MARKS = ".,;:!?()[]{}'\""
+GAP = "\0"  # where a word was taken out, until the sentence around it is mended
+
+UNCOUNTED = (
+    "water|snow|rain|fog|smoke|fire|ice|blood|sand|grass|hair|rice|bread|butter|cheese|honey|milk|"
+    "coffee|tea|gold|silver|wood|metal|glass|nudity|clothing|furniture|jewelry|graffiti|violence|"
+    "gore|money|text"
+)
+OPENS_WITH_ARTICLE = r"(?i)(?:an?|the|some|my|his|her|two|three|many)\s"
+SOUNDS_LIKE_VOWEL = r"(?i)(?!uni|use|usu|eu|ewe|one\b|once\b|u[ks]\b)[aeiou]|hour|honest|heir"
+# Words that end one phrase and begin another.
+BETWEEN_PHRASES = (
+    "an?|the|and|or|but|with|without|on|in|at|of|to|by|from|for|as|over|under|above|below|beside|"
+    "behind|near|next|left|right|inside|outside|between|through|into|is|are|that|which|while"
+)
+FIRST_UNSPACED = 0x2E80  # from here on scripts do not put spaces between words
+
+
+def contains(text: str, wordings: Sequence[str]) -> bool:
+    """Whether one of the wordings stands in the text as whole words, in any case or number."""
+    return bool(spans(text, wordings))
+
+
+def spans(text: str, wordings: Sequence[str]) -> list[tuple[int, int]]:
+    """Start and end of each place where a wording stands in the text, in order."""
+    if not wordings:
+        return []
+    return [found.span() for found in re.finditer(_pattern(wordings), text, re.IGNORECASE)]
+
+
+def frame_of(text: str, wordings: Sequence[str], *, noun: bool) -> str:
+    """The frame of a sentence that contains one of the wordings, in every place it stands.
+
+    With `noun` the article before a wording becomes part of the slot, so that a plural or a name
+    can take its place.
+    """
+    pattern = _pattern(wordings)
+    if noun:
+        text = re.sub(rf"\ban?\s+(?:{pattern})", NOUN_SLOT, text, flags=re.IGNORECASE)
+    return re.sub(pattern, SLOT, text, flags=re.IGNORECASE)
+
+
+def fill(frame: str, word: str) -> str:
+    """The frame's sentence with `word` in the slot; with "" the words around it are mended.
+
+    "a photo of {a_c}" gives "a photo of an apple", "a photo of apples" and "a photo".
+    """
+    if not word:
+        return _without_word(frame)
+    text = frame.replace(NOUN_SLOT, with_article(word))
+    text = re.sub(r"(?:(\w+) )?\{c\}", lambda found: _after(found[1], word), text)
+    return text.replace("style style", "style")
+
+
+def with_article(noun: str) -> str:
+    """The noun with "a" or "an", unless it is plural, a name, uncounted, or has its own article."""
+    head = noun.split()[-1].lower()
+    plural = head.endswith("s") and not head.endswith(("ss", "us", "is"))
+    uncounted = re.fullmatch(UNCOUNTED, head) or re.match(OPENS_WITH_ARTICLE, noun)
+    if plural or uncounted or noun[0].isupper():
+        return noun
+    return f"{_article(noun)} {noun}"
+
+
+def words_of(prompt: str) -> list[str]:
+    """Every word of the prompt once, in order, without the marks around it."""
+    words = (part.strip(MARKS) for part in prompt.split())
+    return list({word.lower(): word for word in words if word}.values())
+
+
+def words_elsewhere(prompt: str, word: str) -> list[str]:
+    """Words of the prompt that are about something else than `word`: its map's contrast.
+
+    Left out is the phrase around it, because "red" in "a red star on a wall" looks at the star too.
+    Where fewer than two words are left, all others of the prompt.
+    """
+    places = spans(prompt, [word])
+    inside = [phrase for phrase in _phrases(prompt) if _overlaps(phrase, places)]
+    near = {each.lower() for start, end in inside for each in words_of(prompt[start:end])}
+    own = {each.lower() for start, end in places for each in words_of(prompt[start:end])}
+    elsewhere = [each for each in words_of(prompt) if each.lower() not in near | own]
+    others = [each for each in words_of(prompt) if each.lower() not in own]
+    return elsewhere if len(elsewhere) > 1 else others
+
+
+def _phrases(prompt: str) -> list[tuple[int, int]]:
+    """Start and end of each run of words between marks and small words."""
+    small = rf"\b(?:{BETWEEN_PHRASES})\b"
+    ends = rf"{small}|[{re.escape(MARKS)}]|$"
+    phrases, start = [], 0
+    for found in re.finditer(ends, prompt, re.IGNORECASE):
+        phrases.append((start, found.start()))
+        start = found.end()
+    return [(start, end) for start, end in phrases if prompt[start:end].strip()]
+
+
+def _overlaps(one: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:
+    return any(one[0] < end and start < one[1] for start, end in others)
+
+
+def _pattern(wordings: Sequence[str]) -> str:
+    longest_first = sorted(wordings, key=len, reverse=True)
+    return "|".join(_word_pattern(wording) for wording in longest_first)
+
+
+def _word_pattern(wording: str) -> str:
+    """A wording as whole words; an English word also in the other number."""
+    last = wording.split()[-1]
+    plural = last.islower() and last.endswith("s") and not last.endswith(("ss", "us", "is"))
+    stem = wording[:-1] if plural and len(last) > 3 else wording
+    words = r"\s+".join(re.escape(word) for word in stem.split())
+    number = "(?:e?s)?" if last.isascii() and last[-1].isalpha() else ""
+    opening = r"(?<!\w)" if _needs_edge(wording[0]) else ""
+    return f"{opening}{words}{number}" + (r"(?!\w)" if _needs_edge(wording[-1]) else "")
+
+
+def _needs_edge(letter: str) -> bool:
+    return letter.isalnum() and ord(letter) < FIRST_UNSPACED
+
+
+def _after(lead: str | None, word: str) -> str:
+    """`word` behind the word that leads to it, so that there is one article and the right one."""
+    if lead is None:
+        return word
+    bare = re.sub(r"^(?:an?|the) ", "", word)
+    if lead.lower() in ("a", "an"):
+        return f"{_article(bare, lead)} {bare}"
+    keeps_article = re.fullmatch(f"(?:{_HANGING})", lead, re.IGNORECASE) and lead.lower() != "the"
+    return f"{lead} {word if keeps_article else bare}"
+
+
+def _article(word: str, like: str = "a") -> str:
+    article = "an" if re.match(SOUNDS_LIKE_VOWEL, word) else "a"
+    return article.capitalize() if like[0].isupper() else article
+
+
+def _agree(found: re.Match[str]) -> str:
+    return f"{_article(found[2], found[1])} "
+
+
+_FOLLOWS = "of|in|on|at|with|by|near|under|over|above|below|behind|beside|inside|next|left|right"
+_END = rf"(?=\s*(?:[,.;:!?)]|$)|\s+(?:{_FOLLOWS})\b)"
+_HANGING = "an?|the|of|in|on|at|to|with|by|and|or|like|near|next|from|style|is|are|there|featuring"
+_MENDINGS = (
+    (rf"{GAP}['’]s\b", GAP),
+    (rf"{GAP}\s+style\b", GAP),
+    (rf"{GAP}(?:[\s,]+(?:and\s+)?(?:an?\s+)?{GAP})+", GAP),
+    (rf"\b(an?)\s+{GAP}\s*(?=(?!(?:{_FOLLOWS}|and|or)\b)(\w+))", _agree),
+    (rf"(?:\b(?:an?|the)\s+)?{GAP}\s+(?:and|or)\s+", ""),
+    (rf"(?:\b(?:{_HANGING})\s+)+{GAP}{_END}", GAP),
+    (rf"(^|[,.;:!?]\s*){GAP}\s*(?:with|of|by)\s+", r"\1"),
+    (rf"\s*{GAP}\s*", " "),
+    (r"\s+(?=[,.;:!?])", ""),
+    (r",(?:\s*,)+", ","),
+    (r"^[\s,;:]+|[\s,;:]+$", ""),
+    (r"\s+", " "),
+)
+
+
+def _without_word(frame: str) -> str:
+    """The frame's sentence with nothing in the slot, mended from the gap outward."""
+    text = frame.replace(NOUN_SLOT, f"a {GAP}").replace(SLOT, GAP)
+    for pattern, mended in _MENDINGS:
+        text = re.sub(pattern, mended, text, flags=re.IGNORECASE)
+    return text.strip()

@@ -1,0 +1,145 @@
+"""The concept plan as data: the prompts that follow from what a person asks for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from ..interfaces import TextEncoder
+from ..validation import check_choice, check_fields, read_json, shortened
+from .grammar import contains, fill
+from .request import LONGEST_SENTENCE, LONGEST_WORDING, check_wordings, tidied
+from .token_positions import concept_tokens
+from .vocabulary import KINDS, Kind
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """One sentence with the concept, and the same with what stands in for it.
+
+    `word` is the wording this sentence uses, `tokens` its text tokens in `concept_prompt`, and
+    `frame` the sentence with a slot in the word's place. Raises ValueError without tokens.
+    """
+
+    concept_prompt: str
+    anchor_prompt: str
+    word: str
+    tokens: tuple[int, ...]
+    frame: str
+
+    def __post_init__(self) -> None:
+        for name in ("concept_prompt", "anchor_prompt", "word", "frame"):
+            tidied(name, getattr(self, name), LONGEST_SENTENCE)
+        rising = list(self.tokens) == sorted({index for index in self.tokens if index >= 0})
+        if not self.tokens or not rising:
+            raise ValueError(
+                f"Got tokens {self.tokens} for '{self.word}' in '{shortened(self.concept_prompt)}',"
+                " expected at least one, rising. Find them with ConceptPlan.located."
+            )
+
+    def swap(self, word: str) -> str:
+        """The same sentence about `word`."""
+        return fill(self.frame, word)
+
+
+@dataclass(frozen=True)
+class ConceptPlan:
+    """What training needs to know in words.
+
+    Raises ValueError where there is nothing to erase or keep, and where a prompt that should be
+    free of the concept names it.
+    """
+
+    concept: str
+    kind: Kind
+    anchor: str  # what appears instead; "" means the concept's words are left out
+    synonyms: tuple[str, ...]
+    irrelevant: tuple[str, ...]  # unrelated, far, near
+    keep: tuple[str, ...]
+    pairs: tuple[PromptPair, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, KINDS)
+        for text in (self.concept, self.anchor, *self.synonyms, *self.irrelevant):
+            tidied("words", text, LONGEST_WORDING)
+        check_wordings(self.concept, self.synonyms)
+        if not self.pairs or not self.keep:
+            raise ValueError(
+                f"Got a plan for '{self.concept}' with {len(self.pairs)} prompt pairs and "
+                f"{len(self.keep)} keep prompts, expected at least one of each. Add some."
+            )
+        free = (*self.keep, *self.irrelevant, *(pair.anchor_prompt for pair in self.pairs))
+        for text in free:
+            if contains(text, self.wordings):
+                raise ValueError(
+                    f"Got '{shortened(text)}' as a prompt free of the concept '{self.concept}', "
+                    f"expected none of {', '.join(self.wordings)} in it. Reword it."
+                )
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """The concept and its synonyms."""
+        return (self.concept, *self.synonyms)
+
+    def located(self, encoder: TextEncoder) -> ConceptPlan:
+        """The plan with token indices found anew: for another encoder, or edited prompts."""
+        pairs = []
+        for pair in self.pairs:
+            wordings = (pair.word, *self.wordings)
+            tokens = concept_tokens(encoder, pair.concept_prompt, wordings)
+            pairs.append(replace(pair, tokens=tokens))
+        return replace(self, pairs=tuple(pairs))
+
+    def to_json(self) -> str:
+        """One line of JSON that `from_json` turns into an equal plan."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ConceptPlan:
+        """The plan that `to_json` wrote; raises ValueError where the text is not one."""
+        values = _complete(read_json(text, cls), cls)
+        lists = {name: tuple(one) for name, one in values.items() if isinstance(one, list)}
+        try:
+            pairs = tuple(_pair_from(pair) for pair in lists["pairs"])
+            return cls(**{**values, **lists, "pairs": pairs})
+        except (TypeError, KeyError) as error:
+            raise ValueError(
+                f"Got a plan with a value of the wrong type ({error}), expected texts, and lists "
+                "of them. Use what ConceptPlan.to_json wrote."
+            ) from error
+
+    def describe(self) -> str:
+        """The plan for people to read: what goes, what comes instead, what stays."""
+        example = self.pairs[0]
+        lines = [
+            f"Erase: {self.concept} ({self.kind})",
+            f"Also erase: {', '.join(self.synonyms) or 'no other wording'}",
+            f"Instead: {self.anchor or 'nothing, the words are left out'}",
+            f"Contrast with: {', '.join(self.irrelevant) or 'nothing'}",
+            f"{len(self.pairs)} prompt pairs, for example:",
+            f"  '{example.concept_prompt}' -> '{example.anchor_prompt}'",
+            f"    '{example.word}' is token {', '.join(map(str, example.tokens))}",
+            f"{len(self.keep)} prompts to keep, for example:",
+            *(f"  '{prompt}'" for prompt in self.keep[:5]),
+            *(f"Note: {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+
+def _pair_from(values: object) -> PromptPair:
+    found = _complete(values, PromptPair)
+    return PromptPair(**{**found, "tokens": tuple(found["tokens"])})
+
+
+def _complete(values: object, kind: type) -> dict[str, Any]:
+    """The fields of `kind`, none missing but `notes`; raises ValueError otherwise."""
+    found = check_fields(values, kind)
+    missing = [one.name for one in fields(kind) if one.name not in found and one.name != "notes"]
+    if missing:
+        raise ValueError(
+            f"Got a {kind.__name__} without {', '.join(missing)}, expected all its fields. "
+            f"Use what {kind.__name__} itself wrote."
+        )
+    return found

@@ -1,0 +1,99 @@
+"""What a planner may say about a world: sentence templates and concepts by category.
+
+Slots in a template: `{c}` is the concept; any other name is drawn from `Vocabulary.fillers`. A
+slot written `{a_name}` gets the article its word needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from .grammar import contains
+
+Kind = Literal["object", "style", "person", "relation", "nudity"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Category:
+    """Concepts of one sort; a picture of one of them shows none of the others.
+
+    `plain` says that a picture whose prompt names none of them usually shows none of them, so
+    that leaving the word out is enough.
+    """
+
+    kind: Kind
+    words: tuple[str, ...]
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a planner may say about a world.
+
+    `templates` are looked up by category, then by kind; those of "object" serve for the rest.
+    `details` are phrases that fit every sentence; `keep` are prompts worth keeping as they are;
+    `opposites` and `neutral` say what stands in for a concept, and for a kind.
+    """
+
+    templates: Mapping[str, tuple[str, ...]]
+    categories: Mapping[str, Category]
+    fillers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    details: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    opposites: Mapping[str, str] = field(default_factory=dict)
+    neutral: Mapping[Kind, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "object" not in self.templates:
+            raise ValueError(
+                f"Got templates for {', '.join(self.templates) or 'nothing'}, expected some for "
+                "'object', which serve where there are no others. Add them."
+            )
+        for template in (one for group in self.templates.values() for one in group):
+            slots = set(re.findall(r"\{(?:a_)?(\w+)\}", template))
+            unknown = slots - {"c"} - set(self.fillers)
+            if "c" not in slots or unknown:
+                raise ValueError(
+                    f"Got template '{template}', expected the slot {{c}} and others out of "
+                    f"{', '.join(self.fillers) or 'none'}. Correct it."
+                )
+
+    def category_of(self, wordings: Iterable[str], kind: Kind) -> str:
+        """The category that knows one of the wordings, those of `kind` first, or "".
+
+        "Siamese cat" is known by "cat", and "Van Gogh" by "Vincent van Gogh".
+        """
+        wordings = [re.sub(r" style$", "", wording) for wording in wordings]
+        names = sorted(self.categories, key=lambda name: self.categories[name].kind != kind)
+        for known in (_same, _ends_with, _is_end_of):
+            for name in names:
+                words = self.categories[name].words
+                if any(known(one, word) for one in wordings for word in words):
+                    return name
+        return ""
+
+    def templates_for(self, category: str, kind: Kind) -> tuple[str, ...]:
+        """Sentences that suit a concept of this category ("" is none) and kind."""
+        names = (category, kind, "object")
+        return next(self.templates[name] for name in names if name in self.templates)
+
+    def words_of(self, kind: Kind) -> tuple[str, ...]:
+        """All the bank's concepts of a kind."""
+        groups = (one.words for one in self.categories.values() if one.kind == kind)
+        return tuple(word for group in groups for word in group)
+
+
+def _same(wording: str, word: str) -> bool:
+    return contains(wording, [word]) and len(wording.split()) == len(word.split())
+
+
+def _ends_with(wording: str, word: str) -> bool:
+    return _same(" ".join(wording.split()[-len(word.split()) :]), word)
+
+
+def _is_end_of(wording: str, word: str) -> bool:
+    return _ends_with(word, wording)

@@ -1,0 +1,1 @@
+"""One erasure: from encoded prompts to a LoRA."""

@@ -1,0 +1,61 @@
+"""Text features that bring an erased concept back, found while it is erased, at no pass's cost.
+
+The backward of an erase step gives the gradient of its loss with respect to the prompt as well.
+Each prompt keeps a change of its concept's tokens, which that gradient moves to where the student
+still draws the concept, and the next step has to hold out against it: adversarial training whose
+attack is free (Shafahi et al., 2019), on text features instead of pictures.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from ..interfaces import Conditioning
+from .encoded_prompts import EncodedPrompts
+
+SHARE = 0.5  # of the prompts in a step that are attacked; the others stay as people write them
+TINY = 1e-12
+
+
+class Adversary:
+    """d_j <- project( d_j + rate * radius |c_j| * g_j / |g_j| ),   |d_j| <= radius |c_j|
+
+    for each concept token j of each concept prompt, g the gradient of the erase losses.
+
+    Args:
+        encoded: N concept prompts (N, T, D) and where their concept's tokens are (N, J).
+        radius: share of a token's own norm that its change may have.
+        rate: share of the radius that one step goes.
+    """
+
+    def __init__(self, encoded: EncodedPrompts, *, radius: float, rate: float) -> None:
+        self.concept, self.rate = encoded.concept, rate
+        text, tokens = encoded.concept.text, encoded.tokens.to(encoded.concept.text.device)
+        self._at = tokens.clamp(min=0)[..., None].expand(-1, -1, text.shape[2])  # (N, J, D)
+        norms = text.gather(1, self._at).float().norm(dim=-1, keepdim=True)
+        self.limit = radius * norms * (tokens >= 0)[..., None]  # (N, J, 1); 0 where there is none
+        self.change = torch.zeros(self._at.shape, device=text.device)  # (N, J, D)
+
+    def attack(self, rows: Tensor, generator: Generator) -> tuple[Conditioning, Tensor]:
+        """The prompts at `rows`, and which of them (B,) have the change that `learn` will move."""
+        hit = torch.rand(len(rows), generator=generator) < SHARE
+        self._rows, clean = rows[hit], self.concept.take(rows)
+        self._leaf = self.change[self._rows].requires_grad_()
+        added = torch.zeros_like(clean.text[:, : self._at.shape[1]], dtype=self._leaf.dtype)
+        added[hit] = self._leaf  # (B, J, D)
+        text = clean.text.scatter_add(1, self._at[rows], added.to(clean.text))
+        return Conditioning(text, clean.pooled), hit
+
+    @torch.no_grad()
+    def learn(self) -> None:
+        """After the loss's backward: the attacked prompts go up the loss from where they are."""
+        gradient, limit = self._leaf.grad, self.limit[self._rows]
+        if gradient is None:  # nobody was attacked
+            return
+        moved = self._leaf + self.rate * limit * gradient / _norm(gradient)
+        self.change[self._rows] = moved * (limit / _norm(moved)).clamp_max(1)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return x.norm(dim=-1, keepdim=True).clamp_min(TINY)

@@ -1,0 +1,224 @@
+"""The training loop: banks first, then steps of a solver, reported one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+from torch import Generator, Tensor
+
+from ..config import EraseConfig
+from ..interfaces import FlowModel
+from ..lora.targets import target_names
+from .adversary import Adversary
+from .checkpoint import Checkpoint, SavedTrajectories, Snapshot
+from .encoded_prompts import EncodedPrompts
+from .objective import Objective
+from .solvers import SOLVERS
+from .teacher import (
+    FORWARD_AND_BACKWARD,
+    CountedModel,
+    ForwardCount,
+    Trajectories,
+    cache_all_trajectories,
+    keeps,
+    same_teacher,
+)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did. `losses` holds those that were computed, unweighted.
+
+    While the bank is sampled, reports come with step 0 and no losses.
+    """
+
+    step: int
+    total: int
+    losses: dict[str, float]
+    gradient_norm: float  # before clipping
+    forwards: int  # samples through the model so far; a backward counts as two
+    total_forwards: int  # of the whole training
+    history: Mapping[str, list[float]] = field(default_factory=dict)  # each loss up to this step
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """A finished training: the LoRA's state, each loss step by step, and what it cost."""
+
+    state: dict[str, Tensor]
+    history: dict[str, list[float]]
+    forwards: int
+
+
+OnStep = Callable[[StepReport], None]
+
+
+@contextmanager
+def save_on_interrupt(
+    checkpoint: Checkpoint, keep: Callable[[Erasure | None, int], None]
+) -> Iterator[None]:
+    """Whatever stops the training inside, `keep` gets the LoRA so far, None before there is one,
+    and its step.
+    """
+    try:
+        yield
+    except BaseException:  # cancelling is no Exception on newer hosts
+        done = checkpoint.latest
+        so_far = done and Erasure(done.lora, done.history, done.forwards)
+        keep(so_far, done.step if done else 0)
+        raise
+
+
+def train_erasure(
+    backend: FlowModel,
+    encoded: EncodedPrompts,
+    config: EraseConfig,
+    *,
+    generator: Generator,
+    on_step: OnStep = lambda report: None,
+    checkpoint: Checkpoint | None = None,
+) -> Erasure:
+    """Trains a LoRA that erases the plan's concept from the backend's model.
+
+        preserve (outer):  min  w_keep L_keep + w_rsc L_rsc
+        subject to erase (inner):  LoRA in argmin  w_esd L_esd + w_attn L_attn
+
+    Nobody differentiates through the inner problem: `alternate` takes one first-order step on
+    each by turns, `budget` one step on the sum, the outer part weighted by a multiplier.
+    Teacher and student are one model, with the LoRA off and on.
+
+    Args:
+        generator: CPU generator; the same one gives the same LoRA.
+        on_step: called after each step, and after each pass that samples the bank; whatever it
+            raises ends the training.
+        checkpoint: saved to every few steps and when the training is stopped; gone on from where
+            it holds this very training. The end is the same, byte for byte.
+
+    Raises:
+        FloatingPointError: a loss or a gradient is not finite, twice in a row.
+    """
+    slices = backend.linear_slices(target_names(config.lora.targets, backend.double_blocks))
+    lora = backend.adapters(
+        slices,
+        rank=config.lora.rank,
+        alpha=config.lora.alpha,
+        init=config.lora.init,
+        generator=generator,
+    )
+    count = ForwardCount(expected_forwards(encoded, config))
+    history: dict[str, list[float]] = {}
+
+    def report(step: int, losses: dict[str, float], norm: float) -> None:
+        spent = count.forwards, count.expected
+        on_step(StepReport(step, config.steps, losses, norm, *spent, history))
+
+    model = CountedModel(backend, encoded, config, count)
+    banks = _banks(model, generator, checkpoint, on_pass=lambda: report(0, {}, 0.0))
+    adversary = None
+    if config.attack:
+        adversary = Adversary(encoded, radius=config.attack, rate=config.attack_rate)
+    training = Training(Objective(model, lora, banks, generator, adversary), history)
+    with lora.attach(slices), checkpoint.kept() if checkpoint else nullcontext():
+        if checkpoint and (saved := checkpoint.load()):
+            training.go_on_from(saved)
+        for step in range(training.good.step + 1, config.steps + 1):
+            losses, norm = training.step(step)
+            if checkpoint:
+                checkpoint.follow(training.good)
+            report(step, losses, norm)
+        if checkpoint:
+            checkpoint.save()  # should the LoRA's own file come to nothing, no step is lost
+    return Erasure(lora.state_dict(), history, count.forwards)
+
+
+def _banks(
+    model: CountedModel,
+    generator: Generator,
+    checkpoint: Checkpoint | None,
+    *,
+    on_pass: Callable[[], None],
+) -> Trajectories:
+    """The checkpoint's banks where they are this training's and this model's; else new ones."""
+    if checkpoint is None:
+        return cache_all_trajectories(model, generator=generator, on_pass=on_pass)
+    checkpoint.begin(model.encoded, model.config)
+    if saved := checkpoint.load_banks():
+        if same_teacher(model, saved.banks.erase):
+            generator.set_state(saved.generator)
+            model.count.forwards = saved.forwards
+            return saved.banks
+        checkpoint.refuse("banks of another model")
+    banks = cache_all_trajectories(model, generator=generator, on_pass=on_pass)
+    checkpoint.save_banks(SavedTrajectories(banks, generator.get_state(), model.count.forwards))
+    return banks
+
+
+class Training:
+    """Steps of a solver that can be told, saved, and taken up again.
+
+    A step whose losses or gradients are not finite is tried once more from the state before it,
+    on other states of the banks. `good` is the state after the last step that was done.
+    """
+
+    def __init__(self, run: Objective, history: dict[str, list[float]]) -> None:
+        self.run, self.history = run, history
+        self.solver = SOLVERS[run.config.solver](run)
+        self.good = self._snapshot(0)
+
+    def step(self, step: int) -> tuple[dict[str, float], float]:
+        try:
+            losses, norm = self._tried(step)
+        except FloatingPointError:
+            losses, norm = self._tried(step)
+        for name, value in losses.items():
+            self.history.setdefault(name, []).append(value)
+        self.good = self._snapshot(step)
+        return losses, norm
+
+    def go_on_from(self, saved: Snapshot) -> None:
+        self.history.update(saved.history)
+        self.run.generator.set_state(saved.generator)
+        self.run.model.count.forwards = saved.forwards
+        self._set(saved)
+        self.good = self._snapshot(saved.step)
+
+    def _tried(self, step: int) -> tuple[dict[str, float], float]:
+        """One try; what fails leaves the last good weights."""
+        try:
+            return self.solver.step(step)
+        except FloatingPointError:
+            self._set(self.good)
+            raise
+
+    def _snapshot(self, step: int) -> Snapshot:
+        return Snapshot(
+            step=step,
+            forwards=self.run.model.count.forwards,
+            history=self.history,
+            lora=self.run.lora.state_dict(),
+            solver=self.solver.state_dict(),
+            generator=self.run.generator.get_state(),
+        )
+
+    def _set(self, to: Snapshot) -> None:
+        self.run.lora.load_state_dict(to.lora)
+        self.solver.load_state_dict(to.solver)
+
+
+def expected_forwards(encoded: EncodedPrompts, config: EraseConfig) -> int:
+    """How many samples a training sends through the model; a backward counts as two.
+
+    Banks: `paths` x `trajectory_steps` x (2 for the concept's paths + 2 for the anchor's +
+    1 for the keep prompts'). Each step: 3 x `batch` + 3 x `keep_per_step`, and for L_rsc
+    `keep_per_step` x (3 + 1 + K) more.
+    """
+    weights, keep, trained = config.weights, config.keep_per_step, FORWARD_AND_BACKWARD
+    step = config.batch * trained
+    step += keep * trained if weights.keep > 0 else 0
+    if weights.rsc > 0 and encoded.contrast is not None:
+        step += keep * (trained + 1 + encoded.contrast.per_pair)
+    probes = config.steps // config.budget_every if config.solver == "budget" else 0
+    states = config.paths * config.trajectory_steps
+    return states * (5 if keeps(config) else 4) + config.steps * step + probes * 2 * keep

@@ -1,0 +1,104 @@
+"""What a LoRA file says of its own making: enough to train it again."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ...erase_engine import __version__
+from ..concepts.plan import ConceptPlan
+from ..config import EraseConfig
+from .loop import Erasure
+
+FORMAT_VERSION = "1"
+LOSS_NAMES = {"esd": "erase", "rsc": "contrast", "multiplier": "keep weight"}  # for people
+
+
+def erasure_metadata(
+    erasure: Erasure,
+    plan: ConceptPlan,
+    config: EraseConfig,
+    *,
+    base_model: str,
+    host: Mapping[str, str],
+) -> dict[str, Any]:
+    """The metadata of an erasure's file.
+
+    Args:
+        base_model: the model's kind and size in words; a loader compares it with its own.
+        host: name and version of the program that ran the model.
+    """
+    return _record(plan.concept, base_model, host) | {
+        "plan": plan.to_json(),
+        "config": config.to_json(),
+        "figures": figures_of(erasure),
+    }
+
+
+def figures_of(erasure: Erasure) -> dict[str, Any]:
+    """Steps (fewer than the config's where it was stopped), passes, each loss's last value."""
+    last = {name: values[-1] for name, values in erasure.history.items()}
+    steps = max(map(len, erasure.history.values()))
+    return {"steps": steps, "forwards": erasure.forwards, "last_losses": last}
+
+
+def figures_in_words(figures: Mapping[str, Any]) -> str:
+    """What `figures_of` found, for people; KeyError, TypeError or ValueError for anything else."""
+    losses = ", ".join(
+        f"{LOSS_NAMES.get(name, name)} {value:.3g}"
+        for name, value in dict(figures["last_losses"]).items()
+    )
+    passes = f"{figures['forwards']:,} forward passes of one picture"
+    return f"{figures['steps']:d} steps, {passes}; losses at the end: {losses}"
+
+
+def merged_metadata(
+    records: Sequence[Mapping[str, str]],
+    strengths: Sequence[float],
+    *,
+    method: str,
+    host: Mapping[str, str],
+) -> dict[str, Any]:
+    """The metadata of a file that several were merged into: all of theirs, and how.
+
+    Raises ValueError where they were made for different models.
+    """
+    models = list(dict.fromkeys(record.get("base_model", "") for record in records))
+    if len(models) > 1:
+        raise ValueError(
+            f"Got LoRAs for different models ({'; '.join(models)}), expected one model's. "
+            "Merge only LoRAs that were trained for the same model."
+        )
+    concept = " + ".join(record.get("concept", "?") for record in records)
+    parts = [
+        {"strength": strength, **record}
+        for record, strength in zip(records, strengths, strict=True)
+    ]
+    return _record(concept, models[0], host) | {"merged": parts, "method": method}
+
+
+def plans_in(record: Mapping[str, str]) -> tuple[ConceptPlan, ...]:
+    """The plan that a LoRA was trained with; those of all its parts where it was merged."""
+    if "plan" in record:
+        return (ConceptPlan.from_json(record["plan"]),)
+    parts = json.loads(record.get("merged", "[]"))
+    return tuple(plan for part in parts for plan in plans_in(part))
+
+
+def _record(concept: str, base_model: str, host: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "format": "eraseanything",
+        "format_version": FORMAT_VERSION,
+        "base_model": base_model,
+        "concept": concept,
+        "versions": {
+            "eraseanything": __version__,
+            **host,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -1,0 +1,1 @@
+"""Nodes that look into attention."""

@@ -1,0 +1,35 @@
+"""The CLIP input as the engine's text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ...erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
+from ...erase_engine.concepts.everyday import PICTURES
+from ...erase_engine.concepts.vocabulary import Vocabulary
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """For text encoding: nodes run in inference mode, whose tensors autograd may not save."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def encoder_for(clip: Any) -> ComfyTextEncoder:
+    """The CLIP input as the engine's text encoder; ValueError where it is not a Flux one."""
+    if clip is None:
+        raise ValueError(
+            "Got no clip: the checkpoint holds none. Load text encoders with DualCLIPLoader, "
+            "type flux."
+        )
+    return ComfyTextEncoder(clip)
+
+
+def vocabulary_of(clip: Any) -> Vocabulary:
+    """The words that prompts are planned with: a text encoder may bring its own."""
+    return getattr(clip.tokenizer, "eraseanything_vocabulary", PICTURES)

@@ -1,0 +1,80 @@
+"""A LoRA put on a MODEL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.lora
+import comfy.lora_convert
+import comfy.utils
+from comfy.weight_adapter.lora import LoRAAdapter
+from torch import Tensor
+
+from ...erase_engine.validation import shortened
+
+
+def apply_lora(
+    model: Any,
+    state: Mapping[str, Tensor],
+    strength: float,
+    *,
+    name: str,
+    metadata: Mapping[str, str] | None = None,
+) -> tuple[Any, int]:
+    """A clone of the MODEL with the LoRA on, as core's loaders do it, and how many layers took it.
+
+    Strength 0 adds nothing, so that the clone has the model's own bits.
+
+    Raises:
+        ValueError: no LoRA of this form, or one that was made for another model: it says so, or
+            a layer finds no place of its shape.
+    """
+    layers = sum(key.endswith("lora_A.weight") for key in state)
+    if not layers:
+        raise ValueError(
+            f"Got {name} without a layer such as 'transformer.<layer>.lora_A.weight', expected "
+            "an erasure LoRA. Connect LORA_MODEL of Erase Concept, or choose a file it saved."
+        )
+    fitting = _fitting_patches(model, state)
+    here = base_model_of(model)
+    made_for = (metadata or {}).get("base_model", here)
+    if len(fitting) < layers or made_for != here:
+        other = made_for if made_for != here else "another model"
+        raise ValueError(
+            f"Got {name} with {layers} layers, of which {len(fitting)} fit this model ({here}). "
+            f"It was made for {shortened(other)}: load that model, or choose another LoRA."
+        )
+    clone = model.clone()
+    if strength:
+        clone.add_patches(fitting, strength)
+    return clone, layers
+
+
+def _fitting_patches(model: Any, state: Mapping[str, Tensor]) -> dict[Any, Any]:
+    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(state)), keys)
+    return {key: patch for key, patch in patches.items() if _fits(model, key, patch)}
+
+
+def _fits(model: Any, key: str | tuple[Any, ...], patch: Any) -> bool:
+    """Whether B A has the shape of the rows that it changes."""
+    if not isinstance(patch, LoRAAdapter):
+        return False
+    name, rows = (key, None) if isinstance(key, str) else key[:2]
+    shape = list(comfy.utils.get_attr(model.model, name).shape)
+    if rows is not None:
+        shape[rows[0]] = rows[2]
+    up, down = patch.weights[0], patch.weights[1]
+    return [up.shape[0], down.shape[1]] == shape[:2]
+
+
+def base_model_of(model: Any) -> str:
+    """The model's kind and size in words, for metadata and errors."""
+    kind = type(model.model).__name__
+    params: Any = getattr(model.model.diffusion_model, "params", None)
+    sizes = ("depth", "depth_single_blocks", "hidden_size", "num_heads")
+    if any(not hasattr(params, name) for name in sizes):
+        return kind
+    blocks = f"{params.depth} + {params.depth_single_blocks} blocks"
+    return f"{kind}, {blocks}, {params.hidden_size} wide, {params.num_heads} heads"

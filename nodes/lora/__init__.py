@@ -1,0 +1,1 @@
+"""Nodes that use LoRA files."""

@@ -1,0 +1,130 @@
+"""Apply Erasure LoRA: a file or a freshly trained LoRA onto a MODEL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ...erase_engine.lora.file import PREFIX
+from ...erase_engine.training.metadata import figures_in_words
+from ...erase_engine.validation import shortened
+from ..host.patch_lora import apply_lora
+from ..host.widgets import CATEGORY, advanced, checked_strength
+from .schedule import apply_during
+from .slots import CONNECT, Part, fingerprint, parts_of, slot
+
+SLOTS = ("", "_2", "_3", "_4")
+STRENGTH = "1 is what was trained, 0 leaves the model as it was."
+
+
+class ApplyErasure(io.ComfyNode):
+    """The model with the concepts of up to four LoRAs erased, each as far as its strength says."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingApply",
+            display_name="Apply Erasure LoRA",
+            category=CATEGORY,
+            description="Makes a model unable to draw what the LoRA erases. Says for which concept "
+            "it was trained and how many layers took it.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model that the LoRA was trained for."),
+                *slot("", STRENGTH, empty=CONNECT),
+                io.LoraModel.Input(
+                    "lora",
+                    optional=True,
+                    tooltip="A freshly trained LoRA; used instead of the first file.",
+                ),
+                _share("start", 0.0, "The share of sampling after which the erasure is on."),
+                _share("end", 1.0, "The share of sampling up to which the erasure is on."),
+                *_more_slots(),
+            ],
+            outputs=[io.Model.Output("MODEL", tooltip="The model with the erasure on.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> Any:
+        """Anew when a file has changed."""
+        return fingerprint(inputs, SLOTS)
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        lora: dict[str, Any] | None = None,
+        start: float = 0.0,
+        end: float = 1.0,
+        **slots: Any,
+    ) -> io.NodeOutput:
+        if not start < end:
+            raise ValueError(
+                f"Got start {start:g} and end {end:g}, expected start below end. Set 0 and 1 to "
+                "have the erasure on all the time."
+            )
+        cards = []
+        for part in _parts(lora, slots):
+            model, card = _applied(model, part, start, end)
+            cards.append(card)
+        if (start, end) != (0, 1):
+            cards.append(f"On from {start:.0%} to {end:.0%} of sampling.")
+        return io.NodeOutput(model, ui=ui.PreviewText("\n".join(cards)))
+
+
+def _share(name: str, default: float, tooltip: str) -> Any:
+    return advanced(
+        io.Float.Input(
+            name, default=default, min=0.0, max=1.0, step=0.01, optional=True, tooltip=tooltip
+        )
+    )
+
+
+def _more_slots() -> list[Any]:
+    widgets = [widget for suffix in SLOTS[1:] for widget in slot(suffix, STRENGTH, optional=True)]
+    return [advanced(widget) for widget in widgets]
+
+
+def _parts(lora: dict[str, Any] | None, slots: dict[str, Any]) -> list[Part]:
+    """What is to be applied: the connected LoRA or the first file, then the other files."""
+    parts = parts_of(slots, SLOTS if lora is None else SLOTS[1:])
+    if lora is not None:
+        state = {key.removeprefix(PREFIX): tensor for key, tensor in lora.items()}
+        parts.insert(0, Part("the LoRA", checked_strength(slots["strength"]), state, {}))
+    if not parts:
+        raise ValueError(
+            "Got no LoRA, expected a file or a connected one. "
+            "Choose a file, or connect LORA_MODEL of Erase Concept."
+        )
+    return parts
+
+
+def _applied(model: Any, part: Part, start: float, end: float) -> tuple[Any, str]:
+    """A clone of the MODEL with the LoRA on, and what the node says of it."""
+    state = {PREFIX + key: tensor for key, tensor in part.state.items()}
+    erased, layers = apply_lora(model, state, part.strength, name=part.name, metadata=part.record)
+    if (start, end) != (0, 1):
+        erased = apply_during(model, state, part.strength, start=start, end=end)
+    return erased, _card(part.name, part.record, layers)
+
+
+def _card(name: str, record: Mapping[str, str], layers: int) -> str:
+    """What the node shows: concept, layers, and what the file's record says of its training."""
+    concept = record.get("concept")
+    about = f"erases '{shortened(concept)}'" if concept else "erases what it was trained for"
+    rows = [f"{name} {about}; {layers} layers took it."]
+    if "base_model" in record:
+        rows.append(f"base model: {shortened(record['base_model'], 200)}")
+    if "figures" in record:
+        rows.append(f"training: {shortened(_figures(record['figures']), 200)}")
+    return "\n".join(rows)
+
+
+def _figures(recorded: str) -> str:
+    """In words; as it stands where it is none of ours."""
+    try:
+        return figures_in_words(json.loads(recorded))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return recorded

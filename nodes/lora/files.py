@@ -1,0 +1,90 @@
+"""LoRA files: their names inside models/loras, and what is written into them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+import comfyui_version
+import folder_paths
+
+from ...erase_engine.concepts.plan import ConceptPlan
+from ...erase_engine.config import EraseConfig
+from ...erase_engine.lora.file import save_lora
+from ...erase_engine.training.loop import Erasure
+from ...erase_engine.training.metadata import erasure_metadata
+from ...erase_engine.validation import shortened
+
+FOLDER = "EraseAnything"  # in models/loras, where no name is given
+HOST = {"comfyui": comfyui_version.__version__}  # for the record of how a file was made
+LONGEST_PART = 200  # bytes of a folder's or file's name; disks take 255, a number is added
+
+
+def lora_file_path(name: str) -> Path:
+    """The file behind an entry of the combo; ValueError where there is none."""
+    found = folder_paths.get_full_path("loras", name)
+    if found is None:
+        raise ValueError(
+            f"Got the file '{shortened(name)}', which is not in models/loras. "
+            "Choose one from the list."
+        )
+    return Path(found)
+
+
+def lora_stem(name: str, concept: str) -> Path:
+    """The file_name widget as a path in models/loras, without number and extension.
+
+    Raises:
+        ValueError: the name is absolute, climbs out of the folder or cannot be a file's.
+    """
+    name = name.strip().removesuffix(".safetensors") or f"{FOLDER}/{_as_file_name(concept)}"
+    parts = PurePosixPath(name).parts
+    bad = re.search(r'[\x00-\x1f\x7f\ud800-\udfff<>:"|?*\\]', name) or name.startswith("/")
+    if bad or name.endswith("/") or any(_is_bad(part) for part in parts):
+        raise ValueError(
+            f"Got the file name {shortened(name)!a}, expected a name inside models/loras, such as "
+            f"'star' or 'shapes/star', each part of at most {LONGEST_PART} bytes. Leave out '..', "
+            "a drive, a leading '/' and signs that a file's name can't have."
+        )
+    stem = _root() / name
+    blocked = next((one for one in stem.parents if one.exists() and not one.is_dir()), None)
+    if blocked:
+        raise ValueError(
+            f"Got the file name '{shortened(name)}', but {blocked.name} is a file, expected "
+            "folders before the last '/'. Choose another folder's name."
+        )
+    return stem
+
+
+def lora_name(path: Path) -> str:
+    """A file as the hosts' lists of LoRAs call it: its path inside models/loras."""
+    return path.relative_to(_root()).as_posix()
+
+
+def save_erasure(
+    stem: Path, erasure: Erasure, *, plan: ConceptPlan, config: EraseConfig, base_model: str
+) -> Path:
+    """Writes the LoRA under the next free number, with all that it takes to train it again."""
+    record = erasure_metadata(erasure, plan, config, base_model=base_model, host=HOST)
+    return save_lora(free_path(stem), erasure.state, record)
+
+
+def _root() -> Path:
+    return Path(folder_paths.get_folder_paths("loras")[0]).absolute()
+
+
+def _is_bad(part: str) -> bool:
+    """Whether one part of a path leads upwards or is no name for a file."""
+    return part.endswith((".", " ")) or len(part.encode()) > LONGEST_PART
+
+
+def free_path(stem: Path) -> Path:
+    """The stem with the next free number: no file is overwritten."""
+    number = 1
+    while (path := stem.with_name(f"{stem.name}_{number:05}.safetensors")).exists():
+        number += 1
+    return path
+
+
+def _as_file_name(concept: str) -> str:
+    return re.sub(r"[^\w]+", "_", concept).strip("_")[:40] or "concept"

@@ -1,0 +1,148 @@
+"""Merge Erasure LoRAs: several files into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ...erase_engine.backends.comfy.model import require_flux
+from ...erase_engine.concepts.plan import ConceptPlan
+from ...erase_engine.lora.file import PREFIX, save_lora
+from ...erase_engine.lora.merge import fused_by_prompts, weighted_sum
+from ...erase_engine.training.metadata import merged_metadata, plans_in
+from ...erase_engine.validation import check_choice
+from ..host.encode import encoder_for, ordinary_tensors
+from ..host.session import training_session
+from ..host.widgets import CATEGORY, advanced, text
+from .files import HOST, free_path, lora_name, lora_stem
+from .slots import Part, fingerprint, parts_of, slot
+
+SLOTS = tuple(f"_{number}" for number in range(1, 9))
+SHOWN = 3  # of them; the others are folded away
+METHODS = ("fuse", "sum")
+SIZE = (32, 32)  # latent pixels of the noise that text is looked at beside
+
+
+class MergeErasures(io.ComfyNode):
+    """One LoRA that erases what several erase."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingMerge",
+            display_name="Merge Erasure LoRAs",
+            category=CATEGORY,
+            description="Makes one LoRA of several that were trained apart, and saves it.",
+            inputs=[
+                io.Combo.Input(
+                    "method",
+                    options=list(METHODS),
+                    default=METHODS[0],
+                    tooltip="fuse: each acts on its own concept's prompts only; needs the model "
+                    "and clip. sum: all act on everything, as when applied one after the other.",
+                ),
+                text(
+                    "file_name",
+                    "The new LoRA's name in models/loras; empty: EraseAnything/<concepts>. "
+                    "A number is added, nothing is overwritten.",
+                ),
+                *_slots(),
+                io.Model.Input("model", optional=True, tooltip="What they were trained for."),
+                io.Clip.Input("clip", optional=True, tooltip="The model's text encoders."),
+            ],
+            is_output_node=True,
+            outputs=[
+                io.LoraModel.Output("LORA_MODEL", tooltip="For Apply Erasure LoRA."),
+                io.String.Output(
+                    "report",
+                    display_name="report",
+                    tooltip="What was merged, and where it was saved.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> Any:
+        """Anew when a file has changed."""
+        return fingerprint(inputs, SLOTS)
+
+    @classmethod
+    def execute(
+        cls, method: str, file_name: str, model: Any = None, clip: Any = None, **slots: Any
+    ) -> io.NodeOutput:
+        parts = _parts(slots)
+        _check(method, model, clip)
+        strengths = [part.strength for part in parts]
+        record = merged_metadata([p.record for p in parts], strengths, method=method, host=HOST)
+        stem = lora_stem(file_name, record["concept"])
+        states = [part.state for part in parts]
+        state = weighted_sum(states, strengths) if method == "sum" else _fused(parts, model, clip)
+        path = save_lora(free_path(stem), state, record)
+        report = f"Saved as {lora_name(path)}\n" + "\n".join(map(_described, parts))
+        merged = {PREFIX + key: tensor for key, tensor in state.items()}
+        return io.NodeOutput(merged, report, ui=ui.PreviewText(report))
+
+
+def _slots() -> list[Any]:
+    tooltip = "How much of it goes into the merged LoRA; 1 is what was trained."
+    inputs = [widget for suffix in SLOTS for widget in slot(suffix, tooltip)]
+    return inputs[: 2 * SHOWN] + [advanced(widget) for widget in inputs[2 * SHOWN :]]
+
+
+def _parts(slots: dict[str, Any]) -> list[Part]:
+    """What the chosen files hold; ValueError for fewer than two."""
+    parts = parts_of(slots, SLOTS)
+    if len(parts) < 2:
+        raise ValueError(
+            f"Got {len(parts)} files to merge, expected at least two. "
+            "Choose files under file_1 and file_2."
+        )
+    return parts
+
+
+def _described(part: Part) -> str:
+    return f"{part.record.get('concept', '?')}, strength {part.strength:g} ({part.name})"
+
+
+def _plans(part: Part) -> tuple[ConceptPlan, ...]:
+    """How it was trained; ValueError where its file does not say."""
+    plans = plans_in(part.record)
+    if not plans:
+        raise ValueError(
+            f"Got {part.name} without a record of its prompts, expected a LoRA that Erase "
+            "Concept saved. Choose method sum, which needs none."
+        )
+    return plans
+
+
+def _check(method: str, model: Any, clip: Any) -> None:
+    check_choice("method", method, METHODS)
+    if method == "sum":
+        return
+    if model is None or clip is None:
+        given = {"model": model, "clip": clip}
+        missing = " and ".join(name for name, one in given.items() if one is None)
+        raise ValueError(
+            f"Got method fuse without {missing}, expected both: it looks at how the prompts enter "
+            "the model. Connect them, or choose method sum."
+        )
+    require_flux(model)
+
+
+def _fused(parts: Sequence[Part], model: Any, clip: Any) -> dict[str, Tensor]:
+    """The closed form, on each file's own prompts."""
+    plans = [_plans(part) for part in parts]
+    with ordinary_tensors():
+        encoder = encoder_for(clip)
+        with training_session(model) as backend:
+            return fused_by_prompts(
+                [part.state for part in parts],
+                [part.strength for part in parts],
+                plans,
+                backend=backend,
+                encoder=encoder,
+                latent_size=SIZE,
+            )

@@ -1,0 +1,75 @@
+"""A LoRA that is on in a part of sampling only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import comfy.patcher_extension as extension
+import torch
+from torch import Tensor
+
+from ...erase_engine.backends.comfy.model import ComfyFlowModel
+from ...erase_engine.lora.adapters import LoraSet
+from ...erase_engine.lora.file import PREFIX
+
+KEY = "eraseanything_range"
+A = ".lora_A.weight"
+
+
+def apply_during(
+    model: Any, state: Mapping[str, Tensor], strength: float, *, start: float, end: float
+) -> Any:
+    """A clone of the MODEL with the LoRA on from `start` to before `end`, as shares of sampling.
+
+    The host's own patches hold for the whole of sampling, so the adapters act as hooks on the
+    layers, in every forward pass whose time lies in the range. No weight is touched.
+    """
+    sampling = model.get_model_object("model_sampling")
+    first, last = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
+    clone = model.clone()
+    extension.add_wrapper_with_key(
+        extension.WrappersMP.DIFFUSION_MODEL,
+        KEY,
+        _wrapper(*_adapters(model, state, strength), lambda t: (t <= first) & (t > last)),
+        clone.model_options,
+        is_model_options=True,
+    )
+    return clone
+
+
+def _adapters(
+    model: Any, state: Mapping[str, Tensor], strength: float
+) -> tuple[LoraSet, dict[str, Any]]:
+    """The LoRA, `strength` times as strong, and where it acts."""
+    with torch.inference_mode(False):
+        mine = {key.removeprefix(PREFIX): tensor.clone() for key, tensor in state.items()}
+        names = [key.removesuffix(A) for key in mine if key.endswith(A)]
+        for name in names:
+            rank = float(len(mine[name + A]))
+            mine[f"{name}.alpha"] = strength * mine.get(f"{name}.alpha", torch.tensor(rank))
+        slices = ComfyFlowModel(model).linear_slices(names)
+        lora = LoraSet.from_state(slices, mine)
+    for parameter in lora.parameters():
+        parameter.requires_grad_(False)
+    return lora, slices
+
+
+def _wrapper(
+    lora: LoraSet, slices: dict[str, Any], inside: Callable[[Tensor], Tensor]
+) -> Callable[..., Any]:
+    """The host's wrapper of a forward pass: (executor, x, t, ...)."""
+
+    def wrapper(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:
+        on = inside(t)
+        if bool(on.any()) != bool(on.all()):
+            raise ValueError(
+                "Got times inside and outside an erasure's range in one pass, expected one time. "
+                "Set start to 0 and end to 1 on Apply Erasure LoRA before training on its model."
+            )
+        if not bool(on.any()):
+            return executor(x, t, *args, **kwargs)
+        with lora.to(device=x.device).attach(slices):
+            return executor(x, t, *args, **kwargs)
+
+    return wrapper

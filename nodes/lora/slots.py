@@ -1,0 +1,60 @@
+"""Slots of a node: a LoRA file and its strength, over and over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...erase_engine.lora.file import load_lora
+from ..host.widgets import checked_strength, lora_strength
+from .files import lora_file_path
+
+EMPTY = "(none)"
+CONNECT = "(connect a LoRA)"  # of a slot whose place a connected LoRA may take
+
+
+@dataclass(frozen=True)
+class Part:
+    """One LoRA of several."""
+
+    name: str
+    strength: float
+    state: Mapping[str, Tensor]  # by canonical keys
+    record: Mapping[str, str]  # the file's metadata
+
+
+def slot(suffix: str, tooltip: str, *, empty: str = EMPTY, optional: bool = False) -> list[Any]:
+    """The widgets `file<suffix>` and `strength<suffix>`."""
+    file = io.Combo.Input(
+        f"file{suffix}",
+        options=[empty, *folder_paths.get_filename_list("loras")],
+        default=empty,
+        optional=optional,
+        tooltip="A file in models/loras that Erase Concept saved.",
+    )
+    return [file, lora_strength(f"strength{suffix}", tooltip, optional=optional)]
+
+
+def parts_of(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> list[Part]:
+    """What the chosen files hold; a slot that a workflow leaves out is empty."""
+    parts = []
+    for suffix, name in _chosen(widgets, suffixes):
+        strength = checked_strength(widgets.get(f"strength{suffix}", 1.0))
+        parts.append(Part(name, strength, *load_lora(lora_file_path(name))))
+    return parts
+
+
+def fingerprint(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> str:
+    """Another one when a chosen file has changed."""
+    stats = [(name, lora_file_path(name).stat()) for _, name in _chosen(widgets, suffixes)]
+    return str([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+def _chosen(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> list[tuple[str, str]]:
+    slots = [(suffix, widgets.get(f"file{suffix}", EMPTY)) for suffix in suffixes]
+    return [(suffix, name) for suffix, name in slots if name not in (EMPTY, CONNECT)]

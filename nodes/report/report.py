@@ -1,0 +1,167 @@
+"""Erasure Report: the same seeds before and after, and how far each picture has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ...erase_engine.backends.comfy.model import require_flux
+from ...erase_engine.config import PIXELS_PER_LATENT
+from ...erase_engine.interfaces import Conditioning
+from ...erase_engine.sampling import sampled, start_noise
+from ..attention.preview import GUIDANCE, sampling_inputs
+from ..host.encode import encoder_for, ordinary_tensors
+from ..host.progress import sampling_progress
+from ..host.session import training_session
+from ..host.vae import LATENT_CHANNELS, decode, require_flux_vae
+from ..host.widgets import CATEGORY, checked_resolution, lines, lines_of
+from .sheet import Pair, change_in_words, draw_report
+
+ROLES = {"erase_prompts": "to erase", "keep_prompts": "to keep"}
+
+
+class ErasureReport(io.ComfyNode):
+    """What an erasure has changed, prompt by prompt."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingReport",
+            display_name="Erasure Report",
+            category=CATEGORY,
+            description="Draws prompts before and after an erasure, from the same seed, and says "
+            "how far each picture has changed.",
+            inputs=_inputs(),
+            is_output_node=True,
+            outputs=[
+                io.Image.Output("IMAGE", tooltip="The pictures side by side."),
+                io.String.Output(
+                    "report", display_name="report", tooltip="How far each picture has changed."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        erased: Any,
+        clip: Any,
+        vae: Any,
+        clip_vision: Any = None,
+        **widgets: Any,
+    ) -> io.NodeOutput:
+        for each in (model, erased):
+            require_flux(each)
+        require_flux_vae(vae)
+        sampling = _Sampling.of(widgets)
+        prompts = _prompts(widgets)
+        with ordinary_tensors():
+            cond = encoder_for(clip).encode([prompt for _, prompt in prompts])
+        on_step = sampling_progress(2 * len(prompts) * sampling.pictures * sampling.steps)
+        before, after = (
+            [_picture(vae, latent) for latent in sampling.draw(each, cond, on_step)]
+            for each in (model, erased)
+        )
+        named = [each for each in prompts for _ in range(sampling.pictures)]
+        pairs = [
+            Pair(role, prompt, one, other, _similarity(clip_vision, one, other))
+            for (role, prompt), one, other in zip(named, before, after, strict=True)
+        ]
+        image, report = draw_report(pairs), describe(pairs)
+        shown = {**ui.PreviewImage(image, cls=cls).as_dict(), "text": (report,)}
+        return io.NodeOutput(image, report, ui=shown)
+
+
+def _picture(vae: Any, latent: Tensor) -> Tensor:
+    """(H, W, 3) in 0..1, on the CPU."""
+    return decode(vae, latent)[0].float().cpu().clamp(0, 1)
+
+
+def _similarity(clip_vision: Any, one: Tensor, other: Tensor) -> float | None:
+    """The cosine of two pictures' embeddings; None where no vision model is connected."""
+    if clip_vision is None:
+        return None
+    embeddings = clip_vision.encode_image(torch.stack([one, other]))["image_embeds"].float()
+    return torch.nn.functional.cosine_similarity(*embeddings, dim=0).item()
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """How the pictures are drawn: those of each prompt from the same noises."""
+
+    steps: int
+    seed: int
+    side: int  # of the latent
+    pictures: int  # of each prompt
+
+    @classmethod
+    def of(cls, widgets: dict[str, Any]) -> _Sampling:
+        side = checked_resolution(widgets["resolution"]) // PIXELS_PER_LATENT
+        return cls(widgets["steps"], widgets["seed"], side, widgets.get("pictures", 1))
+
+    def draw(self, model: Any, cond: Conditioning, on_step: Any) -> list[Tensor]:
+        """A latent (1, C, h, w) for each picture of each prompt."""
+        seeds = ((self.seed + number) % 2**64 for number in range(self.pictures))
+        size = (self.side, self.side)
+        noises = [start_noise(1, LATENT_CHANNELS, size, seed=seed) for seed in seeds]
+        with training_session(model, guidance=GUIDANCE) as backend:
+            return [
+                sampled(backend, cond.take([row]), noise, steps=self.steps, on_step=on_step)
+                for row in range(len(cond))
+                for noise in noises
+            ]
+
+
+def _prompts(widgets: dict[str, Any]) -> list[tuple[str, str]]:
+    """(role, prompt) of every line; ValueError where there is none."""
+    found = [(role, line) for name, role in ROLES.items() for line in lines_of(widgets[name])]
+    if not found:
+        raise ValueError(
+            "Got no prompts, expected at least one to erase or to keep. Write one a line."
+        )
+    return found
+
+
+def describe(pairs: Sequence[Pair]) -> str:
+    """A line for each prompt, and each role's mean."""
+    lines = []
+    for role in dict.fromkeys(pair.role for pair in pairs):
+        mine = [pair for pair in pairs if pair.role == role]
+        lines.append(f"{role}: changed {change_in_words(mine)} on average")
+        for prompt in dict.fromkeys(pair.prompt for pair in mine):
+            own = [pair for pair in mine if pair.prompt == prompt]
+            lines.append(f"  {change_in_words(own)}  {prompt}")
+    return "\n".join(lines)
+
+
+def _inputs() -> list[Any]:
+    return [
+        io.Model.Input("model", tooltip="The model as it was."),
+        io.Model.Input("erased", tooltip="The same model with the erasure."),
+        io.Clip.Input("clip", tooltip="The text encoders that belong to it."),
+        io.Vae.Input("vae", tooltip="Makes pictures of latents."),
+        *(
+            lines(name, f"Prompts whose pictures should {should}, one a line.")
+            for name, should in (("erase_prompts", "change"), ("keep_prompts", "stay as they were"))
+        ),
+        *sampling_inputs(),
+        io.Int.Input(
+            "pictures",
+            default=1,
+            min=1,
+            max=16,
+            optional=True,
+            tooltip="Pictures of each prompt: from seed, seed + 1, and so on.",
+        ),
+        io.ClipVision.Input(
+            "clip_vision",
+            optional=True,
+            tooltip="A vision model that says how similar each picture still is, 1 for the same.",
+        ),
+    ]

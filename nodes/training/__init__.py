@@ -1,0 +1,1 @@
+"""Nodes that plan and train."""

@@ -1,0 +1,163 @@
+"""What Erase Concept and Concept Plan ask for: their inputs, and widgets in the engine's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...erase_engine.concepts.plan import ConceptPlan
+from ...erase_engine.concepts.request import ConceptRequest
+from ...erase_engine.concepts.vocabulary import KINDS
+from ...erase_engine.config import RECIPES, EraseConfig, LoraConfig
+from ...erase_engine.lora.targets import TARGETS
+from ...erase_engine.validation import check_choice
+from ..host.widgets import advanced, checked_resolution, lines, resolution, seed, text
+
+FAST = EraseConfig.from_recipe("fast")
+PlanType = io.Custom("ERASE_PLAN")  # carries a Planned
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan on its way from Concept Plan, and what was asked for; nothing, where it was edited."""
+
+    requests: tuple[ConceptRequest, ...]
+    plan: ConceptPlan
+
+
+def model_inputs() -> list[Any]:
+    return [
+        io.Model.Input("model", tooltip="FLUX.1 [dev] or [schnell], or the tiny Flux."),
+        io.Clip.Input("clip", tooltip="The text encoders that belong to the model."),
+    ]
+
+
+def concept_inputs() -> list[Any]:
+    return [
+        text("concept", "What the model shall no longer draw, as you'd write it in a prompt."),
+        io.Combo.Input(
+            "kind",
+            options=list(KINDS),
+            default="object",
+            tooltip="Decides in which sentences the concept is practised. Colours are styles.",
+        ),
+        text("replace_with", "What should appear instead. Empty: the planner chooses."),
+        lines("synonyms", "Other words for the concept, one a line or with commas; erased too."),
+        lines("keep", "Concepts or prompts that must not change, one a line."),
+        advanced(lines("prompts", "Your own sentences with the concept, one a line.")),
+    ]
+
+
+def training_inputs() -> list[Any]:
+    return [
+        resolution(
+            "Width and height in pixels of what is trained on. 512 is enough for FLUX; "
+            "128 for the tiny Flux.",
+            default=FAST.width,
+        ),
+        io.Int.Input("steps", default=FAST.steps, min=1, max=10_000, tooltip="Training steps."),
+        seed("The same inputs and seed give the same file."),
+        text(
+            "file_name",
+            "The LoRA's name in models/loras; empty: EraseAnything/<concept>. "
+            "A number is added, nothing is overwritten.",
+        ),
+        *map(advanced, _expert_inputs()),
+    ]
+
+
+def _expert_inputs() -> list[Any]:
+    return [
+        io.Combo.Input(
+            "recipe",
+            options=list(RECIPES),
+            default="fast",
+            tooltip="fast: ours. paper: as published. esd, ablate and gem: an erase loss alone. "
+            "What you leave at its default is then the recipe's own.",
+        ),
+        io.Float.Input(
+            "negative_guidance",
+            default=FAST.negative_guidance,
+            min=0.0,
+            max=10.0,
+            step=0.1,
+            tooltip="How far past the replacement the model is pushed. 0 stops at it.",
+        ),
+        io.Int.Input("rank", default=FAST.lora.rank, min=1, max=256, tooltip="Rank of the LoRA."),
+        io.Combo.Input(
+            "targets",
+            options=list(TARGETS),
+            default=FAST.lora.targets,
+            tooltip="Which layers are trained. text_pooled: all by which text reaches the picture. "
+            "text_qk: query and key of the text, as published.",
+        ),
+        io.Int.Input(
+            "batch", default=FAST.batch, min=1, max=64, tooltip="Pictures in one training step."
+        ),
+        io.Int.Input(
+            "preview_every",
+            default=20,
+            min=0,
+            max=10_000,
+            tooltip="Steps between two previews, where a VAE is connected; 0 draws none. "
+            "They don't change the result.",
+        ),
+        io.Boolean.Input(
+            "resume",
+            default=True,
+            tooltip="Goes on where this very training was cancelled; off: begins anew.",
+        ),
+    ]
+
+
+def optional_inputs() -> list[Any]:
+    return [
+        io.Vae.Input(
+            "vae", optional=True, tooltip="Shows pictures before and after while it trains."
+        ),
+        PlanType.Input(
+            "plan", optional=True, tooltip="From Concept Plan; used instead of the concept above."
+        ),
+    ]
+
+
+def request_of(widgets: dict[str, Any]) -> ConceptRequest:
+    return ConceptRequest.from_text(
+        widgets["concept"],
+        kind=widgets["kind"],
+        replacement=widgets["replace_with"],
+        synonyms=widgets["synonyms"],
+        keep=widgets["keep"],
+        prompts=widgets["prompts"],
+        seed=widgets["seed"],
+    )
+
+
+def config_of(widgets: dict[str, Any]) -> EraseConfig:
+    """What the widgets ask for; one that was left at its default means the recipe's own value."""
+    check_choice("recipe", widgets["recipe"], tuple(RECIPES))
+    own = EraseConfig.from_recipe(widgets["recipe"])
+    side = checked_resolution(widgets["resolution"])
+
+    def asked(name: str, ours: Any = FAST, its: Any = own) -> Any:
+        untouched = widgets[name] == getattr(ours, name)
+        return getattr(its, name) if untouched else widgets[name]
+
+    batch = asked("batch")  # of both halves of a step, in every recipe
+    return EraseConfig.from_recipe(
+        widgets["recipe"],
+        negative_guidance=asked("negative_guidance"),
+        steps=asked("steps"),
+        batch=batch,
+        keep_per_step=batch,
+        width=side,
+        height=side,
+        seed=widgets["seed"],
+        lora=LoraConfig(
+            rank=asked("rank", FAST.lora, own.lora),
+            targets=asked("targets", FAST.lora, own.lora),
+            init=own.lora.init,
+        ),
+    )

@@ -1,0 +1,87 @@
+"""Concept Plan: what would be trained on, to be read and changed before it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...erase_engine.concepts.plan import ConceptPlan
+from ...erase_engine.concepts.planner import plan_together
+from ...erase_engine.concepts.request import ConceptRequest
+from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
+from ..host.widgets import CATEGORY, lines, seed
+from .inputs import Planned, PlanType, concept_inputs, request_of
+
+
+class PlanConcept(io.ComfyNode):
+    """From a concept to the prompts of its erasure."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingPlan",
+            display_name="Concept Plan",
+            category=CATEGORY,
+            description="Plans what Erase Concept will train on: prompts, what appears instead, "
+            "what stays. Read it, change it, and connect it there.",
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoders that belong to the model."),
+                *concept_inputs(),
+                seed("Which sentences are chosen; Erase Concept plans with its own seed."),
+                lines(
+                    "edited",
+                    "A plan as JSON. Where it is not empty, it is the plan, and what stands above "
+                    "is not used.",
+                ),
+                PlanType.Input(
+                    "join",
+                    optional=True,
+                    tooltip="Another Concept Plan: one LoRA will erase its concepts and this one.",
+                ),
+            ],
+            is_output_node=True,
+            outputs=[
+                PlanType.Output("plan", display_name="plan", tooltip="For Erase Concept."),
+                io.String.Output("text", display_name="text", tooltip="The plan in words."),
+                io.String.Output(
+                    "json",
+                    display_name="json",
+                    tooltip="The whole plan, as the field edited takes it.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, clip: Any, edited: str = "", join: Planned | None = None, **widgets: Any
+    ) -> io.NodeOutput:
+        with ordinary_tensors():
+            encoder = encoder_for(clip)
+            if edited.strip():
+                planned = Planned((), ConceptPlan.from_json(edited).located(encoder))
+            else:
+                requests = (*_joined(join), request_of(widgets))
+                vocabulary = vocabulary_of(clip)
+                planned = Planned(requests, plan_together(requests, encoder, vocabulary=vocabulary))
+        text, whole = planned.plan.describe(), _readable(planned.plan)
+        shown = {"text": (text,), "eraseanything_plan": [whole]}
+        return io.NodeOutput(planned, text, whole, ui=shown)
+
+
+def _joined(join: Planned | None) -> tuple[ConceptRequest, ...]:
+    """What was asked for before; ValueError where a person has written the plan instead."""
+    if join is None:
+        return ()
+    if not join.requests:
+        raise ValueError(
+            "Got an edited plan to join, expected a planned one: its sentences may name this "
+            "concept. Edit the last plan of the chain instead."
+        )
+    return join.requests
+
+
+def _readable(plan: ConceptPlan) -> str:
+    """The plan's JSON on many lines."""
+    return json.dumps(json.loads(plan.to_json()), ensure_ascii=False, indent=1)
