@@ -16,7 +16,6 @@ import comfy.model_patcher
 import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
-from eraseanything_pack.erase_engine.lora.targets import target_names
 from eraseanything_pack.erase_engine.memory import tokens_of
 from eraseanything_pack.nodes.host.session import training_session
 from torch import Generator, Tensor
@@ -136,7 +135,7 @@ def kept_bytes(forward: Callable[[], object]) -> int:
 def adapted(backend: Any) -> Iterator[None]:
     """Our recipe's LoRA."""
     config = config_of(PIXELS[0]).lora
-    slices = backend.linear_slices(target_names(config.targets, backend.double_blocks))
+    slices = backend.linear_slices(backend.target_names(config.targets))
     lora = backend.adapters(slices, rank=config.rank, generator=Generator().manual_seed(0))
     with lora.attach(slices):
         yield

@@ -93,7 +93,7 @@ def encoded_plan(text_length: int = 256) -> EncodedPrompts:
 
     def prompt() -> Conditioning:
         text = torch.randn(1, text_length, CONFIG["context_in_dim"], generator=generator)
-        return Conditioning(text, torch.randn(1, CONFIG["vec_in_dim"], generator=generator))
+        return Conditioning.stacked(text, torch.randn(1, CONFIG["vec_in_dim"], generator=generator))
 
     words = min(PROMPT, text_length)
     others = torch.tensor([[index for index in range(words) if index not in TOKENS[0]]])

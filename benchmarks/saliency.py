@@ -133,7 +133,7 @@ def overlaps(
 def query_for(world: World, prompt: str, words: Sequence[str], view: View) -> AttentionQuery:
     found = located_words(world.encoder, prompt, words, view=view, contrast=())
     return AttentionQuery(
-        found, view, default_blocks(view, world.backend.double_blocks, world.backend.single_blocks)
+        found, view, default_blocks(view, world.backend.joint_blocks, world.backend.blocks)
     )
 
 

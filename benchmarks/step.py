@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
-from eraseanything_pack.erase_engine.lora.targets import target_names
 from eraseanything_pack.erase_engine.training.loop import Training
 from eraseanything_pack.erase_engine.training.objective import Objective
 from eraseanything_pack.erase_engine.training.teacher import CountedModel, ForwardCount
@@ -77,7 +76,7 @@ def full_step(
     """The LoRA after one erase and one preserve step; `clock` runs from after the set-up."""
     generator = torch.Generator().manual_seed(0)
     with training_session(model, guidance=config.guidance, checkpointing=checkpointing) as backend:
-        slices = backend.linear_slices(target_names(config.lora.targets, backend.double_blocks))
+        slices = backend.linear_slices(backend.target_names(config.lora.targets))
         lora = backend.adapters(slices, rank=config.lora.rank, generator=generator)
         prompted = TimedModel(backend, encoded_plan(text_length), config, ForwardCount(0), clock)
         training = Training(Objective(prompted, lora, random_banks(config), generator), {})

@@ -1,12 +1,12 @@
-"""What a flow model must offer so that the engine can erase a concept from it.
+"""What the engine asks of others: a flow model, a text encoder, adapters; and what they exchange.
 
 Shapes: B samples, C latent channels, (h, w) latent size, T text tokens, D text width, P pooled
-width, H heads, L image tokens, J concept tokens.
+width, H heads, L image tokens, J watched tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,35 +14,93 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+# --- text ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """One prompt as the model reads it; rows of a `Conditioning` may share it."""
+
+    text: Tensor  # (T, D) features of each token
+    pooled: Tensor | None = None  # (P,) one vector of the whole prompt; None: the family has none
+
+    def __post_init__(self) -> None:
+        if self.text.ndim != 2 or (self.pooled is not None and self.pooled.ndim != 1):
+            pooled = None if self.pooled is None else tuple(self.pooled.shape)
+            raise ValueError(
+                f"Got text {tuple(self.text.shape)} and pooled {pooled}, expected (T, D) and (P,). "
+                "Give one prompt at a time; Conditioning.stacked takes a batch."
+            )
+
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The text a model sees: per-token features and one pooled vector for each prompt."""
+    """The text that B samples see: a prompt for each, of its own length."""
 
-    text: Tensor  # (B, T, D)
-    pooled: Tensor  # (B, P)
+    prompts: tuple[Prompt, ...]
 
-    def __post_init__(self) -> None:
-        if self.text.ndim != 3 or self.pooled.ndim != 2 or len(self.text) != len(self.pooled):
+    @classmethod
+    def stacked(cls, text: Tensor, pooled: Tensor | None = None) -> Conditioning:
+        """From a batch of one length: text (B, T, D), pooled (B, P)."""
+        paired = pooled is None or (pooled.ndim == 2 and len(text) == len(pooled))
+        if text.ndim != 3 or not paired:
+            got = None if pooled is None else tuple(pooled.shape)
             raise ValueError(
-                f"Got text {tuple(self.text.shape)} and pooled {tuple(self.pooled.shape)}, "
+                f"Got text {tuple(text.shape)} and pooled {got}, "
                 "expected (B, T, D) and (B, P) with one B. Encode both from the same prompts."
             )
+        vectors = [None] * len(text) if pooled is None else pooled
+        return cls(tuple(map(Prompt, text, vectors)))
+
+    @classmethod
+    def cat(cls, parts: Iterable[Conditioning]) -> Conditioning:
+        """One batch out of several."""
+        return cls(tuple(prompt for part in parts for prompt in part.prompts))
 
     def __len__(self) -> int:
-        return len(self.text)
+        return len(self.prompts)
 
-    def take(self, index: Sequence[int] | Tensor) -> Conditioning:
-        """The rows at `index`, in that order."""
-        rows = torch.as_tensor(index, device=self.text.device)
-        return Conditioning(self.text[rows], self.pooled[rows])
+    def take(self, index: Iterable[int] | Tensor) -> Conditioning:
+        """The rows at `index`, in that order; nothing is copied."""
+        rows = index.tolist() if isinstance(index, Tensor) else index
+        return Conditioning(tuple(self.prompts[row] for row in rows))
 
-    @staticmethod
-    def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """One batch out of several; all must have one text length."""
-        return Conditioning(
-            torch.cat([part.text for part in parts]), torch.cat([part.pooled for part in parts])
-        )
+    @property
+    def text(self) -> Tensor:
+        """(B, T, D), where all prompts have one length."""
+        return torch.stack([prompt.text for prompt in self.prompts])
+
+    @property
+    def pooled(self) -> Tensor | None:
+        """(B, P); None where the family has no pooled vector."""
+        vectors = [prompt.pooled for prompt in self.prompts if prompt.pooled is not None]
+        return torch.stack(vectors) if vectors else None
+
+    def by_length(self) -> Iterator[tuple[list[int], Conditioning]]:
+        """The rows of each text length, and their prompts: a pass for each length is exact."""
+        lengths = [len(prompt.text) for prompt in self.prompts]
+        for length in dict.fromkeys(lengths):
+            rows = [row for row, one in enumerate(lengths) if one == length]
+            yield rows, self.take(rows)
+
+
+class TextEncoder(Protocol):
+    """The loaded text encoder, as far as planning and training need it."""
+
+    max_tokens: int  # tokens beyond this one are not seen by the model
+
+    def token_ids(self, text: str) -> list[int]:
+        """Ids of the text's own tokens, in order: no padding, no end mark."""
+        ...
+
+    def encode(
+        self, prompts: Sequence[str], *, on_prompt: Callable[[], None] = lambda: None
+    ) -> Conditioning:
+        """A row for each prompt; equal texts share one. `on_prompt` may raise to cancel."""
+        ...
+
+
+# --- attention -----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -50,7 +108,7 @@ class AttentionCapture:
     """Asks `FlowModel.velocity` for the attention mass that image queries give to text tokens.
 
     `tokens` is (B, J), indices of text tokens, -1 where a sample has fewer than J. Blocks are
-    numbered from 0, those of one stream after the double ones.
+    numbered from 0 in the order in which they run.
     After the call `mass[block]` is (B, H, L, J): the softmax over all keys, read at those tokens
     (0 where the index is -1), with a graph where gradients are on. With `outputs`,
     `likeness[block]` is (B, L, J): how alike the attention outputs of image and text are there.
@@ -72,6 +130,9 @@ class AttentionCapture:
             by_block[block] = each
 
 
+# --- the model and its adapters ------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class LinearSlice:
     """Rows `start : start + length` of the output of one Linear: what one canonical name means."""
@@ -83,15 +144,16 @@ class LinearSlice:
 
 
 class Adapters(Protocol):
-    """Low-rank adapters on rows of frozen Linears; the teacher is the model with them off."""
-
-    rank: int
-    alpha: float
+    """Low-rank adapters on rows of frozen Linears; with them off the model is the teacher."""
 
     def parameters(self) -> list[nn.Parameter]: ...
+
     def state_dict(self) -> dict[str, Tensor]: ...
+
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
     def attach(self, slices: Mapping[str, LinearSlice]) -> AbstractContextManager[Any]: ...
+
     def disabled(self) -> AbstractContextManager[None]: ...
 
 
@@ -100,8 +162,8 @@ class FlowModel(Protocol):
 
     device: torch.device
     dtype: torch.dtype  # compute dtype of the forward pass
-    double_blocks: int  # how many joint (double stream) blocks there are
-    single_blocks: int  # how many blocks of one stream follow them
+    blocks: int  # how many blocks there are whose attention can be captured
+    joint_blocks: int  # how many of them, the first ones, have a stream of text of their own
     latent_channels: int
 
     def velocity(
@@ -117,8 +179,15 @@ class FlowModel(Protocol):
         """
         ...
 
+    def target_names(self, target: str) -> list[str]:
+        """Canonical (diffusers) names of the layers of a target set, such as "text_qk".
+
+        Raises ValueError for a set that this family does not have.
+        """
+        ...
+
     def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
-        """Canonical (diffusers) layer names to rows of this model's Linears.
+        """Canonical layer names to rows of this model's Linears.
 
         Raises ValueError, naming the layer, where the model has no such layer.
         """
@@ -126,18 +195,4 @@ class FlowModel(Protocol):
 
     def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> Adapters:
         """New adapters for these slices; `numbers` are `LoraSet`'s keyword arguments."""
-        ...
-
-
-class TextEncoder(Protocol):
-    """The loaded text encoder, as far as planning and training need it."""
-
-    max_tokens: int  # tokens beyond this one are not seen by the model
-
-    def token_ids(self, text: str) -> list[int]:
-        """Ids of the text's own tokens, in order: no padding, no end mark."""
-        ...
-
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Features of each prompt, padded to one length."""
         ...

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from erase_engine.interfaces import AttentionCapture, Conditioning, LinearSlice
 from erase_engine.lora.adapters import LoraSet
+from erase_engine.lora.targets import target_names
 from erase_engine.training.encoded_prompts import Contrast, EncodedPrompts
 
 WIDTH, TEXT_LENGTH, PAIRS, IRRELEVANT = 8, 6, 3, 2
@@ -19,14 +20,14 @@ class SmallFlow:
     """A `FlowModel` of two joint attention blocks with one head; `samples` counts forwards."""
 
     device, dtype = torch.device("cpu"), torch.float32
-    double_blocks, single_blocks, latent_channels = 2, 0, 4
+    joint_blocks, blocks, latent_channels = 2, 2, 4
 
     def __init__(self, seed: int = 0) -> None:
         generator = Generator().manual_seed(seed)
         names = ("add_q_proj", "add_k_proj", "to_q", "to_k", "to_v", "add_v_proj")
-        self.blocks = [{name: nn.Linear(WIDTH, WIDTH) for name in names} for _ in range(2)]
+        self.layers_of = [{name: nn.Linear(WIDTH, WIDTH) for name in names} for _ in range(2)]
         self.enter, self.leave = nn.Linear(4, WIDTH), nn.Linear(WIDTH, 4)
-        self.layers = [layer for block in self.blocks for layer in block.values()]
+        self.layers = [layer for block in self.layers_of for layer in block.values()]
         for layer in (*self.layers, self.enter, self.leave):
             layer.requires_grad_(False)
             layer.weight.normal_(std=WIDTH**-0.5, generator=generator)
@@ -38,7 +39,7 @@ class SmallFlow:
     ) -> Tensor:
         image = self.enter(x_t.flatten(2).transpose(1, 2)) + t[:, None, None]
         text = cond.text + cond.pooled[:, None]
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(self.layers_of):
             k = torch.cat([block["add_k_proj"](text), block["to_k"](image)], 1)
             v = torch.cat([block["add_v_proj"](text), block["to_v"](image)], 1)
             weights = (block["to_q"](image) @ k.transpose(1, 2) / WIDTH**0.5).softmax(-1)
@@ -60,11 +61,14 @@ class SmallFlow:
     def timesteps(self, steps: int, height: int, width: int) -> Tensor:
         return torch.linspace(1, 0, steps + 1)
 
+    def target_names(self, target: str) -> list[str]:
+        return target_names(target, self.joint_blocks)
+
     def linear_slices(self, names: list[str]) -> dict[str, LinearSlice]:
         found = {}
         for name in names:
             _, index, _, layer = name.split(".")
-            found[name] = LinearSlice(self.blocks[int(index)][layer], 0, WIDTH, WIDTH)
+            found[name] = LinearSlice(self.layers_of[int(index)][layer], 0, WIDTH, WIDTH)
         return found
 
     def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> LoraSet:
@@ -77,13 +81,13 @@ def encoded_plan(*, contrast: bool = True) -> EncodedPrompts:
 
     def some(rows: int) -> Conditioning:
         text = torch.randn(rows, TEXT_LENGTH, WIDTH, generator=generator)
-        return Conditioning(text, torch.randn(rows, WIDTH, generator=generator) / 4)
+        return Conditioning.stacked(text, torch.randn(rows, WIDTH, generator=generator) / 4)
 
     def like(cond: Conditioning, times: int = 1) -> Conditioning:
         """The same prompts with other features where the concept's word is."""
         text = cond.text.repeat_interleave(times, 0)
         text[:, 1:3] = torch.randn(text[:, 1:3].shape, generator=generator)
-        return Conditioning(text, cond.pooled.repeat_interleave(times, 0))
+        return Conditioning.stacked(text, cond.pooled.repeat_interleave(times, 0))
 
     concept = some(PAIRS)
     tokens = torch.tensor([[1, 2], [1, 2], [1, -1]])

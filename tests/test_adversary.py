@@ -22,8 +22,9 @@ def attack(adversary: Adversary, target: torch.Tensor, steps: int, seed: int = 0
     generator = Generator().manual_seed(seed)
     rows = torch.tensor([0, 1, 2])
     for _ in range(steps):
-        text = adversary.attack(rows, generator)[0].text
-        (text - target).square().sum().backward()
+        cond, attacked = adversary.attack(rows, generator)
+        if attacked.any():  # else nothing has a gradient
+            (cond.text - target).square().sum().backward()
         adversary.learn()
 
 

@@ -44,7 +44,7 @@ class WordEncoder:
         for row, prompt in enumerate(prompts):
             for letter in prompt.lower():
                 pooled[row, ord(letter) % 128] += 1
-        return Conditioning(torch.zeros(len(prompts), self.max_tokens, 4), pooled)
+        return Conditioning.stacked(torch.zeros(len(prompts), self.max_tokens, 4), pooled)
 
 
 TINY = Vocabulary(

@@ -36,7 +36,7 @@ class WordEncoder:
         rows = [self.token_ids(prompt) for prompt in prompts]
         length = max(map(len, rows))
         text = torch.tensor([row + [0] * (length - len(row)) for row in rows]).float()
-        return Conditioning(text[..., None], torch.zeros(len(rows), 1))
+        return Conditioning.stacked(text[..., None], torch.zeros(len(rows), 1))
 
 
 PAIRS = (

@@ -86,7 +86,7 @@ def test_on_inputs_apart_each_acts_as_alone_and_nothing_else_moves() -> None:
 def test_input_grams_are_of_the_layers_inputs(small_flow) -> None:
     """The first block's text layers read the text itself, which is known."""
     generator = Generator().manual_seed(0)
-    cond = Conditioning(torch.randn(3, 6, 8, generator=generator), torch.zeros(3, 8))
+    cond = Conditioning.stacked(torch.randn(3, 6, 8, generator=generator), torch.zeros(3, 8))
     names = target_names("text_qk", 2)
     grams = input_grams(small_flow, names, cond, torch.randn(3, 4, 4, 4, generator=generator))
     assert set(grams) == set(names)
@@ -107,7 +107,7 @@ class Listener:
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         self.batches.append(list(prompts))
-        return Conditioning(torch.randn(len(prompts), 6, 8), torch.randn(len(prompts), 8))
+        return Conditioning.stacked(torch.randn(len(prompts), 6, 8), torch.randn(len(prompts), 8))
 
 
 def plan(concept: str, prompts: Sequence[str], keep: Sequence[str]) -> ConceptPlan:

@@ -11,7 +11,6 @@ import torch
 from erase_engine.config import RECIPES, EraseConfig, LossWeights
 from erase_engine.interfaces import AttentionCapture, Conditioning
 from erase_engine.lora.adapters import LoraSet
-from erase_engine.lora.targets import target_names
 from erase_engine.training.encoded_prompts import EncodedPrompts
 from erase_engine.training.loop import Erasure, StepReport, expected_forwards, train_erasure
 from erase_engine.training.losses import attention_mass
@@ -164,7 +163,7 @@ def test_other_words_keep_the_attention_that_they_would_lose(small_flow, encoded
     """Token 0 is much like the concept's, which is token 1."""
     text = encoded.concept.text.clone()
     text[:, 0] = text[:, 1] + text[:, 3] / 2
-    near = replace(encoded, concept=Conditioning(text, encoded.concept.pooled))
+    near = replace(encoded, concept=Conditioning.stacked(text, encoded.concept.pooled))
 
     def lost(others: float) -> float:
         found = train(
@@ -185,7 +184,7 @@ def left_of_attention(
 ) -> float:
     """The mass on one token, after / before, on the concept's prompts."""
     x_t = torch.randn(len(encoded.concept), 4, 4, 4, generator=torch.Generator().manual_seed(3))
-    slices = backend.linear_slices(target_names(FAST.lora.targets, backend.double_blocks))
+    slices = backend.linear_slices(backend.target_names(FAST.lora.targets))
     lora = LoraSet.from_state(slices, found.state)
 
     def mass() -> float:
@@ -212,7 +211,7 @@ def test_learning_rates_of_the_two_steps(small_flow, encoded) -> None:
 
 
 def test_a_wide_layers_a_learns_at_its_share_of_the_rate(small_flow, encoded) -> None:
-    inputs = small_flow.blocks[0]["to_q"].in_features
+    inputs = small_flow.layers_of[0]["to_q"].in_features
 
     def moved(rate_width: int) -> tuple[float, float]:
         """How far A's and B's have gone in three steps."""

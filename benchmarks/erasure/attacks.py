@@ -54,14 +54,14 @@ def attacked_text(
     each, half = torch.arange(len(cond)), len(paths.times) // 2
     for _ in range(SEARCH_STEPS):
         step = torch.randint(half, (len(cond),), generator=generator)
-        moved = Conditioning(cond.text + change, cond.pooled)
+        moved = Conditioning.stacked(cond.text + change, cond.pooled)
         v = erased.velocity(paths.states[each, step], paths.times[step], moved)
         loss = (v - paths.answers[each, step, 0]).square().mean(dim=(1, 2, 3)).sum()
         change.grad = torch.autograd.grad(loss, change)[0]
         optimizer.step()
         with torch.no_grad():
             change *= (limit / change.norm(dim=-1, keepdim=True).clamp_min(1e-8)).clamp_max(1)
-    return Conditioning((cond.text + change).detach(), cond.pooled)
+    return Conditioning.stacked((cond.text + change).detach(), cond.pooled)
 
 
 def other_wordings(

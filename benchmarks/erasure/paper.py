@@ -13,7 +13,6 @@ from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.flow import euler_path
 from eraseanything_pack.erase_engine.interfaces import Conditioning, FlowModel
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
-from eraseanything_pack.erase_engine.lora.targets import target_names
 from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
 from eraseanything_pack.erase_engine.training.loop import Erasure, Training
 from eraseanything_pack.erase_engine.training.losses import rsc_loss
@@ -31,7 +30,7 @@ def train_paper(
     backend: FlowModel, encoded: EncodedPrompts, config: EraseConfig, *, generator: Generator
 ) -> Erasure:
     """`train_erasure` on the paper's schedule; `forwards` counts what was sampled."""
-    slices = backend.linear_slices(target_names(config.lora.targets, backend.double_blocks))
+    slices = backend.linear_slices(backend.target_names(config.lora.targets))
     numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
     lora = backend.adapters(slices, **numbers, generator=generator)
     model = CountedModel(backend, encoded, config, ForwardCount(0))

@@ -68,16 +68,16 @@ class AttentionQuery:
         return [self.tokens.index(token) for token in word.tokens]
 
 
-def default_blocks(view: View, doubles: int, singles: int) -> tuple[int, ...]:
-    """All double blocks, as training reads them; for saliency the middle of the model.
+def default_blocks(view: View, joint: int, blocks: int) -> tuple[int, ...]:
+    """All joint blocks, as training reads them; for saliency the middle of the model.
 
-    That is the later half of the double blocks, where words settle, and as many single ones after
-    them: 19 and 38 give 9 to 28.
+    That is the later half of the joint blocks, where words settle, and as many of those after
+    them: 19 of 57 give 9 to 28.
     """
     if view == "training signal":
-        return tuple(range(doubles))
-    first = doubles // 2
-    return tuple(range(first, doubles + min(doubles - first, singles)))
+        return tuple(range(joint))
+    first = joint // 2
+    return tuple(range(first, min(2 * joint - first, blocks)))
 
 
 def located_words(

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity
 
-from ..interfaces import TextEncoder
+from ..interfaces import Conditioning, TextEncoder
 from .everyday import PICTURES
 from .grammar import OPENS_WITH_ARTICLE, contains, fill, frame_of
 from .plan import ConceptPlan, PromptPair
@@ -67,10 +67,16 @@ def rank_by_similarity(concept: str, words: Sequence[str], encoder: TextEncoder)
         return ()
     texts = [concept, *words]
     batches = (texts[at : at + ENCODED_AT_ONCE] for at in range(0, len(texts), ENCODED_AT_ONCE))
-    pooled = torch.cat([encoder.encode(batch).pooled.float().cpu() for batch in batches])
+    pooled = torch.cat([_vectors(encoder.encode(batch)) for batch in batches])
     similarity = cosine_similarity(pooled[1:], pooled[:1]).nan_to_num()  # (words,)
     order = torch.sort(similarity, descending=True, stable=True).indices
     return tuple(words[int(index)] for index in order)
+
+
+def _vectors(cond: Conditioning) -> Tensor:
+    """(B, P) float32 on the CPU: pooled vectors, else the mean over a prompt's tokens."""
+    vectors = (one.text.mean(0) if one.pooled is None else one.pooled for one in cond.prompts)
+    return torch.stack(list(vectors)).float().cpu()
 
 
 def _draft(request: ConceptRequest, vocabulary: Vocabulary) -> _Draft:

@@ -8,8 +8,11 @@ attack is free (Shafahi et al., 2019), on text features instead of pictures.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Generator, Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..interfaces import Conditioning
 from .encoded_prompts import EncodedPrompts
@@ -31,21 +34,24 @@ class Adversary:
 
     def __init__(self, encoded: EncodedPrompts, *, radius: float, rate: float) -> None:
         self.concept, self.rate = encoded.concept, rate
-        text, tokens = encoded.concept.text, encoded.tokens.to(encoded.concept.text.device)
-        self._at = tokens.clamp(min=0)[..., None].expand(-1, -1, text.shape[2])  # (N, J, D)
-        norms = text.gather(1, self._at).float().norm(dim=-1, keepdim=True)
-        self.limit = radius * norms * (tokens >= 0)[..., None]  # (N, J, 1); 0 where there is none
-        self.change = torch.zeros(self._at.shape, device=text.device)  # (N, J, D)
+        rows = zip(encoded.concept.prompts, encoded.tokens, strict=True)
+        own = [(prompt.text, tokens[tokens >= 0]) for prompt, tokens in rows]
+        self._tokens = [tokens.to(text.device) for text, tokens in own]
+        norms = [text[tokens].float().norm(dim=-1, keepdim=True) for text, tokens in own]
+        self.limit = radius * pad_sequence(norms, batch_first=True)  # (N, J, 1); 0 beyond a word
+        width = encoded.concept.prompts[0].text.shape[1]
+        self.change = torch.zeros(*self.limit.shape[:2], width, device=self.limit.device)
 
     def attack(self, rows: Tensor, generator: Generator) -> tuple[Conditioning, Tensor]:
         """The prompts at `rows`, and which of them (B,) have the change that `learn` will move."""
         hit = torch.rand(len(rows), generator=generator) < SHARE
-        self._rows, clean = rows[hit], self.concept.take(rows)
+        self._rows, prompts = rows[hit], list(self.concept.take(rows).prompts)
         self._leaf = self.change[self._rows].requires_grad_()
-        added = torch.zeros_like(clean.text[:, : self._at.shape[1]], dtype=self._leaf.dtype)
-        added[hit] = self._leaf  # (B, J, D)
-        text = clean.text.scatter_add(1, self._at[rows], added.to(clean.text))
-        return Conditioning(text, clean.pooled), hit
+        for place, row, change in zip(hit.nonzero(), self._rows, self._leaf, strict=True):
+            prompt, tokens = prompts[place], self._tokens[row]
+            moved = prompt.text.index_add(0, tokens, change[: len(tokens)].to(prompt.text))
+            prompts[place] = replace(prompt, text=moved)
+        return Conditioning(tuple(prompts)), hit
 
     @torch.no_grad()
     def learn(self) -> None:

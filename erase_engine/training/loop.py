@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 
 from ..config import EraseConfig
 from ..interfaces import FlowModel
-from ..lora.targets import target_names
 from .adversary import Adversary
 from .checkpoint import Checkpoint, SavedTrajectories, Snapshot
 from .encoded_prompts import EncodedPrompts
@@ -99,7 +98,7 @@ def train_erasure(
     Raises:
         FloatingPointError: a loss or a gradient is not finite, twice in a row.
     """
-    slices = backend.linear_slices(target_names(config.lora.targets, backend.double_blocks))
+    slices = backend.linear_slices(backend.target_names(config.lora.targets))
     lora = backend.adapters(
         slices,
         rank=config.lora.rank,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ...erase_engine import __version__
+from .. import __version__
 from ..concepts.plan import ConceptPlan
 from ..config import EraseConfig
 from .loop import Erasure

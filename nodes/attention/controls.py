@@ -88,8 +88,9 @@ def query_for(
     """
     check_choice("view", view, VIEWS)
     net = model.model.diffusion_model
-    doubles, singles = len(net.double_blocks), len(net.single_blocks)
-    chosen = _blocks(blocks, doubles + singles) or default_blocks(view, doubles, singles)
+    joint = len(net.double_blocks)
+    count = joint + len(net.single_blocks)
+    chosen = _blocks(blocks, count) or default_blocks(view, joint, count)
     names, others = _words_in(prompt, "words", words), _words_in(prompt, "contrast", contrast)
     with ordinary_tensors():
         encoder = encoder_for(clip)

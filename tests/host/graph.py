@@ -17,7 +17,6 @@ from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
 from eraseanything_pack.erase_engine.lora.file import PREFIX
-from eraseanything_pack.erase_engine.lora.targets import target_names
 from eraseanything_pack.nodes.attention.preview import AttentionPreview
 from eraseanything_pack.nodes.lora.apply import ApplyErasure
 from eraseanything_pack.nodes.lora.slots import CONNECT
@@ -119,7 +118,7 @@ def lora_state(
     """A random LoRA for all of a Flux's text queries and keys, without the files' prefix."""
     backend = ComfyFlowModel(model)
     generator = torch.Generator().manual_seed(seed)
-    slices = backend.linear_slices(target_names("text_qk", backend.double_blocks))
+    slices = backend.linear_slices(backend.target_names("text_qk"))
     lora = LoraSet(slices, rank=rank, generator=generator)
     for up in lora.parameters()[1::2]:
         up.data.normal_(std=strength, generator=generator)
@@ -157,7 +156,9 @@ def look(model: Any, clip_: Any = None, **inputs: Any) -> tuple[Any, ...]:
 @torch.inference_mode()
 def conditioning(prompt: str = PROMPT) -> Conditioning:
     """A prompt as CLIP Text Encode gives it."""
-    return Conditioning(*clip().encode_from_tokens(clip().tokenize(prompt), return_pooled=True))
+    return Conditioning.stacked(
+        *clip().encode_from_tokens(clip().tokenize(prompt), return_pooled=True)
+    )
 
 
 def picture(model: Any, prompt: str = PROMPT) -> torch.Tensor:

@@ -193,7 +193,7 @@ def _largest(backend: Any, side: int) -> int:
     request = AttentionCapture(torch.tensor([[1, 3]]), (0, 1), outputs=True)
     with LargestTensor() as seen:
         x_t, t = draw(1, 16, 2 * side, 2 * side), torch.tensor([0.5])
-        v = backend.velocity(x_t, t, Conditioning(text, cond.pooled[:1]), capture=request)
+        v = backend.velocity(x_t, t, Conditioning.stacked(text, cond.pooled[:1]), capture=request)
         (v.sum() + sum(mass.sum() for mass in request.mass.values())).backward()
     return seen.largest
 

@@ -184,9 +184,9 @@ def test_blocks_are_averaged(model: Any) -> None:
 
 
 def test_saliency_looks_into_the_middle_of_the_model() -> None:
-    assert default_blocks("saliency", 19, 38) == tuple(range(9, 29))
-    assert default_blocks("training signal", 19, 38) == tuple(range(19))
-    assert default_blocks("saliency", 1, 0) == (0,)
+    assert default_blocks("saliency", 19, 57) == tuple(range(9, 29))
+    assert default_blocks("training signal", 19, 57) == tuple(range(19))
+    assert default_blocks("saliency", 1, 1) == (0,)
 
 
 def test_another_seed_is_another_picture(model: Any) -> None:

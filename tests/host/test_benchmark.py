@@ -160,7 +160,7 @@ def test_there_are_enough_concepts_of_every_kind() -> None:
 def test_the_white_box_attack_moves_the_concept_s_tokens_alone_and_not_far(small_flow: Any) -> None:
     base = type(small_flow)(seed=1)
     generator = Generator().manual_seed(0)
-    cond = Conditioning(torch.randn(3, 6, 8, generator=generator), torch.zeros(3, 8))
+    cond = Conditioning.stacked(torch.randn(3, 6, 8, generator=generator), torch.zeros(3, 8))
     tokens = torch.tensor([[1, 2], [0, -1], [5, -1]])
     paths = paths_of(base, cond, torch.randn(3, 4, 4, 4, generator=generator))
     moved = attacked_text(small_flow, cond, tokens, paths, generator)

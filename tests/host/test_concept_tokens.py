@@ -37,7 +37,7 @@ class T5Words:
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         rows = [self.table[[0, *self.token_ids(text)]].mean(0) for text in prompts]
-        return Conditioning(torch.zeros(len(rows), self.max_tokens, 4), torch.stack(rows))
+        return Conditioning.stacked(torch.zeros(len(rows), self.max_tokens, 4), torch.stack(rows))
 
 
 @pytest.fixture(scope="module")

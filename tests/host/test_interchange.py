@@ -45,7 +45,7 @@ def encoded() -> EncodedPrompts:
 
     def some(rows: int) -> Conditioning:
         text = torch.randn(rows, TEXT_LENGTH, 20, generator=generator)
-        return Conditioning(text, torch.randn(rows, 12, generator=generator))
+        return Conditioning.stacked(text, torch.randn(rows, 12, generator=generator))
 
     tokens = torch.tensor([[1, 2], [3, -1]])
     contrast = Contrast(some(2), tokens, some(4), tokens.repeat_interleave(2, 0))

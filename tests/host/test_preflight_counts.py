@@ -20,7 +20,7 @@ def saved_bytes(depth: int, singles: int, dtype: torch.dtype, target: str) -> in
     """Of all storages that one watched forward pass keeps."""
     model = build(dtype, sizes={**SIZES, "depth": depth, "depth_single_blocks": singles})
     generator = torch.Generator().manual_seed(0)
-    cond = Conditioning(torch.randn(1, TOKENS, 20), torch.randn(1, 12))
+    cond = Conditioning.stacked(torch.randn(1, TOKENS, 20), torch.randn(1, 12))
     request = AttentionCapture(torch.tensor([[1]]), tuple(range(depth)))
     with training_session(model, checkpointing=False) as backend:
         slices = backend.linear_slices(target_names(target, depth))

@@ -74,7 +74,7 @@ def inputs(
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
-    cond = Conditioning(draw(2, TEXT_LENGTH, 20), draw(2, 12))
+    cond = Conditioning.stacked(draw(2, TEXT_LENGTH, 20), draw(2, 12))
     return draw(2, 16, 4, 6), torch.tensor([0.8, 0.35]), cond
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...interfaces import AttentionCapture, Conditioning, LinearSlice
 from ...lora.adapters import LoraSet
+from ...lora.targets import target_names
 from ..flux_names import rows_of
 from .guards import OVERRIDE, REQUEST, Request, Stopped, guarded, ordinary, training_attention
 
@@ -57,8 +58,8 @@ class ComfyFlowModel:
         self.checkpointing = checkpointing
         self.device: torch.device = model.load_device
         self.dtype: torch.dtype = base.manual_cast_dtype or base.get_dtype()
-        self.double_blocks = len(self._net.double_blocks)
-        self.single_blocks = len(self._net.single_blocks)
+        self.joint_blocks = len(self._net.double_blocks)
+        self.blocks = self.joint_blocks + len(self._net.single_blocks)
         self.latent_channels: int = self._net.params.out_channels
 
     @contextmanager
@@ -91,6 +92,10 @@ class ComfyFlowModel:
         """
         return comfy.samplers.calculate_sigmas(self._sampling, "simple", steps).float()
 
+    def target_names(self, target: str) -> list[str]:
+        """Canonical names of a target set's layers; ValueError for a set that there is not."""
+        return target_names(target, self.joint_blocks)
+
     def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
         """Canonical layer names to rows of this model's Linears; ValueError for unknown ones."""
         return {name: _linear_slice(self._net, name) for name in names}
@@ -109,10 +114,9 @@ class ComfyFlowModel:
 
     def _check(self, capture: AttentionCapture) -> None:
         """Raises ValueError where a block to capture does not exist."""
-        blocks = self.double_blocks + self.single_blocks
-        if not capture.blocks or not set(capture.blocks) <= set(range(blocks)):
+        if not capture.blocks or not set(capture.blocks) <= set(range(self.blocks)):
             raise ValueError(
-                f"Got capture blocks {capture.blocks}, expected some of 0 to {blocks - 1}. "
+                f"Got capture blocks {capture.blocks}, expected some of 0 to {self.blocks - 1}. "
                 "Name blocks that this model has."
             )
 
@@ -135,7 +139,7 @@ class ComfyFlowModel:
         mine = {OVERRIDE: override, REQUEST: request, "sigmas": t, "cond_or_uncond": [0]}
         return {**self._options, **mine}
 
-    def _cast(self, tensor: Tensor) -> Tensor:
+    def _cast(self, tensor: Any) -> Any:
         return ordinary(tensor).to(self.device, self.dtype)
 
 

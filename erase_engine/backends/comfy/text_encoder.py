@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ...concepts.request import LONGEST_SENTENCE
-from ...interfaces import Conditioning
+from ...interfaces import Conditioning, Prompt
 from ...validation import shortened
 from .guards import ordinary
 
@@ -35,14 +34,18 @@ class ComfyTextEncoder:
         ids = [int(token) for token, _ in self._tokens(text)["t5xxl"][0]]
         return ids[: ids.index(self._clip.tokenizer.t5xxl.end_token)]
 
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Text (B, T, D) and pooled (B, P) as CLIP Text Encode gives them, padded to one T."""
-        tokens = [self._tokens(prompt) for prompt in prompts]
-        length = max(len(each["t5xxl"][0]) for each in tokens)
-        with torch.no_grad():
-            pairs = [self._encode_one(each, length) for each in tokens]
-        text, pooled = (torch.cat(part) for part in zip(*pairs, strict=True))
-        return Conditioning(ordinary(text), ordinary(pooled))
+    @torch.no_grad()
+    def encode(
+        self, prompts: Sequence[str], *, on_prompt: Callable[[], None] = lambda: None
+    ) -> Conditioning:
+        """As CLIP Text Encode gives them, padded to one length; equal texts share one."""
+        tokens = {prompt: self._tokens(prompt) for prompt in prompts}
+        length = max(len(each["t5xxl"][0]) for each in tokens.values())
+        encoded = {}
+        for prompt, each in tokens.items():
+            encoded[prompt] = self._encode_one(each, length)
+            on_prompt()
+        return Conditioning(tuple(encoded[prompt] for prompt in prompts))
 
     def _tokens(self, text: str) -> dict[str, Any]:
         """ValueError for a text that is no prompt: the host reads any length, in any memory."""
@@ -53,7 +56,8 @@ class ComfyTextEncoder:
             )
         return self._clip.tokenize(text, disable_weights=True)
 
-    def _encode_one(self, tokens: dict[str, Any], length: int) -> tuple[Tensor, Tensor]:
+    def _encode_one(self, tokens: dict[str, Any], length: int) -> Prompt:
         row = tokens["t5xxl"][0]
         row.extend([(self._clip.tokenizer.t5xxl.pad_token, 1.0)] * (length - len(row)))
-        return self._clip.encode_from_tokens(tokens, return_pooled=True)
+        text, pooled = self._clip.encode_from_tokens(tokens, return_pooled=True)
+        return Prompt(ordinary(text)[0], ordinary(pooled)[0])

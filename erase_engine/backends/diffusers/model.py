@@ -15,6 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from ...attention.mass import attention_mass, output_likeness
 from ...interfaces import AttentionCapture, Conditioning, LinearSlice
 from ...lora.adapters import LoraSet
+from ...lora.targets import target_names
 from ..frozen import frozen
 
 # How finely ComfyUI divides time, with and without a shift by resolution: both programs then
@@ -79,8 +80,8 @@ class DiffusersFlowModel:
         self.checkpointing = checkpointing
         self.device: torch.device = net.device
         self.dtype: torch.dtype = net.dtype
-        self.double_blocks = len(net.transformer_blocks)
-        self.single_blocks = len(net.single_transformer_blocks)
+        self.joint_blocks = len(net.transformer_blocks)
+        self.blocks = self.joint_blocks + len(net.single_transformer_blocks)
         self.latent_channels: int = net.config.in_channels // 4
 
     @contextmanager
@@ -136,6 +137,10 @@ class DiffusersFlowModel:
         )
         return scheduler.sigmas.float()
 
+    def target_names(self, target: str) -> list[str]:
+        """Canonical names of a target set's layers; ValueError for a set that there is not."""
+        return target_names(target, self.joint_blocks)
+
     def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
         """Canonical layer names to this model's Linears; ValueError for unknown ones."""
         return {name: _linear_slice(self.net, name) for name in names}
@@ -149,10 +154,9 @@ class DiffusersFlowModel:
     def _watch(
         self, capture: AttentionCapture, cond: Conditioning, found: dict[int, list[Tensor]]
     ) -> _Watch:
-        blocks = self.double_blocks + self.single_blocks
-        if not capture.blocks or not set(capture.blocks) <= set(range(blocks)):
+        if not capture.blocks or not set(capture.blocks) <= set(range(self.blocks)):
             raise ValueError(
-                f"Got capture blocks {capture.blocks}, expected some of 0 to {blocks - 1}. "
+                f"Got capture blocks {capture.blocks}, expected some of 0 to {self.blocks - 1}. "
                 "Name blocks that this model has."
             )
         return _Watch(capture, cond.text.shape[1], found)
@@ -160,7 +164,7 @@ class DiffusersFlowModel:
     def _guidance(self, count: int) -> Tensor | None:
         return None if self.guidance is None else self._cast(torch.full((count,), self.guidance))
 
-    def _cast(self, tensor: Tensor) -> Tensor:
+    def _cast(self, tensor: Any) -> Any:
         return tensor.to(self.device, self.dtype)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -42,7 +42,9 @@ class DiffusersTextEncoder:
         return self._t5_tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
+    def encode(
+        self, prompts: Sequence[str], *, on_prompt: Callable[[], None] = lambda: None
+    ) -> Conditioning:
         """Text (B, T, D) and pooled (B, P) as FluxPipeline has them, padded to one T; CPU."""
         longest = max(len(self.token_ids(prompt)) for prompt in prompts)
         length = max(self._shortest, min(longest, self.max_tokens) + 1)
@@ -55,7 +57,7 @@ class DiffusersTextEncoder:
         ids = _padded_ids(self._t5_tokenizer, prompts, length).to(self._t5.device)
         text = self._t5(ids).last_hidden_state
         ids = _padded_ids(self._clip_tokenizer, prompts, CLIP_TOKENS).to(self._clip.device)
-        return Conditioning(text.float().cpu(), self._clip(ids).pooler_output.float().cpu())
+        return Conditioning.stacked(text.float().cpu(), self._clip(ids).pooler_output.float().cpu())
 
 
 def _padded_ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
