@@ -48,6 +48,7 @@ ERASE = {
     "preview_every": 0,
     "resume": True,
 }
+PLAN_FIELDS = ("concept", "kind", "replace_with", "synonyms", "keep", "prompts", "seed")
 APPLY = {"file": CONNECT, "strength": 1.0}
 LOOK = {"prompt": PROMPT, "words": "star\nred", "steps": 2, "seed": 0, "resolution": 64}
 

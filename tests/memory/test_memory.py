@@ -19,7 +19,7 @@ from erase_engine.memory import (
     weights_of,
 )
 
-MEASURED = Path(__file__).parents[1] / "benchmarks" / "results" / "memory.json"
+MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "memory.json"
 BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "float8_e4m3fn": (1, 2)}
 WHOLE = TrainingSize(
     depth=19,

@@ -11,8 +11,7 @@ import pytest
 from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.nodes.training.plan import PlanConcept
 
-FIELDS = ("concept", "kind", "replace_with", "synonyms", "keep", "prompts", "seed")
-PLAN = {name: graph.ERASE[name] for name in FIELDS} | {"edited": ""}
+PLAN = {name: graph.ERASE[name] for name in graph.PLAN_FIELDS} | {"edited": ""}
 
 
 def planned(**inputs: Any) -> Any:

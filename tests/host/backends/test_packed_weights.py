@@ -24,8 +24,8 @@ from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.nodes.training.memory_check import needed
-from test_full_width import PIXELS, TEXT_LENGTH, gradients, state_and_text
 from torch import Tensor, nn
+from wide import PIXELS, TEXT_LENGTH, gradients, state_and_text
 
 SCALE = 2.0**-9  # a power of two, so that it makes no difference what it is multiplied with
 FLOAT8 = torch.float8_e4m3fn

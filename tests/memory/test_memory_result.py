@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 RESULT = json.loads(
-    (Path(__file__).parents[1] / "benchmarks" / "results" / "memory.json").read_text("utf-8")
+    (Path(__file__).parents[2] / "benchmarks" / "results" / "memory.json").read_text("utf-8")
 )
 TEXT_TOKENS = 256  # of every case
 CORE: dict[str, Any] = {row["way"]: row for row in RESULT["core"]["rows"]}

@@ -23,7 +23,6 @@ from eraseanything_pack.nodes.report import report
 from eraseanything_pack.nodes.training import erase
 from eraseanything_pack.nodes.training.plan import PlanConcept
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
-from test_plan_node import FIELDS as PLAN_FIELDS
 from test_schema import NODES, inputs_of
 from test_watch import ksampler, watch
 from workflow_api import is_widget
@@ -133,7 +132,7 @@ def wires(model: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def plan() -> str:
     """How the LoRAs in the list say that they were trained."""
-    widgets = {name: graph.ERASE[name] for name in PLAN_FIELDS}
+    widgets = {name: graph.ERASE[name] for name in graph.PLAN_FIELDS}
     return PlanConcept.execute(graph.clip(), **widgets).args[0].plan.to_json()
 
 

@@ -8,7 +8,7 @@ from erase_engine.concepts.grammar import contains
 from erase_engine.concepts.plan import ConceptPlan
 from erase_engine.concepts.planner import plan_concept, plan_together
 from erase_engine.concepts.request import ConceptRequest
-from tests.test_concept import WordEncoder
+from tests.concepts.test_concept import WordEncoder
 
 
 def requests() -> list[ConceptRequest]:

@@ -15,7 +15,7 @@ from erase_engine.concepts.token_positions import concept_tokens
 from erase_engine.concepts.vocabulary import Kind
 from erase_engine.interfaces import Conditioning
 
-COMFYUI = Path(os.environ.get("COMFYUI_PATH") or Path(__file__).parents[2] / ".comfyui")
+COMFYUI = Path(os.environ.get("COMFYUI_PATH") or Path(__file__).parents[3] / ".comfyui")
 TOKENIZER = COMFYUI / "comfy" / "text_encoders" / "t5_tokenizer"
 
 

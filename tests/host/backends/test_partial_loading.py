@@ -20,9 +20,9 @@ from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from expected import reference_gradients, relative_error
-from test_full_width import gradients as wide_gradients
 from tiny_flux import TOKENS, build, gradients, inputs, trained_lora
 from torch._subclasses.fake_tensor import FakeTensorMode
+from wide import gradients as wide_gradients
 
 CONFIG = EraseConfig.from_recipe(
     steps=4,

@@ -24,39 +24,14 @@ from eraseanything_pack.erase_engine.backends.comfy.guards import OVERRIDE
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.backends.flux_names import DOUBLE, SINGLE
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
-from eraseanything_pack.erase_engine.lora.adapters import LoraSet
 from eraseanything_pack.erase_engine.lora.targets import target_names
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from snapshot import assert_same, snapshot
-from tiny_flux import loss_of, parameter_names
+from wide import PIXELS, TEXT_LENGTH, Gradients, gradients, state_and_text
 
 WIDTH = CONFIG["hidden_size"]
-TEXT_LENGTH, PIXELS = 8, 64  # 16 image tokens
-Gradients = dict[str, torch.Tensor]
-
-
-def state_and_text() -> tuple[torch.Tensor, torch.Tensor, Any]:
-    x_t = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(3))
-    return x_t, torch.tensor([0.6]), encoded_plan(TEXT_LENGTH).concept
-
-
-def gradients(model: Any) -> Gradients:
-    """Of velocity and attention mass, with respect to adapters whose B is away from 0."""
-    request, generator = (
-        AttentionCapture(torch.tensor(TOKENS), (0,)),
-        torch.Generator().manual_seed(2),
-    )
-    with torch.inference_mode(), training_session(model) as backend:
-        slices = backend.linear_slices(target_names("text_pooled", 1))
-        lora = LoraSet(slices, rank=8, generator=generator)
-        for parameter in lora.parameters()[1::2]:
-            parameter.data.normal_(std=0.3, generator=generator)
-        with lora.attach(slices):
-            velocity = backend.velocity(*state_and_text(), capture=request)
-            found = torch.autograd.grad(loss_of(velocity, request.mass), lora.parameters())
-    return dict(zip(parameter_names(lora), found, strict=True))
 
 
 def test_float8_gradients_are_those_of_the_weights_dequantized() -> None:

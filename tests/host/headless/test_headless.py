@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from tiny_diffusers import save_pipeline, save_text_encoders
 from tiny_flux import build, inputs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 SMALL = """
 pairs: 4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from setup import comfyui_path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # Imports the pack as ComfyUI does, where the extras can't be imported.
 CODE = f"""
