@@ -10,14 +10,7 @@ from typing import Any
 import eraseanything_pack
 import pytest
 from eraseanything_pack.erase_engine import __version__
-from eraseanything_pack.nodes.attention.preview import AttentionPreview
-from eraseanything_pack.nodes.attention.watch import WatchAttention, WatchedAttention
-from eraseanything_pack.nodes.demo import LoadTinyFlux
-from eraseanything_pack.nodes.lora.apply import ApplyErasure
-from eraseanything_pack.nodes.lora.merge import MergeErasures
-from eraseanything_pack.nodes.report.report import ErasureReport
-from eraseanything_pack.nodes.training.erase import EraseConcept
-from eraseanything_pack.nodes.training.plan import PlanConcept
+from pack_nodes import NODES, inputs_of
 
 PACK, ROOT = eraseanything_pack.__name__, Path(eraseanything_pack.__path__[0])
 
@@ -70,26 +63,6 @@ ADVANCED = {
     *("resume", "contrast", "blocks", "start", "end"),
     *(f"{kind}_{slot}" for slot in range(2, 9) for kind in ("file", "strength")),
 }
-NODES = {
-    node.define_schema().node_id: node
-    for node in (
-        EraseConcept,
-        PlanConcept,
-        ApplyErasure,
-        MergeErasures,
-        AttentionPreview,
-        WatchAttention,
-        WatchedAttention,
-        ErasureReport,
-        LoadTinyFlux,
-    )
-}
-
-
-def inputs_of(node: Any) -> dict[str, Any]:
-    """name -> (type, options), as /object_info has them."""
-    groups = node.INPUT_TYPES()
-    return {**groups.get("required", {}), **groups.get("optional", {})}
 
 
 def test_the_pack_lists_its_nodes_when_asked() -> None:

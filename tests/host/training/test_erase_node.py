@@ -1,11 +1,9 @@
-"""Erase Concept in a graph: it gives the MODEL back however it ends, and feeds stock nodes."""
+"""Erase Concept in a graph: it gives the MODEL back however it ends, and goes on where it was."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,10 @@ import comfy.utils
 import graph
 import pytest
 import torch
-from comfy_extras.nodes_train import LoraModelLoader, LossGraphNode, SaveLoRA
 from eraseanything_pack.erase_engine import atomic_file as atomic_file
-from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig
 from eraseanything_pack.erase_engine.training import solvers, teacher
-from eraseanything_pack.nodes.training.inputs import FAST, config_of, training_inputs
+from eraseanything_pack.nodes.training.inputs import FAST
+from progress_hook import STEPS, Cancel, interrupt_at, watch_progress
 from snapshot import assert_same, snapshot
 
 
@@ -27,10 +24,6 @@ class Trouble(Exception):
     """Stands for whatever goes wrong."""
 
 
-Cancel = comfy.model_management.InterruptProcessingException
-Hook = Callable[[int, int], None]
-STEPS = graph.ERASE["steps"]
-PER_STEP = 2 * 3 * graph.ERASE["batch"]  # forwards: an erase and a preserve step
 SAMPLED = 5 * replace(FAST, steps=3, batch=graph.ERASE["batch"]).paths * FAST.trajectory_steps
 
 
@@ -45,15 +38,6 @@ def progress(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     told: list[tuple[int, int]] = []
     watch_progress(monkeypatch, lambda done, total: told.append((done, total)))
     return told
-
-
-def watch_progress(monkeypatch: pytest.MonkeyPatch, watch: Hook) -> None:
-    def hook(done: int, total: int, *preview: Any, **node: Any) -> None:
-        watch(done, total)
-
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
-    for limit in ("INTERVAL", "PERCENT"):  # newer hosts leave out what comes too often
-        monkeypatch.setattr(comfy.utils, f"PROGRESS_THROTTLE_MIN_{limit}", 0, raising=False)
 
 
 def test_the_model_is_given_back(model: Any, loras: Path) -> None:
@@ -205,72 +189,6 @@ def test_cancel_in_the_last_step_is_a_cancel(
         graph.erase(model, steps=1)
     names = [path.name for path in loras.rglob("*.safetensors")]
     assert names == ["star_step1_00001.safetensors"]
-
-
-def test_outputs_feed_stock_nodes(model: Any, loras: Path, tmp_path: Path) -> None:
-    lora, losses, erased, report = graph.erase(model)
-    with torch.inference_mode():
-        graph_ui = LossGraphNode.execute(losses, "loss").ui.as_dict()
-        SaveLoRA.execute(lora, "mine")
-        (loaded,) = LoraModelLoader.execute(model, lora, 1.0).args
-    assert len(losses["loss"]) == 3
-    assert (tmp_path / "temp" / graph_ui["images"][0]["filename"]).is_file()
-    assert list((tmp_path / "output").glob("mine*.safetensors"))
-    expected = graph.picture(erased)
-    assert torch.equal(graph.picture(loaded), expected)
-    assert torch.equal(graph.picture(graph.apply(model, lora=lora).args[0]), expected)
-    assert report.startswith("Saved as EraseAnything/star_00001.safetensors\nErase: star (object)")
-
-
-def test_the_widgets_reach_the_training(model: Any, loras: Path) -> None:
-    """Each widget that is no text: what is recorded is what was asked for."""
-    asked = {"recipe": "esd", "negative_guidance": 0.5, "rank": 3, "targets": "dual_qk"}
-    lora, *_ = graph.erase(model, **asked, steps=2, batch=1, seed=7, file_name="mine/a")
-    config = json.loads(graph.record(loras / "mine" / "a_00001.safetensors")["config"])
-    found = {**config, "rank": config["lora"]["rank"], "targets": config["lora"]["targets"]}
-    expected = {**asked, "steps": 2, "batch": 1, "seed": 7, "width": 64, "height": 64}
-    assert {name: found[name] for name in expected} == expected
-    assert len(lora) == 3 * 4 * 2  # tensors, layers, blocks
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_what_is_left_at_its_default_is_the_recipes_own(recipe: str) -> None:
-    defaults = {
-        widget.id: widget.default
-        for widget in training_inputs()
-        if getattr(widget, "default", None) is not None
-    }
-    untouched = {**defaults, "recipe": recipe, "resolution": 64, "seed": 5}
-    expected = EraseConfig.from_recipe(recipe, width=64, height=64, seed=5)
-    assert config_of(untouched) == expected
-    changed = config_of({**untouched, "negative_guidance": 0.7, "rank": 3, "batch": 5, "steps": 9})
-    assert (changed.negative_guidance, changed.lora.rank, changed.lora.alpha) == (0.7, 3, 3)
-    assert (changed.batch, changed.keep_per_step, changed.steps) == (5, 5, 9)
-
-
-def test_the_words_reach_the_plan(model: Any, loras: Path) -> None:
-    asked = {
-        "replace_with": "heart",
-        "synonyms": "pentagram, sparkle",
-        "keep": "a blue ring",
-        "prompts": "a star at night",
-    }
-    graph.erase(model, **asked, steps=1)
-    plan = json.loads(graph.record(loras / "EraseAnything" / "star_00001.safetensors")["plan"])
-    assert plan["anchor"] == "heart" and plan["synonyms"] == ["pentagram", "sparkle"]
-    assert "a blue ring" in plan["keep"]
-    assert plan["pairs"][0]["concept_prompt"] == "a star at night"
-    assert plan["pairs"][0]["anchor_prompt"] == "a heart at night"
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """As the Cancel button, in the pass after which `step` steps are done."""
-
-    def hook(done: int, total: int) -> None:
-        if done >= total - (STEPS - step) * PER_STEP:
-            comfy.model_management.interrupt_current_processing(True)
-
-    watch_progress(monkeypatch, hook)
 
 
 def test_cancelled_and_queued_again_is_the_same_file(

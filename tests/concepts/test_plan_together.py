@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from word_encoder import WordEncoder
 
 from erase_engine.concepts.grammar import contains
 from erase_engine.concepts.plan import ConceptPlan
 from erase_engine.concepts.planner import plan_concept, plan_together
 from erase_engine.concepts.request import ConceptRequest
-from tests.concepts.test_concept import WordEncoder
 
 
 def requests() -> list[ConceptRequest]:

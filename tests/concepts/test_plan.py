@@ -1,0 +1,81 @@
+"""The plan as text and as data, edited by hand or damaged."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from word_encoder import WordEncoder, plan
+
+from erase_engine.concepts.plan import ConceptPlan
+
+
+def test_the_plan_reads_as_text() -> None:
+    text = plan("cat", synonyms=("kitten",)).describe()
+    for part in ("Erase: cat (object)", "Also erase: kitten", "Instead: ", "Contrast with: "):
+        assert part in text
+    assert "nothing, the words are left out" in plan("Van Gogh", "style").describe()
+
+
+def test_edited_prompts_are_located_anew(encoder: WordEncoder) -> None:
+    made = plan("cat")
+    edited = replace(made, pairs=(replace(made.pairs[0], concept_prompt="oh, cat", word="cat"),))
+    assert edited.located(encoder).pairs[0].tokens == (2,)
+    lost = replace(made, pairs=(replace(made.pairs[0], concept_prompt="oh", word="cat"),))
+    with pytest.raises(ValueError, match="Concept 'cat' is not in the prompt 'oh'"):
+        lost.located(encoder)
+
+
+def test_plans_that_can_not_be() -> None:
+    made = plan("cat")
+    with pytest.raises(ValueError, match="with 0 prompt pairs and"):
+        replace(made, pairs=())
+    with pytest.raises(ValueError, match="Got 'two cats' as a prompt free of the concept 'cat'"):
+        replace(made, keep=("two cats",))
+    with pytest.raises(ValueError, match="Got 'a cat' as a prompt free of the concept"):
+        replace(made, pairs=(replace(made.pairs[0], anchor_prompt="a cat"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("no", "Got text that is not JSON"),
+        ("[1]", "Got list for ConceptPlan, expected an object"),
+        ('{"concept": "cat"}', "Got a ConceptPlan without kind, anchor, synonyms"),
+        ('{"concepts": "cat"}', "Got concepts for ConceptPlan"),
+        ("[" * 100_000, "Got text that is not JSON"),
+    ],
+)
+def test_json_that_is_not_a_plan(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        ConceptPlan.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"pairs": 3}, "Got a plan with a value of the wrong type"),
+        ({"pairs": [3]}, "Got int for PromptPair, expected an object"),
+        ({"pairs": [{"word": "cat"}]}, "Got a PromptPair without concept_prompt"),
+        ({"keep": [3]}, "Got a plan with a value of the wrong type"),
+        ({"keep": None}, "Got a plan with a value of the wrong type"),
+        ({"concept": None}, "Got words None, expected text"),
+        ({"concept": ""}, "Got the concept '', expected"),
+        ({"anchor": 3}, "Got words 3, expected text"),
+        ({"synonyms": [3]}, "Got words 3, expected text"),
+        ({"kind": []}, "Got kind (), expected one of object"),
+        ({"pairs": [], "keep": []}, "with 0 prompt pairs and 0 keep prompts"),
+    ],
+)
+def test_json_edited_by_hand(fields: dict[str, object], says: str) -> None:
+    values = {**json.loads(plan("cat").to_json()), **fields}
+    with pytest.raises(ValueError, match=re.escape(says)):
+        ConceptPlan.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize("tokens", [(), (3, 2), (1, 1), (-1,)])
+def test_a_pair_has_tokens_in_order(tokens: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected at least one, rising"):
+        replace(plan("cat").pairs[0], tokens=tokens)

@@ -1,0 +1,174 @@
+"""A watched model: with other nodes' patches, what the watching leaves, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.samplers
+import graph
+import pytest
+import torch
+from eraseanything_pack.erase_engine.attention import recorder as engine_watch
+from eraseanything_pack.erase_engine.backends.comfy import guards as comfy_guards
+from eraseanything_pack.nodes.host.patch_lora import apply_lora
+from eraseanything_pack.nodes.host.session import training_session
+from eraseanything_pack.tinyworld.models import build_vae, load_weights
+from snapshot import assert_same, snapshot
+from tiny_flux import inputs
+from watching import (
+    OTHER_PROMPT,
+    STEPS,
+    conditioning,
+    counted_looks,
+    empty,
+    ksampler,
+    maps_of,
+    masses,
+    same_as_preview,
+    seen,
+    watch,
+)
+
+OVERRIDE = comfy_guards.OVERRIDE
+
+
+@pytest.fixture(autouse=True)
+def _folders(loras: Path) -> None:
+    """What the preview saves goes to a folder of the test's."""
+
+
+@pytest.fixture
+def model() -> Any:
+    return graph.flux()
+
+
+def with_override(model: Any, calls: list[float]) -> Any:
+    """A clone whose attention another node has halved, as nodes do it."""
+    clone = model.clone()
+    options = clone.model_options["transformer_options"]
+    earlier = options.get(OVERRIDE)
+
+    def override(func: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(1)
+        inner = func if earlier is None else lambda *a, **k: earlier(func, *a, **k)
+        return 0.5 * inner(*args, **kwargs)
+
+    options[OVERRIDE] = override
+    return clone
+
+
+@pytest.mark.parametrize("view", ["training signal", "saliency"])
+@pytest.mark.parametrize("order", ["before", "after", "both"])
+def test_it_works_with_another_override(model: Any, order: str, view: str) -> None:
+    calls: list[float] = []
+    other = with_override(model, calls)
+    if order == "both":
+        other = with_override(other, calls)
+    before = with_override(model, calls) if order != "after" else model
+    patched, positive, eye = watch(before, view=view)
+    patched = with_override(patched, calls) if order != "before" else patched
+    latent = ksampler(patched, positive)
+    assert len(calls) == STEPS * 4 * (2 if order == "both" else 1)  # two double, two single blocks
+    same_as_preview(seen(eye, latent), other, view=view)
+    assert not torch.allclose(latent["samples"], ksampler(model, positive)["samples"])
+
+
+def test_an_erasure_may_follow(model: Any) -> None:
+    """One watch for both models: the sheet has before, after and difference."""
+    patched, positive, eye = watch(model)
+    state = graph.connected(graph.lora_state(model))
+    erased = apply_lora(patched, state, 1.0, name="it")[0]
+    before, after = (ksampler(each, positive) for each in (patched, erased))
+    output = seen(eye, before, erased=after)
+    same_as_preview(output, model, erased=apply_lora(model, state, 1.0, name="it")[0])
+    (data,) = output.ui["eraseanything_maps"]
+    assert [each["name"] for each in data["models"]] == ["before", "after"]
+
+
+def test_two_watches_on_one_model(model: Any) -> None:
+    once, positive, eye = watch(model, words="star")
+    twice, _, other = watch(once, words="red", view="saliency")
+    latent = ksampler(twice, positive)
+    same_as_preview(seen(eye, latent), model, words="star")
+    same_as_preview(seen(other, latent), model, words="red", view="saliency")
+
+
+def test_pictures_stand_beside_the_maps(model: Any) -> None:
+    vae = build_vae(load_weights("vae"))
+    patched, positive, eye = watch(model)
+    output = seen(eye, ksampler(patched, positive), vae=vae)
+    same_as_preview(output, model, vae=vae)
+
+
+def test_the_model_is_untouched(model: Any) -> None:
+    before = snapshot(model, graph.conditioning())
+    patched, positive, _ = watch(model)
+    assert patched is not model and patched.model is model.model
+    drawn = ksampler(patched, positive)
+    assert_same(before, snapshot(model, graph.conditioning()))
+    assert torch.equal(drawn["samples"], ksampler(model, positive)["samples"])
+
+
+def test_runs_do_not_mix(model: Any) -> None:
+    patched, positive, eye = watch(model)
+    latents = [ksampler(patched, positive, seed=seed) for seed in (0, 1, 0)]
+    numbers = [masses(seen(eye, latent)) for latent in latents]
+    assert numbers[0] == numbers[2] != numbers[1]
+    assert len(maps_of(eye, latents[2]).steps) == STEPS
+    for seed in range(2, 2 + engine_watch.KEPT):
+        ksampler(patched, positive, seed=seed)
+    with pytest.raises(ValueError, match="Got in latent what was not drawn with Watch"):
+        seen(eye, latents[0])
+
+
+def test_an_interrupted_run_leaves_nothing(model: Any) -> None:
+    patched, positive, eye = watch(model)
+    calls = []
+
+    def stop(args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise comfy.model_management.InterruptProcessingException
+        return args["denoised"]
+
+    stopped = patched.clone()
+    stopped.set_model_sampler_post_cfg_function(stop)
+    before = snapshot(model, graph.conditioning())
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        ksampler(stopped, positive)
+    assert_same(before, snapshot(model, graph.conditioning()))
+    assert eye.now is None and not eye._kept
+    assert len(maps_of(eye, ksampler(patched, positive)).steps) == STEPS
+
+
+def test_a_training_on_a_watched_model_is_not_watched(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patched, _, eye = watch(model)
+    looks = counted_looks(monkeypatch)
+    with torch.inference_mode(), training_session(patched) as backend:
+        backend.velocity(*inputs()[:2], graph.conditioning().take([0, 0]))
+    assert not looks and eye.now is None
+
+
+def test_errors_say_what_to_connect(model: Any) -> None:
+    patched, positive, eye = watch(model)
+    with pytest.raises(ValueError, match=r"Connect that MODEL to a sampler, and its LATENT"):
+        seen(eye, ksampler(model, positive))
+    foreign = ksampler(patched, conditioning(OTHER_PROMPT))
+    with pytest.raises(ValueError, match=r"expected Watch Attention's 'a red star on a white b"):
+        seen(eye, foreign)
+    latent = ksampler(patched, positive, latent_image=empty(2))
+    with pytest.raises(ValueError, match=r"Got picture 3, expected 1 to 2: so many are in lat"):
+        seen(eye, latent, picture=3)
+    single = ksampler(patched, positive, steps=STEPS + 1)
+    with pytest.raises(
+        ValueError, match=r"Got 2 steps of 4 x 4 places before and 3 of 4 x 4 after"
+    ):
+        seen(eye, latent, erased=single)
+    with pytest.raises(ValueError, match="expected a Flux model"):
+        watch(graph.unet())
+    with pytest.raises(ValueError, match="Got 'moon' in words, which is not in the prompt"):
+        watch(model, words="moon")
