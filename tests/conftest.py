@@ -1,12 +1,17 @@
-"""A model so small that training it takes a moment: what the engine's tests train."""
+"""Two workers share the tests; the engine's tests train a model so small that it takes a moment."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there: threads of two workers only wait
 
 import pytest
 import torch
 from torch import Generator, Tensor, nn
+from xdist.scheduler import LoadFileScheduling
 
 from erase_engine.interfaces import AttentionCapture, Conditioning, LinearSlice
 from erase_engine.lora.adapters import LoraSet
@@ -14,6 +19,16 @@ from erase_engine.lora.targets import target_names
 from erase_engine.training.encoded_prompts import Contrast, EncodedPrompts
 
 WIDTH, TEXT_LENGTH, PAIRS, IRRELEVANT = 8, 6, 3, 2
+
+
+SERVER_TESTS = ("tests/browser/", "tests/host/pack/test_server.py")
+
+
+class OneServer(LoadFileScheduling):
+    """A file is one worker's, and so are all tests that ask a ComfyUI server: it starts once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "server" if nodeid.startswith(SERVER_TESTS) else super()._split_scope(nodeid)
 
 
 class SmallFlow:
@@ -97,6 +112,17 @@ def encoded_plan(*, contrast: bool = True) -> EncodedPrompts:
     )
     anchor, keep = like(concept), some(4)
     return EncodedPrompts(concept, anchor, tokens, beside, keep, contrasted if contrast else None)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """None for a single file, which would be one worker's alone."""
+    named = [Path(arg.split("::")[0]) for arg in config.args]
+    return 0 if len(named) == 1 and named[0].is_file() else 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return OneServer(config, log)
 
 
 @pytest.fixture

@@ -57,7 +57,6 @@ def hidden(path: Path) -> bool:
 
 
 def test_every_killed_training_ends_in_the_same_file(small_flow, encoded, tmp_path) -> None:
-    torch.set_num_threads(1)  # a forked process has no other
     run(small_flow, encoded, tmp_path / "first")  # everything's first time takes longest
     begun = time.perf_counter()
     run(small_flow, encoded, tmp_path / "whole")

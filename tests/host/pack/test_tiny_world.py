@@ -67,7 +67,6 @@ def test_the_hosts_sampler_and_vae_take_it(tiny: tuple[Any, Any, Any]) -> None:
 
 
 def test_it_forgets_star_and_keeps_the_rest(tiny: tuple[Any, Any, Any]) -> None:
-    torch.set_num_threads(2)  # the longest test there is; the fixture sets it back
     model, clip, vae = tiny
     encoder, judge = ComfyTextEncoder(clip), Judge.load()
     request = ConceptRequest(concept="star")
