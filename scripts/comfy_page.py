@@ -221,6 +221,16 @@ class Page:
         self.received.clear()
         self.command("Comfy.QueuePrompt")
 
+    def say(self, event: str) -> None:
+        """Lets the page hear an event as if the server had sent it: through its own socket."""
+        self.run(
+            """data => {
+                const { socket } = window.comfyAPI.api.api;
+                socket.dispatchEvent(new MessageEvent("message", { data }));
+            }""",
+            event,
+        )
+
     def end_of_run(self, patience_ms: int = READY_MS) -> str:
         """Waits for the event that the run ends with, and names it; "" where none comes."""
         for _ in range(patience_ms // WAIT_MS):

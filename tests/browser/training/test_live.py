@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
-from comfy_server import PACK, PACK_NAME, Server
-from playwright.sync_api import Browser, Locator, expect
+from comfy_server import PACK_NAME, Server
+from playwright.sync_api import Browser, expect
+from train_view import (
+    TRAIN,
+    drawn_share,
+    prepare,
+    step_of,
+    wait_for,
+    wait_for_step,
+)
 
-WORKFLOW = PACK / "example_workflows" / "erase_object.json"
-TRAIN = "3"  # the node's id in the example workflow
-KINDS = ("EraseAnythingTinyFlux", "EraseAnythingTrain")
-QUICK = {"resolution": 64, "recipe": "paper", "batch": 1, "preview_every": 4}
 LONG = 2000  # steps that no test waits for
-WHOLE = 48  # steps of the training that is seen to its end: a slow browser still sees its middle
-EMPTY_SPOT = (1200, 700)  # of the canvas, where neither nodes nor menus lie
-PATIENCE_MS = 300_000
-
-expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture
@@ -43,187 +40,6 @@ def page(server: Server, browser: Browser, settings: dict[str, Any]) -> Iterator
 both_renderers = pytest.mark.parametrize(
     "settings", [CLASSIC, NODES_2], ids=["classic", "nodes_2"], indirect=False
 )
-
-
-def prepare(page: Page, *, by_hand: bool = False, **widgets: Any) -> Locator:
-    """The example workflow with little to do; the view of its train node."""
-    if by_hand:
-        page.load_template("erase_object")
-    else:
-        page.load(json.loads(WORKFLOW.read_text(encoding="utf-8")))
-    page.keep_only(*KINDS)
-    page.set_widgets(TRAIN, **QUICK, **widgets)
-    page.look_at(TRAIN)
-    view = page.views().first
-    expect(view).to_have_attribute("data-state", "idle")
-    return view
-
-
-def wait_for(view: Locator, state: str) -> None:
-    expect(view).to_have_attribute("data-state", state)
-
-
-def wait_for_step(view: Locator, step: int) -> None:
-    """Returns once the view has come to the step; a TimeoutError where it never does."""
-    view.page.wait_for_function(
-        """([view, step]) => {
-            const words = view.querySelector(".steps").textContent.split(" ");
-            return Number(words[1]) >= step;
-        }""",
-        arg=[view.element_handle(), step],
-        timeout=PATIENCE_MS,
-    )
-
-
-def step_of(view: Locator) -> int:
-    return int(view.locator(".steps").inner_text().split()[1])
-
-
-def pixels(view: Locator) -> str:
-    return view.locator("canvas").evaluate("canvas => canvas.toDataURL()")
-
-
-def drawn_share(view: Locator) -> float:
-    """How far to the right the curves reach, as a share of the canvas's width."""
-    return view.locator("canvas").evaluate(
-        """canvas => {
-            // Above the base line, which always reaches the end.
-            const { width, height } = canvas;
-            const { data } = canvas.getContext("2d").getImageData(0, 0, width, height * 0.9);
-            let last = 0;
-            for (let at = 3; at < data.length; at += 4)
-                if (data[at]) last = Math.max(last, ((at - 3) / 4) % width);
-            return last / width;
-        }"""
-    )
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A page whose training has ended, and how the curves looked on the way."""
-
-    page: Page
-    view: Locator
-    pixels: tuple[str, ...]  # at three steps, the last one among them
-    shares: tuple[float, ...]
-
-
-@pytest.fixture(scope="class", params=[CLASSIC, NODES_2], ids=["classic", "nodes_2"])
-def finished(request: Any, server: Server, browser: Browser) -> Iterator[Finished]:
-    """From the template browser to the end."""
-    write_settings(server.base, request.param)
-    with open_page(browser, server) as page:
-        # Another seed each time: the server would not train the same again.
-        view = prepare(page, by_hand=True, steps=WHOLE, seed=request.param_index)
-        page.queue()
-        wait_for(view, "training")
-        moments = []
-        for step in (WHOLE // 8, WHOLE // 2):
-            wait_for_step(view, step)
-            moments.append((pixels(view), drawn_share(view)))
-        wait_for(view, "done")
-        moments.append((pixels(view), drawn_share(view)))
-        yield Finished(page, view, *zip(*moments, strict=True))
-        assert page.own_troubles() == []
-
-
-@pytest.mark.both_frontends
-class TestFinished:
-    """What one training, seen to its end, leaves on the node."""
-
-    def test_the_curves_move_to_the_end(self, finished: Finished) -> None:
-        assert len(set(finished.pixels)) == 3
-        first, second, last = finished.shares
-        assert 0 < first < second < 0.95 < last
-
-    def test_it_says_what_it_did(self, finished: Finished) -> None:
-        view = finished.view
-        assert view.locator(".steps").inner_text() == f"step {WHOLE} of {WHOLE}"
-        assert view.locator(".left").inner_text() == ""
-        assert view.locator(".message").inner_text().startswith("Saved as EraseAnything/star_")
-        names = view.locator(".loss .name").all_inner_texts()
-        assert names == ["erase", "attention", "keep", "contrast"]
-        assert all(float(value) for value in view.locator(".loss .value").all_inner_texts())
-        assert f"step {WHOLE} of {WHOLE}" in (view.get_attribute("aria-label") or "")
-
-    def test_previews_show_both_prompts_before_and_after(self, finished: Finished) -> None:
-        view = finished.view
-        assert view.locator(".role").all_inner_texts() == ["to erase", "to keep"]
-        assert view.locator(".when").all_inner_texts() == ["before", f"step {WHOLE}"] * 2
-        images = view.locator("img")
-        assert images.evaluate_all("all => all.map(one => one.naturalWidth)") == [64] * 4
-        descriptions = images.evaluate_all("all => all.map(one => one.alt)")
-        assert ["star" in each for each in descriptions] == [True, True, False, False]
-
-    def test_nothing_hangs_out_of_the_node(self, finished: Finished) -> None:
-        finished.page.look_at(TRAIN)
-        finished.page.tab.wait_for_timeout(500)
-        node, box = finished.page.box_of(TRAIN), finished.view.bounding_box()
-        assert box and box["y"] + box["height"] <= node["y"] + node["height"]
-        for part in finished.view.locator(".body > :visible").all():
-            inner = part.bounding_box()
-            assert inner and inner["y"] + inner["height"] <= box["y"] + box["height"] + 1
-
-    def test_every_event_was_strict_json(self, finished: Finished) -> None:
-        def refuse(word: str) -> None:
-            pytest.fail(f"{word} in an event")
-
-        events = [json.loads(text, parse_constant=refuse) for text in finished.page.received]
-        ours = [event["data"] for event in events if event["type"] == "eraseanything.step"]
-        assert [ours[0]["state"], ours[-1]["state"]] == ["starting", "done"]
-        assert {event["node"] for event in ours} == {TRAIN}
-
-    def test_the_keyboard_walks_along_the_curves(self, finished: Finished) -> None:
-        value, keyboard = finished.view.locator(".value").first, finished.page.tab.keyboard
-        last = value.inner_text()
-        finished.view.focus()
-        keyboard.press("ArrowLeft")
-        before = value.inner_text()
-        keyboard.press("Home")
-        assert len({last, before, value.inner_text()}) == 3
-        keyboard.press("Escape")
-        assert value.inner_text() == last
-
-    @pytest.mark.parametrize("theme", ["light", "dark"])
-    def test_colours_stand_out_in_every_theme(self, finished: Finished, theme: str) -> None:
-        setting = "theme => app.extensionManager.setting.set('Comfy.ColorPalette', theme)"
-        finished.page.run(setting, theme)
-        finished.page.tab.wait_for_timeout(500)
-        text, *curves = finished.view.evaluate(CONTRASTS)
-        assert text > 4.5 and len(curves) == 4 and min(curves) > 3
-
-    def test_it_is_there_at_any_zoom_and_lets_the_wheel_through(self, finished: Finished) -> None:
-        page, view = finished.page, finished.view
-        for zoom in (0.3, 1.5):
-            page.look_at(TRAIN, zoom=zoom)
-            expect(view).to_be_visible()
-        scales = []
-        for over_view in (True, False):
-            page.look_at(TRAIN, zoom=0.8)
-            page.tab.wait_for_timeout(500)
-            box = view.bounding_box()
-            assert box is not None
-            spot = (box["x"] + 20, box["y"] + 10) if over_view else EMPTY_SPOT
-            page.tab.mouse.move(*spot)
-            page.tab.mouse.wheel(0, -100)
-            page.tab.wait_for_function("() => app.canvas.ds.scale > 0.8")
-            scales.append(page.run("() => app.canvas.ds.scale"))
-        assert scales[0] == scales[1]  # one turn, one step
-
-
-# How far the text, then each curve, stands out from the ground: WCAG's ratio.
-CONTRASTS = """view => {
-    const channel = part => (part /= 255) <= 0.04 ? part / 12.9 : ((part + 0.055) / 1.055) ** 2.4;
-    const light = color => {
-        const [r, g, b] = color.match(/[0-9.]+/g).map(Number).map(channel);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const ground = light(getComputedStyle(view).backgroundColor);
-    return [view, ...view.querySelectorAll(".sign")].map((each, at) => {
-        const own = light(getComputedStyle(each)[at ? "borderTopColor" : "color"]);
-        return (Math.max(own, ground) + 0.05) / (Math.min(own, ground) + 0.05);
-    });
-}"""
 
 
 @pytest.mark.both_frontends
