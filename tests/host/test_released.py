@@ -1,0 +1,120 @@
+"""What the released code gave, given again: velocities, attention, gradients, a training, a file.
+
+The files in `released/` were made by commit 8f68749. Another processor rounds elsewhere: where the
+host's own picture has not the stored bits, the rest is compared to a few of its last digits.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
+from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
+from eraseanything_pack.erase_engine.concepts.planner import plan_concept
+from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
+from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.lora.file import PREFIX, load_lora
+from eraseanything_pack.erase_engine.sampling import sampled, start_noise
+from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
+from eraseanything_pack.erase_engine.training.loop import train_erasure
+from eraseanything_pack.nodes.host.patch_lora import apply_lora
+from eraseanything_pack.nodes.host.session import training_session
+from eraseanything_pack.tinyworld.models import load_tiny_flux
+from eraseanything_pack.tinyworld.planning import TINY_WORLD
+from safetensors import safe_open
+from safetensors.torch import load_file
+from snapshot import sample
+from tiny_flux import build, capture, gradients, inputs, slices_of, trained_lora
+
+RELEASED = Path(__file__).parent / "released"
+ERROR = 1e-6  # relative to a tensor's largest value, on another processor
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> tuple[Any, ComfyTextEncoder]:
+    """The tiny world's Flux, and its text encoders."""
+    model, clip, _ = load_tiny_flux()
+    return model, ComfyTextEncoder(clip)
+
+
+def same(found: torch.Tensor, released: torch.Tensor, *, bits: bool) -> bool:
+    if bits:
+        return torch.equal(found, released)
+    return bool((found - released).abs().max() <= ERROR * released.abs().max().clamp(min=1e-12))
+
+
+def given(model: Any, *, checkpointing: bool) -> Tensors:
+    """Velocity, attention mass of every block, and gradients of adapters on the tiny Flux."""
+    with torch.inference_mode(), training_session(model, checkpointing=checkpointing) as backend:
+        lora, request = trained_lora(backend, "text_pooled"), capture(0, 1, 2, 3)
+        with lora.attach(slices_of(backend, lora)):
+            found = {"velocity": backend.velocity(*inputs(), capture=request).detach()}
+        found |= {f"mass.{block}": mass.detach() for block, mass in request.mass.items()}
+        grads = gradients(backend, lora)
+    return found | {f"gradient.{name}": grad for name, grad in grads.items()}
+
+
+@pytest.mark.parametrize("mode", ["kept", "checkpointed"])
+@pytest.mark.parametrize("kind", ["guided", "plain"])
+def test_the_models_answers_are_the_released_ones(kind: str, mode: str) -> None:
+    released = load_file(RELEASED / "tiny_flux.safetensors")
+    model = build(guidance_embed=kind == "guided")
+    with torch.inference_mode():
+        bits = torch.equal(sample(model), released[f"{kind}.host"])
+    found = given(model, checkpointing=mode == "checkpointed")
+    key = f"{kind}.{mode}."
+    expected = {n.removeprefix(key): t for n, t in released.items() if n.startswith(key)}
+    assert found.keys() == expected.keys()
+    assert [name for name in found if not same(found[name], expected[name], bits=bits)] == []
+
+
+def test_ten_steps_of_the_demo_give_the_released_lora(tiny: tuple[Any, ComfyTextEncoder]) -> None:
+    model, encoder = tiny
+    plan = ConceptPlan.from_json((RELEASED / "plan.json").read_text(encoding="utf-8"))
+    config = EraseConfig.from_recipe("fast", steps=10, width=128, height=128)
+    with torch.inference_mode():
+        encoded = encode_prompts(plan, encoder, contrast=False)
+        with training_session(model, guidance=config.guidance) as backend:
+            generator = torch.Generator().manual_seed(0)
+            found = train_erasure(backend, encoded, config, generator=generator)
+    with safe_open(RELEASED / "demo_10_steps.safetensors", "pt") as file:
+        record = file.metadata()
+    expected = load_file(RELEASED / "demo_10_steps.safetensors")
+    assert found.forwards == int(record["forwards"])
+    for name, losses in json.loads(record["history"]).items():
+        assert found.history[name] == pytest.approx(losses, rel=1e-4, abs=1e-7), name
+    assert found.state.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found.state[name], value, rtol=0, atol=1e-6, msg=name)
+
+
+def test_the_demos_plan_is_the_released_one(tiny: tuple[Any, ComfyTextEncoder]) -> None:
+    request = ConceptRequest(concept="star", kind="object", synonyms=("pentagram",))
+    found = plan_concept(request, tiny[1], vocabulary=TINY_WORLD)
+    assert json.loads(found.to_json()) == json.loads((RELEASED / "plan.json").read_text("utf-8"))
+
+
+def test_an_old_file_gives_the_released_latents(tiny: tuple[Any, ComfyTextEncoder]) -> None:
+    model, encoder = tiny
+    state, record = load_lora(RELEASED / "old_star.safetensors")
+    assert record["concept"] == "star"
+    whole = {PREFIX + key: value for key, value in state.items()}
+    erased, _ = apply_lora(model, whole, 1.0, name="old_star.safetensors", metadata=record)
+    prompts = ["a red star on a white background", "a blue circle above a green square"]
+    noise = start_noise(2, 16, (16, 16), seed=1)
+    with torch.inference_mode():
+        cond = encoder.encode(prompts)
+        found, plain = (drawn(each, cond, noise) for each in (erased, model))
+    expected = load_file(RELEASED / "demo_latents.safetensors")["latents"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert (plain - expected).abs().max() > 0.1  # the file does something
+
+
+def drawn(model: Any, cond: Any, noise: torch.Tensor) -> torch.Tensor:
+    with training_session(model, guidance=3.0) as backend:
+        return sampled(backend, cond, noise, steps=8)
