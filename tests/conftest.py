@@ -13,9 +13,9 @@ import torch
 from torch import Generator, Tensor, nn
 from xdist.scheduler import LoadFileScheduling
 
+from erase_engine.families.flux import FLUX
 from erase_engine.interfaces import AttentionCapture, Conditioning, LinearSlice
 from erase_engine.lora.adapters import LoraSet
-from erase_engine.lora.targets import target_names
 from erase_engine.training.encoded_prompts import Contrast, EncodedPrompts
 
 WIDTH, TEXT_LENGTH, PAIRS, IRRELEVANT = 8, 6, 3, 2
@@ -77,7 +77,7 @@ class SmallFlow:
         return torch.linspace(1, 0, steps + 1)
 
     def target_names(self, target: str) -> list[str]:
-        return target_names(target, self.joint_blocks)
+        return FLUX.target_names(target, self.joint_blocks)
 
     def linear_slices(self, names: list[str]) -> dict[str, LinearSlice]:
         found = {}

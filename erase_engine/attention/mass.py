@@ -60,34 +60,36 @@ def attention_and_mass(
     return out[..., :width], mass.to(torch.promote_types(mass.dtype, torch.float32))
 
 
-def output_likeness(out: Tensor, text_length: int, tokens: Tensor) -> Tensor:
+def output_likeness(out: Tensor, tokens: Tensor, image: slice) -> Tensor:
     """How alike the attention outputs of image tokens and of single text tokens are.
 
-        S[b, l, j] = <o[b, T + l], o[b, tokens[b, j]]> / D
+        S[b, l, j] = <o[b, image[l]], o[b, tokens[b, j]]> / D
 
     Averaged over D, not summed, so that wide and narrow models give softmaxes of one sharpness.
 
     Args:
-        out: (B, T + L, D) outputs of joint attention before their projection, text first.
-        text_length: T.
-        tokens: (B, J) text positions; -1 marks an absent token, whose likeness is 0.
+        out: (B, T + L, D) outputs of joint attention before their projection.
+        tokens: (B, J) positions of text tokens; -1 marks an absent token, whose likeness is 0.
+        image: the L positions of image tokens.
 
     Returns:
         (B, L, J), float32 (float64 for float64 outputs).
 
     Raises:
-        ValueError: a position is not below T.
+        ValueError: a position is an image token's, or none of a token.
     """
-    if tokens.numel() and int(tokens.max()) >= text_length:
+    wrong = tokens[((tokens >= image.start) & (tokens < image.stop)) | (tokens >= out.shape[1])]
+    if len(wrong):
         raise ValueError(
-            f"Got token position {int(tokens.max())}, expected less than {text_length} text "
-            "tokens. Count positions in the prompt that was encoded, -1 for none."
+            f"Got token position {int(wrong[0])}, expected text tokens: those at {image.start} to "
+            f"{image.stop - 1} are the image's. Count positions in the prompt that was encoded, "
+            "-1 for none."
         )
     out = out.to(torch.promote_types(out.dtype, torch.float32))
     tokens = tokens.to(out.device)
     index = tokens.clamp(min=0)[..., None].expand(-1, -1, out.shape[-1])
     words = out.gather(1, index) * (tokens >= 0)[..., None]  # (B, J, D)
-    return out[:, text_length:] @ words.mT / out.shape[-1]
+    return out[:, image] @ words.mT / out.shape[-1]
 
 
 def saliency(word: Tensor, contrast: Tensor) -> Tensor:

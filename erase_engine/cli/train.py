@@ -94,7 +94,7 @@ def _trained(
     job: Options, files: ModelFiles, place: Place, *, plan: ConceptPlan, encoded: EncodedPrompts
 ) -> Path:
     from ..backends.diffusers.files import HOST
-    from ..backends.diffusers.model import DiffusersFlowModel, base_model_of
+    from ..backends.diffusers.model import DiffusersFlowModel
 
     net = files.transformer(place.device, place.dtype)
     backend = DiffusersFlowModel(net, files.scheduler(net), guidance=job.config.guidance)
@@ -103,7 +103,7 @@ def _trained(
     checkpoint = Checkpoint(job.unfinished, resume=job.resume, strict=True)
 
     def save(path: Path, erasure: Erasure) -> Path:
-        base_model = base_model_of(net)
+        base_model = backend.description
         record = erasure_metadata(erasure, plan, job.config, base_model=base_model, host=HOST)
         return save_lora(path, erasure.state, record, overwrite=path != job.out)
 

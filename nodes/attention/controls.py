@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...erase_engine.attention.maps import AttentionMaps
 from ...erase_engine.attention.query import VIEWS, AttentionQuery, default_blocks, located_words
+from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.concepts.grammar import contains, words_of
 from ...erase_engine.interfaces import Conditioning
 from ...erase_engine.validation import check_choice, shortened
@@ -82,14 +83,10 @@ def query_for(
     contrast: str = "",
     blocks: str = "",
 ) -> tuple[Conditioning, AttentionQuery]:
-    """The prompt as the model reads it, and what to look at meanwhile; ValueError names a widget.
-
-    The model is a Flux.
-    """
+    """The prompt as the model reads it, and what to look at; ValueError names a widget."""
     check_choice("view", view, VIEWS)
-    net = model.model.diffusion_model
-    joint = len(net.double_blocks)
-    count = joint + len(net.single_blocks)
+    layout, net = supported_family(model).comfy, model.model.diffusion_model
+    joint, count = layout.joint_blocks(net), sum(layout.counts(net))
     chosen = _blocks(blocks, count) or default_blocks(view, joint, count)
     names, others = _words_in(prompt, "words", words), _words_in(prompt, "contrast", contrast)
     with ordinary_tensors():

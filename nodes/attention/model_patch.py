@@ -1,4 +1,4 @@
-"""A MODEL whose attention is watched while any sampler uses it."""
+"""A MODEL whose attention is recorded while any sampler uses it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import comfy.patcher_extension as extension
 from torch import Tensor
 
 from ...erase_engine.attention.recorder import AttentionRecorder
-from ...erase_engine.backends.comfy.guards import OVERRIDE, watching
+from ...erase_engine.backends.blocks import BlockAttention, Spans
+from ...erase_engine.backends.comfy.attention import OVERRIDE, Forward, by_heads, looked_at
+from ...erase_engine.backends.comfy.model import spans_of, supported_family
 from ...erase_engine.interfaces import AttentionCapture
 
 KEY = "eraseanything_watch"
@@ -17,16 +19,15 @@ Options = dict[str, Any]
 
 
 def watched(model: Any, watch: AttentionRecorder) -> Any:
-    """A clone of the MODEL that tells the watch what it sees; no other model is touched.
+    """A clone of the MODEL that tells the recorder what it sees; no other model is touched.
 
     What attention there is, other nodes' too, is found out in each forward pass: so they may come
     before or after. State is in closures, for hosts copy a model's options deeply.
     """
     clone = model.clone()
-    passing = _passing(watch, len(model.model.diffusion_model.double_blocks))
     for kind, wrapper in (
         (extension.WrappersMP.OUTER_SAMPLE, _sampling(watch)),
-        (extension.WrappersMP.DIFFUSION_MODEL, passing),
+        (extension.WrappersMP.APPLY_MODEL, _passing(watch, model)),
     ):
         extension.add_wrapper_with_key(
             kind, KEY, wrapper, clone.model_options, is_model_options=True
@@ -46,48 +47,57 @@ def _sampling(watch: AttentionRecorder) -> Callable[..., Tensor]:
     return wrapper
 
 
-def _passing(watch: AttentionRecorder, double_blocks: int) -> Callable[..., Tensor]:
-    """The host's wrapper of one forward pass: (executor, x, t, context, ..., options)."""
+def _passing(watch: AttentionRecorder, model: Any) -> Callable[..., Tensor]:
+    """The host's wrapper of one pass of the model: (executor, x, sigma, c_concat, text, ...)."""
+    family = supported_family(model)
 
-    def wrapper(executor: Any, x: Tensor, t: Tensor, context: Tensor, *args: Any, **kw: Any) -> Any:
-        seen = watch.now
-        samples = watch.samples_of(context) if seen is not None and seen.fits(x) else []
-        if seen is None or not samples:
-            return executor(x, t, context, *args, **kw)
-        *between, options = args
-        capture = watch.look.capture(len(samples))
-        options = _looking(options, capture, samples, double_blocks)
-        out = executor(x, t, context, *between, options, **kw)
-        seen.add(watch.look, capture, samples, float(t[samples[0]]))
+    def wrapper(
+        executor: Any,
+        x: Tensor,
+        sigma: Tensor,
+        c_concat: Any = None,
+        text: Any = None,
+        control: Any = None,
+        transformer_options: Any = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        def passed(options: Options) -> Tensor:
+            return executor(x, sigma, c_concat, text, control, options, **kwargs)
+
+        options, seen = transformer_options or {}, watch.now
+        if seen is None or text is None or not seen.fits(x):
+            return passed(options)
+        samples = watch.samples_of(text)
+        if not samples:
+            return passed(options)
+        capture, spans = watch.look.capture(len(samples)), spans_of(family, text, x)
+        look = _nth_joint_call(options.get(OVERRIDE), capture, spans, samples)
+        out = passed({**options, OVERRIDE: look})
+        seen.add(watch.look, capture, samples, float(sigma[samples[0]]))
         return out
 
     return wrapper
 
 
-def _looking(
-    options: Options, capture: AttentionCapture, samples: list[int], double_blocks: int
-) -> Options:
-    """The pass's options, with the blocks' attention looked at on its way."""
-    before = {"double": 0, "single": double_blocks}  # blocks of the other kind
-    override = options.get(OVERRIDE, lambda func, *args, **kwargs: func(*args, **kwargs))
-    text_lengths: list[int] = []
+def _nth_joint_call(
+    earlier: Forward | None, capture: AttentionCapture, spans: Spans, samples: list[int]
+) -> Forward:
+    """The pass's attention override: joint call number n is block n's, and looked at if asked.
 
-    def measure_text(args: dict[str, Any]) -> dict[str, Any]:
-        text_lengths.append(args["txt"].shape[1])
-        return args
+    Other nodes may replace blocks; the calls of attention come in the blocks' order all the same.
+    """
+    override = earlier or (lambda func, *args, **kwargs: func(*args, **kwargs))
+    block = -1
 
-    def look(func: Any, *args: Any, **kwargs: Any) -> Tensor:
-        place = kwargs.get("transformer_options") or {}
-        kind = place.get("block_type")
-        block = before[kind] + place["block_index"] if kind in before else None
-        if block is None or block not in capture.blocks:
-            return override(func, *args, **kwargs)
-        found: list[Tensor] = []
-        watch = watching(override, capture, text_lengths[-1], found, samples=samples)
-        out = watch(func, *args, **kwargs)
-        capture.put(block, found)
+    def look(func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *rest: Any, **kw: Any) -> Any:
+        nonlocal block
+        if by_heads(k, heads, kw).shape[2] < spans.length:
+            return override(func, q, k, v, heads, *rest, **kw)
+        block += 1
+        attention = BlockAttention(capture if block in capture.blocks else None, spans, samples)
+        out = looked_at(override, attention)(func, q, k, v, heads, *rest, **kw)
+        if attention.found:
+            capture.put(block, attention.found)
         return out
 
-    patches = options.get("patches", {})
-    last = {"post_input": [*patches.get("post_input", []), measure_text]}
-    return {**options, OVERRIDE: look, "patches": {**patches, **last}}
+    return look

@@ -8,12 +8,12 @@ from comfy_api.latest import io
 
 from ...erase_engine.attention.maps import AttentionMaps, attention_maps
 from ...erase_engine.attention.query import VIEWS, AttentionQuery
-from ...erase_engine.backends.comfy.model import require_flux
+from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.config import PIXELS_PER_LATENT, EraseConfig
 from ...erase_engine.sampling import start_noise
 from ..host.progress import sampling_progress
 from ..host.session import training_session
-from ..host.vae import decode, require_flux_vae
+from ..host.vae import decode, latent_channels, require_vae
 from ..host.widgets import CATEGORY, checked_resolution, lines, resolution, seed
 from .controls import maps_outputs, query_for, shown_maps, view_inputs, words_input
 
@@ -60,16 +60,20 @@ class AttentionPreview(io.ComfyNode):
             name: _maps(each, cond, look, on_step=on_step, **sampling)
             for name, each in models.items()
         }
-        pictures = {} if vae is None else {n: decode(vae, m.latent) for n, m in found.items()}
+        pictures = {
+            name: decode(models[name], vae, maps.latent)
+            for name, maps in found.items()
+            if vae is not None
+        }
         return shown_maps(cls, look, found, pictures, prompt)
 
 
 def _check(models: list[Any], vae: Any, resolution: int) -> None:
     """Raises ValueError, naming the input, before any work."""
     for model in models:
-        require_flux(model)
+        supported_family(model)
     if vae is not None:
-        require_flux_vae(vae)
+        require_vae(vae, latent_channels(models[0]))
     checked_resolution(resolution)
 
 

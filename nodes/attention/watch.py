@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ...erase_engine.attention.maps import AttentionMaps
 from ...erase_engine.attention.recorder import AttentionRecorder
-from ...erase_engine.backends.comfy.model import require_flux
+from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.validation import shortened
 from ..host.page import running_graph
-from ..host.vae import require_flux_vae
+from ..host.vae import require_vae
 from ..host.widgets import CATEGORY, lines
 from .controls import maps_outputs, query_for, shown_maps, view_inputs, words_input
 from .model_patch import watched
@@ -62,7 +62,7 @@ class WatchAttention(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, clip: Any, prompt: str, **looking: Any) -> io.NodeOutput:
-        require_flux(model)
+        supported_family(model)
         cond, look = query_for(clip, model, prompt, **looking)
         watch = AttentionRecorder(prompt, cond.text, look)
         conditioning = [[cond.text, {"pooled_output": cond.pooled}]]
@@ -113,7 +113,7 @@ class WatchedAttention(io.ComfyNode):
         vae: Any = None,
     ) -> io.NodeOutput:
         if vae is not None:
-            require_flux_vae(vae)
+            require_vae(vae, latent["samples"].shape[1])
         latents = {"before": latent["samples"]}
         if erased is not None:
             latents["after"] = erased["samples"]

@@ -11,6 +11,7 @@ import comfy.utils
 from comfy.weight_adapter.lora import LoRAAdapter
 from torch import Tensor
 
+from ...erase_engine.backends.comfy.model import model_description
 from ...erase_engine.validation import shortened
 
 
@@ -37,7 +38,7 @@ def apply_lora(
             "an erasure LoRA. Connect LORA_MODEL of Erase Concept, or choose a file it saved."
         )
     fitting = _fitting_patches(model, state)
-    here = base_model_of(model)
+    here = model_description(model)
     made_for = (metadata or {}).get("base_model", here)
     if len(fitting) < layers or made_for != here:
         other = made_for if made_for != here else "another model"
@@ -67,14 +68,3 @@ def _fits(model: Any, key: str | tuple[Any, ...], patch: Any) -> bool:
         shape[rows[0]] = rows[2]
     up, down = patch.weights[0], patch.weights[1]
     return [up.shape[0], down.shape[1]] == shape[:2]
-
-
-def base_model_of(model: Any) -> str:
-    """The model's kind and size in words, for metadata and errors."""
-    kind = type(model.model).__name__
-    params: Any = getattr(model.model.diffusion_model, "params", None)
-    sizes = ("depth", "depth_single_blocks", "hidden_size", "num_heads")
-    if any(not hasattr(params, name) for name in sizes):
-        return kind
-    blocks = f"{params.depth} + {params.depth_single_blocks} blocks"
-    return f"{kind}, {blocks}, {params.hidden_size} wide, {params.num_heads} heads"

@@ -8,7 +8,7 @@ from typing import Any
 
 import comfy.model_management
 
-from ...erase_engine.backends.comfy.model import ComfyFlowModel, require_flux
+from ...erase_engine.backends.comfy.model import ComfyFlowModel, supported_family
 
 
 @contextmanager
@@ -19,18 +19,18 @@ def training_session(
     checkpointing: bool = True,
     memory_required: int = 0,
 ) -> Iterator[ComfyFlowModel]:
-    """A loaded Flux with exact gradients; afterwards the MODEL is bit for bit what it was.
+    """A loaded MODEL with exact gradients; afterwards it is bit for bit what it was.
 
     Args:
         model: the node's MODEL input.
-        guidance: FLUX.1 [dev]'s guidance input for teacher and student.
+        guidance: the guidance input of guidance-distilled models, for teacher and student.
         checkpointing: recompute each block in backward instead of keeping its activations.
         memory_required: bytes to leave free beside the weights.
 
     Raises:
-        ValueError: the model is not a text-to-image Flux; raised before anything is loaded.
+        ValueError: the model is of no supported family; raised before anything is loaded.
     """
-    require_flux(model)
+    supported_family(model)
     comfy.model_management.load_models_gpu([model], memory_required=memory_required)
     backend = ComfyFlowModel(model, guidance=guidance, checkpointing=checkpointing)
     with backend.session():

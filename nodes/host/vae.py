@@ -7,28 +7,34 @@ from typing import Any
 import comfy.model_management
 from torch import Tensor
 
-LATENT_CHANNELS = 16
+
+def latent_channels(model: Any) -> int:
+    """Of a MODEL's latents."""
+    return model.model.latent_format.latent_channels
 
 
-def require_flux_vae(vae: Any) -> None:
-    """Raises ValueError, before any work, where a VAE input's latents are not Flux's."""
-    channels = getattr(vae, "latent_channels", None)
-    if channels != LATENT_CHANNELS:
+def require_vae(vae: Any, channels: int) -> None:
+    """Raises ValueError, before any work, where a VAE input's latents have other channels."""
+    found = getattr(vae, "latent_channels", None)
+    if found != channels:
         raise ValueError(
-            f"Got a vae with {channels} latent channels, expected {LATENT_CHANNELS}. "
-            "Load Flux's own (ae.safetensors), or leave it out."
+            f"Got a vae with {found} latent channels, expected {channels}. "
+            "Load the model's own (ae.safetensors for FLUX.1), or leave it out."
         )
 
 
-def decode(vae: Any, latent: Tensor) -> Tensor:
-    """(B, h, w, 3) pictures of model-space latents, as VAE Decode gives them."""
-    from comfy.latent_formats import Flux
-
-    return vae.decode(Flux().process_out(latent))
+def decode(model: Any, vae: Any, latent: Tensor) -> Tensor:
+    """(B, h, w, 3) pictures of the MODEL's latents (B, C, h, w), as VAE Decode gives them."""
+    return vae.decode(model.model.process_latent_out(latent))
 
 
-def decode_while_training(model: Any, vae: Any, latent: Tensor) -> Tensor:
-    """`decode`, and the model back in its place: the VAE may have pushed it out of memory."""
-    pictures = decode(vae, latent)
-    comfy.model_management.load_models_gpu([model])
+def decode_while_training(
+    model: Any, vae: Any, latent: Tensor, *, memory_required: int = 0
+) -> Tensor:
+    """`decode`, and the model back in its place: the VAE may have pushed it out of memory.
+
+    `memory_required`: bytes to leave free beside the weights, as the training's session has them.
+    """
+    pictures = decode(model, vae, latent)
+    comfy.model_management.load_models_gpu([model], memory_required=memory_required)
     return pictures

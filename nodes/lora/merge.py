@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ...erase_engine.backends.comfy.model import require_flux
+from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.lora.file import PREFIX, save_lora
 from ...erase_engine.lora.merge import fused_by_prompts, weighted_sum
@@ -129,7 +129,7 @@ def _check(method: str, model: Any, clip: Any) -> None:
             f"Got method fuse without {missing}, expected both: it looks at how the prompts enter "
             "the model. Connect them, or choose method sum."
         )
-    require_flux(model)
+    supported_family(model)
 
 
 def _fused(parts: Sequence[Part], model: Any, clip: Any) -> dict[str, Tensor]:

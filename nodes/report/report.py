@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ...erase_engine.backends.comfy.model import require_flux
+from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.config import PIXELS_PER_LATENT
 from ...erase_engine.interfaces import Conditioning
 from ...erase_engine.sampling import sampled, start_noise
@@ -18,7 +18,7 @@ from ..attention.preview import GUIDANCE, sampling_inputs
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.progress import sampling_progress
 from ..host.session import training_session
-from ..host.vae import LATENT_CHANNELS, decode, require_flux_vae
+from ..host.vae import decode, latent_channels, require_vae
 from ..host.widgets import CATEGORY, checked_resolution, lines, lines_of
 from .sheet import Pair, change_in_words, draw_report
 
@@ -57,15 +57,18 @@ class ErasureReport(io.ComfyNode):
         **widgets: Any,
     ) -> io.NodeOutput:
         for each in (model, erased):
-            require_flux(each)
-        require_flux_vae(vae)
+            supported_family(each)
+        require_vae(vae, latent_channels(model))
         sampling = _Sampling.of(widgets)
         prompts = _prompts(widgets)
         with ordinary_tensors():
             cond = encoder_for(clip).encode([prompt for _, prompt in prompts])
         on_step = sampling_progress(2 * len(prompts) * sampling.pictures * sampling.steps)
         before, after = (
-            [_picture(vae, latent) for latent in sampling.draw(each, cond, on_step)]
+            [
+                decode(each, vae, latent)[0].float().cpu().clamp(0, 1)
+                for latent in sampling.draw(each, cond, on_step)
+            ]
             for each in (model, erased)
         )
         named = [each for each in prompts for _ in range(sampling.pictures)]
@@ -76,11 +79,6 @@ class ErasureReport(io.ComfyNode):
         image, report = draw_report(pairs), describe(pairs)
         shown = {**ui.PreviewImage(image, cls=cls).as_dict(), "text": (report,)}
         return io.NodeOutput(image, report, ui=shown)
-
-
-def _picture(vae: Any, latent: Tensor) -> Tensor:
-    """(H, W, 3) in 0..1, on the CPU."""
-    return decode(vae, latent)[0].float().cpu().clamp(0, 1)
 
 
 def _similarity(clip_vision: Any, one: Tensor, other: Tensor) -> float | None:
@@ -109,8 +107,8 @@ class _Sampling:
         """A latent (1, C, h, w) for each picture of each prompt."""
         seeds = ((self.seed + number) % 2**64 for number in range(self.pictures))
         size = (self.side, self.side)
-        noises = [start_noise(1, LATENT_CHANNELS, size, seed=seed) for seed in seeds]
         with training_session(model, guidance=GUIDANCE) as backend:
+            noises = [start_noise(1, backend.latent_channels, size, seed=seed) for seed in seeds]
             return [
                 sampled(backend, cond.take([row]), noise, steps=self.steps, on_step=on_step)
                 for row in range(len(cond))

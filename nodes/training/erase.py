@@ -11,7 +11,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...erase_engine.backends.comfy.model import require_flux
+from ...erase_engine.backends.comfy.model import model_description, supported_family
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.concepts.planner import plan_concept
 from ...erase_engine.concepts.request import ConceptRequest
@@ -31,10 +31,10 @@ from ...erase_engine.training.loop import (
 from ...erase_engine.training.metadata import figures_in_words, figures_of
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
 from ..host.page import sender, workflow_id
-from ..host.patch_lora import apply_lora, base_model_of
+from ..host.patch_lora import apply_lora
 from ..host.progress import step_progress
 from ..host.session import training_session
-from ..host.vae import LATENT_CHANNELS, decode_while_training, require_flux_vae
+from ..host.vae import decode_while_training, latent_channels, require_vae
 from ..host.widgets import CATEGORY
 from ..lora.files import lora_name, lora_stem, save_erasure
 from .events import TrainingEvents, training_events
@@ -93,13 +93,18 @@ class EraseConcept(io.ComfyNode):
             made, encoded = _encode(wanted, config, clip)
             memory = needed(model, encoded, config)
             check_room(model, memory)
-            needs = described(memory, config, LATENT_CHANNELS)
+            needs = described(memory, config, latent_channels(model))
             live.say(needs)
-            save = partial(save_erasure, plan=made, config=config, base_model=base_model_of(model))
+            save = partial(
+                save_erasure, plan=made, config=config, base_model=model_description(model)
+            )
             checkpoint = checkpoint_for(stem, resume=widgets["resume"])
             every = 0 if vae is None else widgets["preview_every"]
             with save_on_interrupt(checkpoint, keeper(live, stem, save)):
-                scene, decode = Scene.of(made, encoded, config), _decoder(model, vae)
+                scene, decode = (
+                    Scene.of(made, encoded, config, latent_channels(model)),
+                    _decoder(model, vae, memory.beside_weights),
+                )
                 watch = partial(_watch, live=live, every=every, scene=scene, decode=decode)
                 session = partial(
                     training_session,
@@ -138,15 +143,15 @@ def _train(
         )
 
 
-def _decoder(model: Any, vae: Any) -> Callable[[Tensor], Tensor]:
-    return partial(decode_while_training, model, vae)
+def _decoder(model: Any, vae: Any, memory_required: int) -> Callable[[Tensor], Tensor]:
+    return partial(decode_while_training, model, vae, memory_required=memory_required)
 
 
 def _check(model: Any, vae: Any) -> None:
     """Raises ValueError, naming the input, before any work."""
-    require_flux(model)
+    supported_family(model)
     if vae is not None:
-        require_flux_vae(vae)
+        require_vae(vae, latent_channels(model))
 
 
 def _encode(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from comfy_api.latest import io
 
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.concepts.request import ConceptRequest
 from ...erase_engine.concepts.vocabulary import KINDS
-from ...erase_engine.config import RECIPES, EraseConfig, LoraConfig
-from ...erase_engine.lora.targets import TARGETS
+from ...erase_engine.config import RECIPES, EraseConfig, LoraConfig, Targets
 from ...erase_engine.validation import check_choice
 from ..host.widgets import advanced, checked_resolution, lines, resolution, seed, text
 
@@ -88,7 +87,7 @@ def _expert_inputs() -> list[Any]:
         io.Int.Input("rank", default=FAST.lora.rank, min=1, max=256, tooltip="Rank of the LoRA."),
         io.Combo.Input(
             "targets",
-            options=list(TARGETS),
+            options=list(get_args(Targets)),
             default=FAST.lora.targets,
             tooltip="Which layers are trained. text_pooled: all by which text reaches the picture. "
             "text_qk: query and key of the text, as published.",

@@ -20,7 +20,6 @@ from ...erase_engine.config import EraseConfig
 from ...erase_engine.interfaces import Conditioning, FlowModel
 from ...erase_engine.sampling import sampled, start_noise
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
-from ..host.vae import LATENT_CHANNELS
 
 EULER_STEPS = 10  # enough to recognise what is there
 LONGEST_SIDE = 256  # pixels as sent; the node shows them smaller
@@ -36,13 +35,15 @@ class Scene:
     noise: Tensor  # (2, C, h, w)
 
     @classmethod
-    def of(cls, plan: ConceptPlan, encoded: EncodedPrompts, config: EraseConfig) -> Scene:
+    def of(
+        cls, plan: ConceptPlan, encoded: EncodedPrompts, config: EraseConfig, channels: int
+    ) -> Scene:
         """The first sentence that names the concept as it was written, and the first to keep."""
         whole = (row for row, pair in enumerate(plan.pairs) if pair.word == plan.concept)
         row = next(whole, 0)
         prompts = {"concept": plan.pairs[row].concept_prompt, "keep": plan.keep[0]}
         cond = Conditioning.cat([encoded.concept.take([row]), encoded.keep.take([0])])
-        noise = start_noise(len(cond), LATENT_CHANNELS, config.latent_size, seed=config.seed)
+        noise = start_noise(len(cond), channels, config.latent_size, seed=config.seed)
         return cls(prompts, cond, noise)
 
 

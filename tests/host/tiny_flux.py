@@ -9,9 +9,9 @@ from typing import Any
 import comfy.model_patcher
 import comfy.supported_models
 import torch
+from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
-from eraseanything_pack.erase_engine.lora.targets import target_names
 
 CONFIG: dict[str, Any] = {
     "in_channels": 16,
@@ -83,7 +83,7 @@ def trained_lora(
 ) -> LoraSet:
     """Adapters with B away from 0, so that A has a gradient."""
     generator = torch.Generator().manual_seed(2)
-    slices = backend.linear_slices(target_names(target, 2))
+    slices = backend.linear_slices(FLUX.target_names(target, 2))
     lora = LoraSet(slices, rank=3, alpha=6.0, generator=generator).to(dtype=dtype)
     for parameter in lora.parameters()[1::2]:
         parameter.data.normal_(std=0.3, generator=generator)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from comfy_extras.nodes_flux import FluxGuidance
 from eraseanything_pack.erase_engine.attention.recorder import AttentionRecorder
-from eraseanything_pack.erase_engine.backends.comfy import guards as comfy_guards
+from eraseanything_pack.erase_engine.backends import blocks
 from eraseanything_pack.nodes.attention.preview import GUIDANCE
 from eraseanything_pack.nodes.attention.watch import WatchAttention, WatchedAttention
 
@@ -95,11 +95,11 @@ def maps_of(eye: AttentionRecorder, latent: Any, picture: int = 0) -> Any:
 def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each attention that is computed for the sake of a look."""
     looks: list[int] = []
-    own = comfy_guards.attention_mass
+    own = blocks.attention_mass
 
     def counting(*args: Any) -> torch.Tensor:
         looks.append(1)
         return own(*args)
 
-    monkeypatch.setattr(comfy_guards, "attention_mass", counting)
+    monkeypatch.setattr(blocks, "attention_mass", counting)
     return looks

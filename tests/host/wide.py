@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from eraseanything_pack.benchmarks.full_width import TOKENS, encoded_plan
+from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
-from eraseanything_pack.erase_engine.lora.targets import target_names
 from eraseanything_pack.nodes.host.session import training_session
 from tiny_flux import loss_of, parameter_names
 
@@ -28,7 +28,7 @@ def gradients(model: Any) -> Gradients:
         torch.Generator().manual_seed(2),
     )
     with torch.inference_mode(), training_session(model) as backend:
-        slices = backend.linear_slices(target_names("text_pooled", 1))
+        slices = backend.linear_slices(FLUX.target_names("text_pooled", 1))
         lora = LoraSet(slices, rank=8, generator=generator)
         for parameter in lora.parameters()[1::2]:
             parameter.data.normal_(std=0.3, generator=generator)

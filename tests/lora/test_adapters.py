@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from erase_engine.families.flux import FLUX
 from erase_engine.interfaces import LinearSlice
 from erase_engine.lora.adapters import LoraSet
-from erase_engine.lora.targets import target_names
 
 
 @pytest.fixture
@@ -167,15 +167,15 @@ def test_bad_arguments_say_what_to_do(layer):
     with pytest.raises(ValueError, match="Got rank 0"):
         lora_on(layer, rank=0)
     with pytest.raises(ValueError, match="Got target 'text'"):
-        target_names("text", 2)
+        FLUX.target_names("text", 2)
 
 
 def test_target_names():
-    assert target_names("text_qk", 2) == [
+    assert FLUX.target_names("text_qk", 2) == [
         "transformer_blocks.0.attn.add_q_proj",
         "transformer_blocks.0.attn.add_k_proj",
         "transformer_blocks.1.attn.add_q_proj",
         "transformer_blocks.1.attn.add_k_proj",
     ]
-    assert target_names("text_pooled", 19)[-1] == "time_text_embed.text_embedder.linear_2"
-    assert len(target_names("text_qk", 19)) * 2 == 76  # tensors of the authors' published file
+    assert FLUX.target_names("text_pooled", 19)[-1] == "time_text_embed.text_embedder.linear_2"
+    assert len(FLUX.target_names("text_qk", 19)) * 2 == 76  # tensors of the authors' published file

@@ -9,10 +9,10 @@ import torch
 from torch import Generator, Tensor
 
 from erase_engine.concepts.plan import ConceptPlan, PromptPair
+from erase_engine.families.flux import FLUX
 from erase_engine.interfaces import Conditioning
 from erase_engine.lora.adapters import LoraSet
 from erase_engine.lora.merge import fused, fused_by_prompts, input_grams, layers_of, weighted_sum
-from erase_engine.lora.targets import target_names
 
 OUT, IN, LAYER = 6, 12, "transformer_blocks.0.attn.add_q_proj"
 
@@ -87,7 +87,7 @@ def test_input_grams_are_of_the_layers_inputs(small_flow) -> None:
     """The first block's text layers read the text itself, which is known."""
     generator = Generator().manual_seed(0)
     cond = Conditioning.stacked(torch.randn(3, 6, 8, generator=generator), torch.zeros(3, 8))
-    names = target_names("text_qk", 2)
+    names = FLUX.target_names("text_qk", 2)
     grams = input_grams(small_flow, names, cond, torch.randn(3, 4, 4, 4, generator=generator))
     assert set(grams) == set(names)
     torch.testing.assert_close(grams[names[1]], gram(cond.text.flatten(0, 1)))
@@ -144,7 +144,7 @@ def test_prompts_of_two_loras_at_once_say_nothing_of_either(small_flow) -> None:
 
 @pytest.mark.parametrize("strengths", [[1.0, 1.0], [0.5, -1.0]])
 def test_a_merged_lora_is_one_that_models_take(small_flow, strengths) -> None:
-    names = target_names("text_qk", 2)
+    names = FLUX.target_names("text_qk", 2)
     slices = small_flow.linear_slices(names)
     parts = []
     for seed in (0, 1):

@@ -1,104 +1,114 @@
-"""A Flux that ComfyUI has loaded, and its text encoders, as the engine wants to see them."""
+"""A flow model that ComfyUI has loaded, as the engine wants to see it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from typing import Any
 
-import comfy.ldm.flux.model
-import comfy.model_base
+import comfy.lora
+import comfy.patcher_extension as extension
 import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...families.family import Family
+from ...families.registry import family_of
 from ...interfaces import AttentionCapture, Conditioning, LinearSlice
 from ...lora.adapters import LoraSet
-from ...lora.targets import target_names
-from ..flux_names import rows_of
-from .guards import OVERRIDE, REQUEST, Request, Stopped, guarded, ordinary, training_attention
+from ..blocks import BlockRequest, GuardedBlocks, Spans, by_length, require_blocks
+from .attention import OPTIONS, OVERRIDE, attending, training_attention
+from .guards import guarded
+
+# Behind one of these the host's LoRA loader knows a layer's canonical name, or the net's own.
+PREFIXES = ("transformer.", "diffusion_model.", "")
 
 
-def require_flux(model: Any) -> None:
-    """Raises ValueError, before any work, where a MODEL is not a text-to-image Flux.1."""
+def supported_family(model: Any) -> Family:
+    """The family of a MODEL; raises ValueError, before any work, where it can't be trained on."""
     base: Any = getattr(model, "model", None)
     net: Any = getattr(base, "diffusion_model", None)
-    if not isinstance(base, comfy.model_base.Flux) or not isinstance(
-        net, comfy.ldm.flux.model.Flux
-    ):
-        found = next(type(each).__name__ for each in (net, base, model) if each is not None)
-        raise ValueError(f"Got {found}, expected a Flux model. Load FLUX.1 [dev] or [schnell].")
-    plain = net.params.in_channels == net.params.out_channels and net.vector_in is not None
-    if not plain or net.params.global_modulation:
+    found = base if net is not None else next(x for x in (net, base, model) if x is not None)
+    family = family_of(type(found).__name__, "comfy")
+    if refused := family.comfy.refusal(net):
         raise ValueError(
-            f"Got a Flux variant ({type(base).__name__}, {net.params.in_channels} channels in), "
-            "expected text-to-image FLUX.1. Load FLUX.1 [dev] or [schnell]."
+            f"Got {refused}, expected text-to-image {family.name}. Load {family.models}."
         )
+    return family
+
+
+def model_description(model: Any) -> str:
+    """A MODEL's kind and size in words, for files and messages; its class where it is unknown."""
+    base = model.model
+    try:
+        family = family_of(type(base).__name__, "comfy")
+        return family.describe(family.comfy, base.diffusion_model)
+    except (ValueError, AttributeError):
+        return type(base).__name__
+
+
+def spans_of(family: Family, context: Tensor, x: Tensor) -> Spans:
+    """Where text (B, T, D) and latents (B, C, h, w) stand in the net's joint attention."""
+    text, image = context.shape[1], family.image_tokens(*x.shape[-2:])
+    return Spans(slice(0, text), slice(text, text + image))
 
 
 class ComfyFlowModel:
-    """`FlowModel` on a loaded ComfyUI Flux; gradients are right only inside `session`.
+    """`FlowModel` on a loaded ComfyUI MODEL; gradients are right only inside `session`.
 
     Args:
         model: the ModelPatcher that is loaded; its patches and options are used as they are.
-        guidance: FLUX.1 [dev]'s guidance input; ignored by models without one.
+        guidance: the guidance input of guidance-distilled models; ignored by those without one.
         checkpointing: recompute each block in backward instead of keeping its activations.
     """
 
     def __init__(
         self, model: Any, *, guidance: float | None = 3.5, checkpointing: bool = True
     ) -> None:
-        require_flux(model)
-        base = model.model
-        self._net: Any = base.diffusion_model
+        self.family = supported_family(model)
+        self._base: Any = model.model
+        self._net: Any = self._base.diffusion_model
         self._sampling: Any = model.get_model_object("model_sampling")
-        self._options: dict[str, Any] = model.model_options.get("transformer_options", {})
+        self._options: dict[str, Any] = model.model_options.get(OPTIONS, {})
+        self._guarded = GuardedBlocks(attending)
         self.guidance = guidance
         self.checkpointing = checkpointing
         self.device: torch.device = model.load_device
-        self.dtype: torch.dtype = base.manual_cast_dtype or base.get_dtype()
-        self.joint_blocks = len(self._net.double_blocks)
-        self.blocks = self.joint_blocks + len(self._net.single_blocks)
-        self.latent_channels: int = self._net.params.out_channels
+        self.dtype: torch.dtype = self._base.manual_cast_dtype or self._base.get_dtype()
+        self.joint_blocks = self.family.comfy.joint_blocks(self._net)
+        self.blocks = sum(self.family.comfy.counts(self._net))
+        self.latent_channels: int = self._base.latent_format.latent_channels
 
     @contextmanager
     def session(self) -> Iterator[ComfyFlowModel]:
-        """Guards the model for training and gives it back; see `comfy_guards`."""
-        with guarded(self._net):
+        """Guards the model for training and gives it back; see `guards`."""
+        with guarded(self._net, self.family.comfy, self._guarded):
             yield self
 
     def velocity(
         self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: AttentionCapture | None = None
     ) -> Tensor:
         """v(x_t, t, cond), (B, C, h, w) float32; t is (B,) in [0, 1] and 1 is pure noise."""
-        if capture is not None:
-            self._check(capture)
-        out = self._forward(x_t, t, cond, self._request(x_t, capture))
+        require_blocks(capture, self.blocks)
+        out = by_length(self._velocity, x_t, t, cond, capture)
         return out.to(torch.promote_types(out.dtype, torch.float32))
-
-    def probe(self, x_t: Tensor, t: Tensor, cond: Conditioning, capture: AttentionCapture) -> None:
-        """Fills `capture.mass` and stops after the last captured block: no velocity."""
-        self._check(capture)
-        with suppress(Stopped):
-            request = replace(self._request(x_t, capture), stop_after=max(capture.blocks))
-            self._forward(x_t, t, cond, request)
 
     def timesteps(self, steps: int, height: int, width: int) -> Tensor:
         """The loaded model's own times, `simple` schedule: (steps + 1,), from 1 to 0.
 
-        The host shifts time by what the sampling object holds (a ModelSamplingFlux node may set
-        it for a resolution), not by the latent's size.
+        The host shifts time by what the sampling object holds (a node may set it for a
+        resolution), not by the latent's size.
         """
         return comfy.samplers.calculate_sigmas(self._sampling, "simple", steps).float()
 
     def target_names(self, target: str) -> list[str]:
         """Canonical names of a target set's layers; ValueError for a set that there is not."""
-        return target_names(target, self.joint_blocks)
+        return self.family.target_names(target, self.joint_blocks)
 
     def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
-        """Canonical layer names to rows of this model's Linears; ValueError for unknown ones."""
-        return {name: _linear_slice(self._net, name) for name in names}
+        """The rows that the host's own LoRA loader changes; ValueError for unknown layers."""
+        keys = comfy.lora.model_lora_keys_unet(self._base, {})
+        return {name: self._linear_slice(name, keys) for name in names}
 
     def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> LoraSet:
         """By hooks: the host's Linears stay in their places, whatever their weights are.
@@ -107,52 +117,70 @@ class ComfyFlowModel:
         """
         return LoraSet(slices, device=self.device, **numbers)
 
-    def _request(self, x_t: Tensor, capture: AttentionCapture | None) -> Request:
-        patch = self._net.patch_size
-        height, width = (-(-side // patch) for side in x_t.shape[2:])
-        return Request(capture, self.checkpointing, height * width)
-
-    def _check(self, capture: AttentionCapture) -> None:
-        """Raises ValueError where a block to capture does not exist."""
-        if not capture.blocks or not set(capture.blocks) <= set(range(self.blocks)):
+    def _linear_slice(self, name: str, keys: dict[str, Any]) -> LinearSlice:
+        key = next((keys[prefix + name] for prefix in PREFIXES if prefix + name in keys), None)
+        if key is None:
+            example = self.target_names("text_qk")[0]
             raise ValueError(
-                f"Got capture blocks {capture.blocks}, expected some of 0 to {self.blocks - 1}. "
-                "Name blocks that this model has."
+                f"Got layer {name!r}, expected a diffusers name that this {self.family.name} has, "
+                f"such as {example!r}. Check the name and the block's number."
             )
+        weight, rows = (key, None) if isinstance(key, str) else key[:2]
+        module = self._base.get_submodule(weight.removesuffix(".weight"))
+        first, count = (0, module.out_features) if rows is None else rows[1:]
+        return LinearSlice(module, first, count, module.in_features)
 
-    def _forward(self, x_t: Tensor, t: Tensor, cond: Conditioning, request: Request) -> Tensor:
-        guidance = None
-        if self._net.params.guidance_embed and self.guidance is not None:
-            guidance = self._cast(torch.full((len(x_t),), self.guidance))
+    def _velocity(
+        self, x_t: Tensor, t: Tensor, cond: Conditioning, capture: AttentionCapture | None
+    ) -> Tensor:
+        """What the net answers to prompts of one length, in its own numbers."""
+        x_t, given = x_t.to(self.device), self._inputs(x_t, cond)
+        text = given.pop("c_crossattn")
+        request = BlockRequest(capture, self.checkpointing, spans_of(self.family, text, x_t))
+        override = training_attention(self._options.get(OVERRIDE))
+        options = {**self._options, OVERRIDE: override, "sigmas": t, "cond_or_uncond": [0]}
+        wrappers = extension.get_all_wrappers(extension.WrappersMP.APPLY_MODEL, options)
+        through = extension.WrapperExecutor.new_class_executor(self._net_pass, self._base, wrappers)
+        with self._guarded.asked(request):
+            return through.execute(x_t, t, None, text, None, options, **given)
+
+    def _inputs(self, x_t: Tensor, cond: Conditioning) -> dict[str, Any]:
+        """Text, pooled text and whatever else the host makes of a prompt for this net."""
+        conds = self._base.extra_conds(
+            cross_attn=cond.text,
+            pooled_output=cond.pooled,
+            guidance=self.guidance,
+            noise=x_t,
+            device=self.device,
+        )
+        found = {
+            key: one.process_cond(batch_size=len(x_t), area=None).cond for key, one in conds.items()
+        }
+        return {key: self._cast(value) for key, value in found.items()}
+
+    def _net_pass(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        c_concat: Tensor | None,
+        text: Tensor,
+        control: Any,
+        options: dict[str, Any],
+        **given: Any,
+    ) -> Tensor:
+        """The net, called as the host's own pass calls it, but for its velocity."""
+        time = self._sampling.timestep(sigma).float().to(self.device)
         return self._net(
-            self._cast(x_t),
-            self._sampling.timestep(ordinary(t)).float().to(self.device),
-            context=self._cast(cond.text),
-            y=self._cast(cond.pooled),
-            guidance=guidance,
-            transformer_options=self._transformer_options(t, request),
+            self._cast(x),
+            self._base.process_timestep(time, x=x, **given),
+            context=text,
+            control=control,
+            transformer_options=options,
+            **given,
         )
 
-    def _transformer_options(self, t: Tensor, request: Request) -> dict[str, Any]:
-        """The user's options (patches, wrappers) with this pass's attention and request."""
-        override = training_attention(self._options.get(OVERRIDE))
-        mine = {OVERRIDE: override, REQUEST: request, "sigmas": t, "cond_or_uncond": [0]}
-        return {**self._options, **mine}
-
-    def _cast(self, tensor: Any) -> Any:
-        return ordinary(tensor).to(self.device, self.dtype)
-
-
-def _linear_slice(net: Any, name: str) -> LinearSlice:
-    """What one canonical name means in ComfyUI's Flux."""
-    try:
-        path, start, length = rows_of(name)
-        module = net.get_submodule(path)
-    except (KeyError, AttributeError):
-        raise ValueError(
-            f"Got layer {name!r}, expected a diffusers name that this Flux has, such as "
-            "'transformer_blocks.0.attn.add_q_proj'. Check the name and the block's number."
-        ) from None
-    first = start * net.hidden_size
-    count = module.out_features - first if length is None else length * net.hidden_size
-    return LinearSlice(module, first, count, module.in_features)
+    def _cast(self, value: Any) -> Any:
+        """A tensor on the device, numbers that are not whole in the compute dtype."""
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(self.device, self.dtype if value.is_floating_point() else None)

@@ -1,21 +1,27 @@
-"""A diffusers Flux and its text encoders, as the engine wants to see them."""
+"""A diffusers flow model as the engine wants to see it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers.models.embeddings import apply_rotary_emb
-from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
-from ...attention.mass import attention_mass, output_likeness
-from ...interfaces import AttentionCapture, Conditioning, LinearSlice
-from ...lora.adapters import LoraSet
-from ...lora.targets import target_names
+from ...families.family import BlockList, Pass
+from ...families.registry import family_of
+from ...interfaces import Adapters, AttentionCapture, Conditioning, LinearSlice
+from ..blocks import (
+    BlockAttention,
+    BlockRequest,
+    GuardedBlocks,
+    Spans,
+    by_length,
+    require_blocks,
+)
 from ..frozen import frozen
 
 # How finely ComfyUI divides time, with and without a shift by resolution: both programs then
@@ -23,41 +29,17 @@ from ..frozen import frozen
 _TIMES = {True: 10_000, False: 1_000}
 
 
-def require_flux(net: Any) -> None:
-    """Raises ValueError, before any work, where a model is not a text-to-image Flux.1."""
-    if type(net).__name__ != "FluxTransformer2DModel":
-        raise ValueError(
-            f"Got {type(net).__name__}, expected FluxTransformer2DModel. "
-            "Load the transformer of FLUX.1 [dev] or [schnell]."
-        )
-    channels = (net.config.in_channels, net.out_channels)
-    fused = any(block.attn.fused_projections for block in net.transformer_blocks)
-    if channels[0] != channels[1] or fused:
-        raise ValueError(
-            f"Got a Flux with {channels[0]} channels in, {channels[1]} out and "
-            f"{'fused' if fused else 'separate'} projections, expected text-to-image FLUX.1 with "
-            "separate ones. Load such a model, or call unfuse_qkv_projections()."
-        )
-
-
-def base_model_of(net: Any) -> str:
-    """The model's kind and size in the words that files trained in ComfyUI have, too."""
-    config = net.config
-    blocks = f"{config.num_layers} + {config.num_single_layers} blocks"
-    return f"Flux, {blocks}, {net.inner_dim} wide, {config.num_attention_heads} heads"
-
-
 class DiffusersFlowModel:
-    """`FlowModel` on a `FluxTransformer2DModel`; it captures attention inside `session` only.
+    """`FlowModel` on a diffusers transformer; it is captured and checkpointed in `session` only.
 
     Args:
         net: the transformer; its weights, hooks and adapters are used as they are.
         scheduler: the pipeline's FlowMatchEulerDiscreteScheduler, which knows how time is shifted.
-        guidance: FLUX.1 [dev]'s guidance input; ignored by models without one.
+        guidance: the guidance input of guidance-distilled models; ignored by those without one.
         checkpointing: recompute each block in backward instead of keeping its activations.
 
     Raises:
-        ValueError: no text-to-image Flux, or one with a guidance input and no guidance for it.
+        ValueError: a model of no known family, or one with a guidance input and none for it.
     """
 
     def __init__(
@@ -68,31 +50,44 @@ class DiffusersFlowModel:
         guidance: float | None = 3.5,
         checkpointing: bool = True,
     ) -> None:
-        require_flux(net)
-        if net.config.guidance_embeds and guidance is None:
+        self.family = family_of(type(net).__name__, "diffusers")
+        layout, calls = self.family.diffusers, self.family.diffusers_calls
+        if refused := layout.refusal(net):
+            raise ValueError(
+                f"Got {refused}, expected text-to-image {self.family.name} with separate ones. "
+                f"Load {self.family.models}, or call unfuse_qkv_projections()."
+            )
+        if calls.guided(net) and guidance is None:
             raise ValueError(
                 "Got no guidance for a model with a guidance input, expected a number. "
                 "Set guidance, for example to 3.5."
             )
         self.net = net
         self._scheduler = scheduler
-        self.guidance = guidance if net.config.guidance_embeds else None
+        self._guarded = GuardedBlocks(_attending)
+        self.guidance = guidance if calls.guided(net) else None
         self.checkpointing = checkpointing
         self.device: torch.device = net.device
         self.dtype: torch.dtype = net.dtype
-        self.joint_blocks = len(net.transformer_blocks)
-        self.blocks = self.joint_blocks + len(net.single_transformer_blocks)
-        self.latent_channels: int = net.config.in_channels // 4
+        self.joint_blocks = layout.joint_blocks(net)
+        self.blocks = sum(layout.counts(net))
+        self.latent_channels = calls.latent_channels(net)
+
+    @property
+    def description(self) -> str:
+        """The model's kind and size in the words that files trained in ComfyUI have, too."""
+        return self.family.describe(self.family.diffusers, self.net)
 
     @contextmanager
     def session(self) -> Iterator[DiffusersFlowModel]:
-        """The model frozen, watched and checkpointed; afterwards it is as it was."""
+        """The model frozen, and its blocks guarded; afterwards it is as it was."""
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
             frozen(self.net),
-            _watched(self.net),
-            _checkpointed(self.net, self.checkpointing),
+            _own_checkpointing_off(self.net),
+            _plain_attention(self.net),
+            self._blocks_guarded(),
         ):
             yield self
 
@@ -100,26 +95,8 @@ class DiffusersFlowModel:
         self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: AttentionCapture | None = None
     ) -> Tensor:
         """v(x_t, t, cond), (B, C, h, w) float32; t is (B,) in [0, 1] and 1 is pure noise."""
-        # The pass's own: a block that is recomputed writes again.
-        found: dict[int, list[Tensor]] = {}
-        watch = {} if capture is None else {"watch": self._watch(capture, cond, found)}
-        height, width = x_t.shape[-2] // 2, x_t.shape[-1] // 2
-        packed = rearrange(x_t, "b c (h p) (w q) -> b (h w) (c p q)", p=2, q=2)
-        (out,) = self.net(
-            hidden_states=self._cast(packed),  # (B, L, 4 C)
-            timestep=t.float().to(self.device),
-            guidance=self._guidance(len(x_t)),
-            encoder_hidden_states=self._cast(cond.text),
-            pooled_projections=self._cast(cond.pooled),
-            img_ids=_positions(height, width).to(self.device),
-            txt_ids=torch.zeros(cond.text.shape[1], 3, device=self.device),
-            joint_attention_kwargs=watch,
-            return_dict=False,
-        )
-        if capture is not None:
-            for block, each in found.items():
-                capture.put(block, each)
-        v = rearrange(out, "b (h w) (c p q) -> b c (h p) (w q)", h=height, p=2, q=2)
+        require_blocks(capture, self.blocks)
+        v = by_length(self._velocity, x_t, t, cond, capture)
         return v.to(torch.promote_types(v.dtype, torch.float32))
 
     def timesteps(self, steps: int, height: int, width: int) -> Tensor:
@@ -139,61 +116,77 @@ class DiffusersFlowModel:
 
     def target_names(self, target: str) -> list[str]:
         """Canonical names of a target set's layers; ValueError for a set that there is not."""
-        return target_names(target, self.joint_blocks)
+        return self.family.target_names(target, self.joint_blocks)
 
     def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
-        """Canonical layer names to this model's Linears; ValueError for unknown ones."""
-        return {name: _linear_slice(self.net, name) for name in names}
+        """All rows of the Linears of these names; ValueError for unknown ones."""
+        modules = dict(self.net.named_modules())
+        return {name: self._linear_slice(name, modules.get(name)) for name in names}
 
-    def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> LoraSet:
+    def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> Adapters:
         """peft's layers, as everything around diffusers has them."""
         from .peft_lora import PeftLora
 
         return PeftLora(self.net, slices, **numbers)
 
-    def _watch(
-        self, capture: AttentionCapture, cond: Conditioning, found: dict[int, list[Tensor]]
-    ) -> _Watch:
-        if not capture.blocks or not set(capture.blocks) <= set(range(self.blocks)):
+    def _linear_slice(self, name: str, module: Any) -> LinearSlice:
+        if not isinstance(getattr(module, "out_features", None), int):
+            example = self.target_names("text_qk")[0]
             raise ValueError(
-                f"Got capture blocks {capture.blocks}, expected some of 0 to {self.blocks - 1}. "
-                "Name blocks that this model has."
+                f"Got layer {name!r}, expected a diffusers name that this {self.family.name} has, "
+                f"such as {example!r}. Check the name and the block's number."
             )
-        return _Watch(capture, cond.text.shape[1], found)
+        return LinearSlice(module, 0, module.out_features, module.in_features)
 
-    def _guidance(self, count: int) -> Tensor | None:
-        return None if self.guidance is None else self._cast(torch.full((count,), self.guidance))
+    def _velocity(
+        self, x_t: Tensor, t: Tensor, cond: Conditioning, capture: AttentionCapture | None
+    ) -> Tensor:
+        """What the net answers to prompts of one length, in its own numbers."""
+        guidance = None if self.guidance is None else torch.full((len(x_t),), self.guidance)
+        given = Pass(
+            self._cast(x_t),
+            t.float().to(self.device),
+            self._cast(cond.text),
+            self._cast(cond.pooled),
+            self._cast(guidance),
+        )
+        text, image = given.text.shape[1], self.family.image_tokens(*x_t.shape[-2:])
+        spans = Spans(slice(0, text), slice(text, text + image))
+        calls = self.family.diffusers_calls
+        with self._guarded.asked(BlockRequest(capture, self.checkpointing, spans)):
+            (out,) = self.net(**calls.inputs(given), return_dict=False)
+        return calls.velocity(out, given)
 
     def _cast(self, tensor: Any) -> Any:
-        return tensor.to(self.device, self.dtype)
+        return None if tensor is None else tensor.to(self.device, self.dtype)
+
+    @contextmanager
+    def _blocks_guarded(self) -> Iterator[None]:
+        changed, number = [], 0
+        try:
+            for each in self.family.diffusers.blocks:
+                for index, block in enumerate(self.net.get_submodule(each.path).children()):
+                    changed.append((block, vars(block).get("forward")))
+                    block.forward = self._guarded.guarded(block.forward, each, index, number)
+                    number += 1
+            yield
+        finally:
+            for block, forward in changed:
+                if forward is None:
+                    del block.forward
+                else:
+                    block.forward = forward
 
 
-def _positions(height: int, width: int) -> Tensor:
-    """(L, 3): 0, row and column of each image token."""
-    axes = (torch.zeros(1, dtype=torch.long), torch.arange(height), torch.arange(width))
-    return torch.cartesian_prod(*axes).float()
-
-
-def _linear_slice(net: Any, name: str) -> LinearSlice:
-    """All rows of the Linear of this name."""
-    try:
-        module = net.get_submodule(name)
-        return LinearSlice(module, 0, module.out_features, module.in_features)
-    except AttributeError:
-        raise ValueError(
-            f"Got layer {name!r}, expected a diffusers name that this Flux has, such as "
-            "'transformer_blocks.0.attn.add_q_proj'. Check the name and the block's number."
-        ) from None
+# --- what is borrowed from the model for a session ---------------------------------------------
 
 
 @contextmanager
-def _checkpointed(net: Any, checkpointing: bool) -> Iterator[None]:
+def _own_checkpointing_off(net: Any) -> Iterator[None]:
+    """The guarded blocks checkpoint by themselves."""
     names = ("gradient_checkpointing", "_gradient_checkpointing_func")
     before = {name: getattr(net, name) for name in names}
-    if checkpointing:
-        net.enable_gradient_checkpointing()
-    else:
-        net.disable_gradient_checkpointing()
+    net.disable_gradient_checkpointing()
     try:
         yield
     finally:
@@ -202,92 +195,49 @@ def _checkpointed(net: Any, checkpointing: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(net: Any) -> Iterator[None]:
-    """Attention that has a gradient with every kernel, and can be watched."""
-    blocks = [*net.transformer_blocks, *net.single_transformer_blocks]
-    before = [(block.attn, block.attn.processor) for block in blocks]
+def _plain_attention(net: Any) -> Iterator[None]:
+    """Torch's own attention: other kernels may have no gradient, or can't be looked at."""
+    before = [(each, vars(each).get("_attention_backend")) for each in net.attn_processors.values()]
+    net.set_attention_backend("native")
     try:
-        for index, (attention, _) in enumerate(before):
-            attention.set_processor(_WatchedAttention(index))
         yield
     finally:
-        for attention, processor in before:
-            attention.set_processor(processor)
+        for processor, backend in before:
+            if backend is None:
+                vars(processor).pop("_attention_backend", None)
+            else:
+                processor._attention_backend = backend
 
 
-class _Watch:
-    """What one forward pass wants to know of its attention, and what was found."""
-
-    def __init__(
-        self, capture: AttentionCapture, text_length: int, found: dict[int, list[Tensor]]
-    ) -> None:
-        self._capture = capture
-        self._text_length = text_length
-        self._found = found
-
-    def see(self, block: int, q: Tensor, k: Tensor) -> None:
-        """Keeps the mass on the watched tokens, where this block is watched and that asked for."""
-        if block in self._capture.blocks:
-            image = q[:, :, self._text_length :]
-            asked = self._capture.masses
-            self._found[block] = [attention_mass(image, k, self._capture.tokens)] if asked else []
-
-    def compare(self, block: int, out: Tensor) -> None:
-        """Keeps how alike outputs are, where this block is watched and that was asked for."""
-        if block in self._capture.blocks and self._capture.outputs:
-            likeness = output_likeness(out, self._text_length, self._capture.tokens)
-            self._found[block].append(likeness)
+@contextmanager
+def _attending(
+    blocks: BlockList, index: int, kwargs: Mapping[str, Any], look: BlockAttention
+) -> Iterator[Mapping[str, Any]]:
+    """Torch's attention is looked at, in whichever thread the block runs."""
+    with _LookedAt(look):
+        yield kwargs
 
 
-_IMAGE = ("to_q", "to_k", "to_v", "norm_q", "norm_k")
-_TEXT = ("add_q_proj", "add_k_proj", "add_v_proj", "norm_added_q", "norm_added_k")
+class _LookedAt(TorchFunctionMode):
+    """Every call of torch's attention inside goes through `look`."""
 
+    def __init__(self, look: BlockAttention) -> None:
+        super().__init__()
+        self._look = look
 
-class _WatchedAttention:
-    """Processor of block number `block`, double blocks first: joint attention as diffusers has it.
-
-    Kernels that diffusers may be told to use have no gradient, or no values to exchange for
-    indicators; torch's own has both.
-    """
-
-    def __init__(self, block: int) -> None:
-        self._block = block
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        image_rotary_emb: Any = None,
-        watch: _Watch | None = None,
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        heads = _heads(attn, hidden_states, _IMAGE)
-        text_length = 0
-        if encoder_hidden_states is not None:
-            text_length = encoder_hidden_states.shape[1]
-            text = _heads(attn, encoder_hidden_states, _TEXT)
-            heads = [torch.cat(pair, 2) for pair in zip(text, heads, strict=True)]
-        q, k = (_rotated(each, image_rotary_emb) for each in heads[:2])
-        if watch is not None:
-            watch.see(self._block, q, k)
-        mixed = scaled_dot_product_attention(q, k, heads[2], attn_mask=attention_mask)
-        mixed = rearrange(mixed, "b h n d -> b n (h d)")
-        if watch is not None:
-            watch.compare(self._block, mixed)
-        if encoder_hidden_states is None:
-            return mixed
-        text, image = mixed.split([text_length, mixed.shape[1] - text_length], dim=1)
-        return attn.to_out[1](attn.to_out[0](image)), attn.to_add_out(text)
+        kwargs = kwargs or {}
+        if func is not scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        names = ("query", "key", "value", "attn_mask")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
 
+        def attend() -> Tensor:
+            return func(*args, **kwargs).transpose(1, 2).flatten(2)
 
-def _heads(attn: Any, x: Tensor, layers: Sequence[str]) -> list[Tensor]:
-    """Query, key and value of one stream, normed, each (B, H, N, D)."""
-    to_q, to_k, to_v, norm_q, norm_k = (getattr(attn, name) for name in layers)
-    q, k, v = (layer(x).unflatten(-1, (-1, attn.head_dim)) for layer in (to_q, to_k, to_v))
-    return [each.transpose(1, 2) for each in (norm_q(q), norm_k(k), v)]
-
-
-def _rotated(x: Tensor, rotary_emb: Any) -> Tensor:
-    turned: Any = apply_rotary_emb(x, rotary_emb)
-    return turned
+        attend.plain = True  # type: ignore[attr-defined]
+        q, k, v = (given[name] for name in names[:3])
+        rows = self._look(attend, q, k, v, given.get("attn_mask"))
+        return rows.unflatten(2, (q.shape[1], -1)).transpose(1, 2)

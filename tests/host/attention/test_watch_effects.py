@@ -11,7 +11,7 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine.attention import recorder as engine_watch
-from eraseanything_pack.erase_engine.backends.comfy import guards as comfy_guards
+from eraseanything_pack.erase_engine.backends.comfy.attention import OVERRIDE
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
@@ -30,8 +30,6 @@ from watching import (
     seen,
     watch,
 )
-
-OVERRIDE = comfy_guards.OVERRIDE
 
 
 @pytest.fixture(autouse=True)

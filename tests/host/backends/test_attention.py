@@ -12,7 +12,7 @@ from eraseanything_pack.erase_engine.attention.mass import (
     output_likeness,
     saliency,
 )
-from eraseanything_pack.erase_engine.backends.comfy import guards as comfy_guards
+from eraseanything_pack.erase_engine.backends.comfy import attention as comfy_attention
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning
 from eraseanything_pack.nodes.host.session import training_session
 from tiny_flux import build, capture, inputs
@@ -76,18 +76,21 @@ def test_bfloat16_mass_is_float32() -> None:
 
 def test_likeness_is_the_mean_product_of_outputs() -> None:
     out, tokens = draw(2, 3 + 5, 6), torch.tensor([[0, 2], [1, -1]])
-    found = output_likeness(out, 3, tokens)
+    found = output_likeness(out, tokens, slice(3, 8))
     assert found.shape == (2, 5, 2)
     for row, place, column in ((0, 0, 0), (0, 4, 1), (1, 2, 0)):
         expected = (out[row, 3 + place] * out[row, tokens[row, column]]).mean()
         torch.testing.assert_close(found[row, place, column], expected)
     assert not found[1, :, 1].any()
-    assert output_likeness(out.bfloat16(), 3, tokens).dtype == torch.float32
+    assert output_likeness(out.bfloat16(), tokens, slice(3, 8)).dtype == torch.float32
 
 
 def test_likeness_is_of_text_tokens_only() -> None:
-    with pytest.raises(ValueError, match="Got token position 3, expected less than 3 text"):
-        output_likeness(draw(1, 8, 6), 3, torch.tensor([[3]]))
+    with pytest.raises(
+        ValueError,
+        match="Got token position 3, expected text tokens: those at 3 to 7 are the image's",
+    ):
+        output_likeness(draw(1, 8, 6), torch.tensor([[3]]), slice(3, 8))
 
 
 def test_saliency_is_a_share_among_words() -> None:
@@ -128,7 +131,7 @@ def test_captured_likeness_is_that_of_the_blocks_outputs(
 ) -> None:
     """Before the output projection, and only where it was asked for; mass can be left out."""
     seen: list[torch.Tensor] = []
-    plain = comfy_guards.plain_attention
+    plain = comfy_attention.plain_attention
 
     def recording(*args: Any, **options: Any) -> torch.Tensor:
         seen.append(plain(*args, **options))
@@ -140,11 +143,11 @@ def test_captured_likeness_is_that_of_the_blocks_outputs(
     alone.masses = False
     with training_session(build(), checkpointing=checkpointing) as backend, torch.no_grad():
         backend.velocity(x_t, t, cond, capture=unasked)
-        monkeypatch.setattr(comfy_guards, "plain_attention", recording)
+        monkeypatch.setattr(comfy_attention, "plain_attention", recording)
         backend.velocity(x_t, t, cond, capture=alone)
         backend.velocity(x_t, t, cond, capture=asked)
     assert not unasked.likeness and list(asked.likeness) == [block]
-    expected = output_likeness(seen[block], cond.text.shape[1], asked.tokens)
+    expected = output_likeness(seen[block], asked.tokens, slice(5, 5 + 6))
     torch.testing.assert_close(asked.likeness[block], expected)
     assert torch.equal(asked.mass[block], unasked.mass[block])
     assert not alone.mass and torch.equal(alone.likeness[block], expected)
@@ -154,10 +157,11 @@ def test_captured_likeness_is_that_of_the_blocks_outputs(
 def test_capture_has_one_graph_and_only_chosen_blocks(checkpointing: bool) -> None:
     request = capture(1)
     x_t, t, cond = inputs()
-    cond.text.requires_grad_()
+    text = cond.text.requires_grad_()
+    cond = Conditioning.stacked(text, cond.pooled)
     with training_session(build(), checkpointing=checkpointing) as backend:
         backend.velocity(x_t, t, cond, capture=request)
-        (grad,) = torch.autograd.grad(request.mass[1].sum(), cond.text)
+        (grad,) = torch.autograd.grad(request.mass[1].sum(), text)
     assert list(request.mass) == [1]
     assert request.mass[1].shape == (2, 2, 6, 2)
     assert grad.abs().sum() > 0

@@ -20,11 +20,10 @@ from eraseanything_pack.benchmarks.full_width import (
     encoded_plan,
 )
 from eraseanything_pack.erase_engine.attention.mass import attention_mass
-from eraseanything_pack.erase_engine.backends.comfy.guards import OVERRIDE
+from eraseanything_pack.erase_engine.backends.comfy.attention import OVERRIDE
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
-from eraseanything_pack.erase_engine.backends.flux_names import DOUBLE, SINGLE
+from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
-from eraseanything_pack.erase_engine.lora.targets import target_names
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
@@ -71,7 +70,7 @@ def test_every_layer_of_all_blocks_has_its_rows() -> None:
     }
     backend = ComfyFlowModel(build(DEPTH, SINGLES, device="meta"))
     slices = backend.linear_slices(blocks)
-    assert len(blocks) == DEPTH * len(DOUBLE) + SINGLES * len(SINGLE)
+    assert len(blocks) == DEPTH * 14 + SINGLES * 6
     assert {n: (part.length, part.in_features) for n, part in slices.items()} == blocks
     rows: dict[torch.nn.Module, list[tuple[int, int]]] = {}
     for part in slices.values():
@@ -84,7 +83,7 @@ def test_every_layer_of_all_blocks_has_its_rows() -> None:
 def published_lora() -> Gradients:
     """Names, shapes and dtype of the authors' own file: 76 tensors, rank 8."""
     state = {}
-    for layer in target_names("text_qk", DEPTH):
+    for layer in FLUX.target_names("text_qk", DEPTH):
         state[f"transformer.{layer}.lora_A.weight"] = torch.ones(8, WIDTH, dtype=torch.bfloat16)
         state[f"transformer.{layer}.lora_B.weight"] = torch.ones(WIDTH, 8, dtype=torch.bfloat16)
     return state
@@ -112,7 +111,7 @@ def test_attention_mass_is_columns_of_a_dense_softmax() -> None:
     model.model_options["transformer_options"] = {OVERRIDE: record}
     request, tokens = AttentionCapture(torch.tensor(TOKENS), (0,)), list(TOKENS[0])
     with torch.no_grad(), training_session(model) as backend:
-        backend.probe(*state_and_text(), request)
+        backend.velocity(*state_and_text(), capture=request)
     (q, k), *_ = seen
     image = q[:, :, TEXT_LENGTH:]
     dense = (image @ k.mT / image.shape[-1] ** 0.5).softmax(dim=-1)[..., tokens]

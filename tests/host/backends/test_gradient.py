@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.nodes.host.session import training_session
 from expected import reference_forward, reference_gradients, relative_error
 from reference_flux import velocity_and_mass
@@ -92,15 +93,16 @@ def _loss(backend: Any, lora: Any) -> torch.Tensor:
 def test_text_has_a_gradient_too(flux: Any, checkpointing: bool) -> None:
     model = flux()
     x_t, t, cond = inputs()
-    cond.text.requires_grad_()
+    text = cond.text.requires_grad_()
+    cond = Conditioning.stacked(text, cond.pooled)
     with training_session(model, checkpointing=checkpointing) as backend:
-        (found,) = torch.autograd.grad(backend.velocity(x_t, t, cond).pow(2).sum(), cond.text)
+        (found,) = torch.autograd.grad(backend.velocity(x_t, t, cond).pow(2).sum(), text)
         weights = {k: v.clone() for k, v in model.model.diffusion_model.state_dict().items()}
-        given = {"x_t": x_t, "t": t, "text": cond.text, "pooled": cond.pooled}
+        given = {"x_t": x_t, "t": t, "text": text, "pooled": cond.pooled}
         velocity, _ = velocity_and_mass(
             weights, CONFIG, {**given, "guidance": 3.5}, torch.tensor(TOKENS)
         )
-        (expected,) = torch.autograd.grad(velocity.pow(2).sum(), cond.text)
+        (expected,) = torch.autograd.grad(velocity.pow(2).sum(), text)
     assert relative_error({"text": found}, {"text": expected}) < 1e-5
 
 

@@ -16,9 +16,9 @@ import comfy.utils
 import pytest
 import torch
 from eraseanything_pack.benchmarks.full_width import CONFIG, TOKENS, build, config_of, encoded_plan
+from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
-from eraseanything_pack.erase_engine.lora.targets import target_names
 from eraseanything_pack.erase_engine.memory import CAST_LAYER
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
@@ -161,7 +161,7 @@ def test_the_lora_applied_is_the_lora_attached(models: tuple[Any, Any]) -> None:
     model = models[0]
     with torch.inference_mode(), training_session(model) as backend:
         base = seen(backend)
-        slices = backend.linear_slices(target_names("text_pooled", 1))
+        slices = backend.linear_slices(FLUX.target_names("text_pooled", 1))
         lora = backend.adapters(slices, rank=8, generator=torch.Generator().manual_seed(2))
         for parameter in lora.parameters()[1::2]:
             parameter.data.normal_(std=0.3, generator=torch.Generator().manual_seed(3))

@@ -13,8 +13,8 @@ import torch
 from eraseanything_pack.benchmarks import full_width
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig
+from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import Conditioning
-from eraseanything_pack.erase_engine.lora.targets import target_names
 from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
@@ -70,7 +70,7 @@ def patched() -> Any:
     model = build(inference=False)
     state, generator = {}, torch.Generator().manual_seed(5)
     with training_session(model) as backend:
-        slices = backend.linear_slices(target_names("all_attention", 2))
+        slices = backend.linear_slices(FLUX.target_names("all_attention", 2))
     for name, part in slices.items():
         shapes = {"A": (3, part.in_features), "B": (part.length, 3)}
         for side, shape in shapes.items():
@@ -131,7 +131,7 @@ def test_offloaded_weights_meet_their_inputs_on_the_gpu() -> None:
         model.patch_model(gpu, lowvram_model_memory=1)
         backend = ComfyFlowModel(model)
         with backend.session():
-            slices = backend.linear_slices(target_names("all_attention", 2))
+            slices = backend.linear_slices(FLUX.target_names("all_attention", 2))
             lora = backend.adapters(slices, rank=2, generator=torch.Generator())
             with lora.attach(slices):
                 velocity = backend.velocity(*inputs())

@@ -37,29 +37,6 @@ def test_base_in_a_session_equals_the_sampled_model() -> None:
     torch.testing.assert_close(denoised, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_probe_gives_the_mass_of_the_full_pass() -> None:
-    with training_session(build()) as backend, torch.no_grad():
-        full, early = capture(0), capture(0)
-        backend.velocity(*inputs(), capture=full)
-        backend.probe(*inputs(), early)
-    assert torch.equal(full.mass[0], early.mass[0])
-
-
-def test_probe_runs_no_later_block() -> None:
-    model = build()
-    seen: list[int] = []
-    net = model.model.diffusion_model
-    handles = [
-        block.register_forward_hook(lambda *_, i=i: seen.append(i))
-        for i, block in enumerate([*net.double_blocks, *net.single_blocks])
-    ]
-    with training_session(model) as backend:
-        backend.probe(*inputs(), capture(0))
-    for handle in handles:
-        handle.remove()
-    assert seen == []  # block 0 ends the pass from inside, later ones never start
-
-
 @pytest.mark.parametrize("guidance_embed", [True, False], ids=["dev", "schnell"])
 def test_timesteps_are_the_models_own(guidance_embed: bool) -> None:
     model = build(guidance_embed=guidance_embed)

@@ -87,16 +87,29 @@ def _train(backend: DiffusersFlowModel, trouble: type[BaseException] | None) -> 
 
 
 def test_checkpointing_is_the_sessions_choice() -> None:
+    """Blocks run once more in backward where it is on, whatever the model itself is set to."""
     backend = backend_of(build(), checkpointing=False)
     backend.net.enable_gradient_checkpointing()
-    with backend.session():
-        assert not backend.net.gradient_checkpointing
+    assert runs_of_a_block(backend) == 1
     assert backend.net.gradient_checkpointing
     backend.checkpointing = True
     backend.net.disable_gradient_checkpointing()
-    with backend.session():
-        assert backend.net.gradient_checkpointing
+    assert runs_of_a_block(backend) == 2
     assert not backend.net.gradient_checkpointing
+
+
+def runs_of_a_block(backend: DiffusersFlowModel) -> int:
+    """How often a forward and backward pass computes a block."""
+    runs: list[int] = []
+    layer = backend.net.transformer_blocks[0].attn.to_q
+    with backend.session():
+        lora = trained_lora(backend)
+        with (
+            layer.register_forward_hook(lambda *_: runs.append(1)),
+            lora.attach(slices_of(backend, lora)),
+        ):
+            backend.velocity(*inputs()).sum().backward()
+    return len(runs)
 
 
 def test_a_block_recomputed_in_backward_leaves_the_capture_alone() -> None:
@@ -111,7 +124,7 @@ def test_a_block_recomputed_in_backward_leaves_the_capture_alone() -> None:
 
 
 def test_wrong_models_layers_and_blocks_are_named() -> None:
-    with pytest.raises(ValueError, match=r"Got Linear, expected FluxTransformer2DModel\."):
+    with pytest.raises(ValueError, match=r"Got Linear, expected a Flux model\. Load FLUX"):
         DiffusersFlowModel(torch.nn.Linear(1, 1), scheduler())
     net = convert(build())
     with pytest.raises(ValueError, match="Got no guidance for a model with a guidance input"):

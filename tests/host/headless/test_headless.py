@@ -12,6 +12,7 @@ from typing import Any
 import graph
 import pytest
 import torch
+from eraseanything_pack.erase_engine.backends.comfy.model import model_description
 from eraseanything_pack.erase_engine.backends.diffusers.files import ModelFiles
 from eraseanything_pack.erase_engine.backends.diffusers.model import DiffusersFlowModel
 from eraseanything_pack.erase_engine.cli import train as headless
@@ -22,7 +23,7 @@ from eraseanything_pack.erase_engine.lora.adapters import LoraSet
 from eraseanything_pack.erase_engine.lora.file import load_lora, read_metadata
 from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
 from eraseanything_pack.erase_engine.training.loop import train_erasure
-from eraseanything_pack.nodes.host.patch_lora import apply_lora, base_model_of
+from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from safetensors.torch import load_file, save_file
 from tiny_diffusers import save_pipeline, save_text_encoders
@@ -111,7 +112,7 @@ def test_record_is_the_nodes(
     versions = [json.loads(record["versions"]) for record in (ours, theirs)]
     assert versions[0].keys() - versions[1].keys() == {"diffusers"}
     assert versions[1].keys() - versions[0].keys() == {"comfyui"}
-    assert ours["base_model"] == theirs["base_model"] == base_model_of(build())
+    assert ours["base_model"] == theirs["base_model"] == model_description(build())
     assert ours["format_version"] == theirs["format_version"]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from eraseanything_pack.erase_engine.backends.diffusers.peft_lora import ADAPTER, PeftLora
+from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import LinearSlice
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
-from eraseanything_pack.erase_engine.lora.targets import target_names
 from expected import relative_error
 from tiny_diffusers import backend_of, snapshot_of
 from tiny_flux import build, gradients, inputs, slices_of, trained_lora
@@ -30,7 +30,7 @@ def through_peft(backend: Any, lora: LoraSet) -> PeftLora:
 
 
 def test_start_is_the_engines_own(backend: Any) -> None:
-    slices = backend.linear_slices(target_names("text_pooled", 2))
+    slices = backend.linear_slices(FLUX.target_names("text_pooled", 2))
     before = torch.get_rng_state()
     made = PeftLora(backend.net, slices, rank=3, generator=torch.Generator().manual_seed(7))
     with made.attach(slices):

@@ -9,8 +9,8 @@ from typing import Any
 import graph
 import pytest
 import torch
+from eraseanything_pack.erase_engine.backends.comfy.model import model_description
 from eraseanything_pack.erase_engine.lora.file import save_lora
-from eraseanything_pack.nodes.host.patch_lora import base_model_of
 from eraseanything_pack.nodes.lora.apply import ApplyErasure
 from eraseanything_pack.nodes.lora.slots import CONNECT, EMPTY
 
@@ -24,7 +24,7 @@ def model() -> Any:
 
 @pytest.fixture
 def file(model: Any, loras: Path) -> str:
-    record = {"concept": "star", "base_model": base_model_of(model), "figures": FIGURES}
+    record = {"concept": "star", "base_model": model_description(model), "figures": FIGURES}
     save_lora(loras / "shapes" / "star.safetensors", graph.lora_state(model), record)
     return "shapes/star.safetensors"
 

@@ -10,9 +10,9 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
+from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
 from eraseanything_pack.erase_engine.lora.file import load_lora, save_lora
-from eraseanything_pack.erase_engine.lora.targets import TARGETS, target_names
 from eraseanything_pack.nodes.host.session import training_session
 from tiny_flux import build, inputs, slices_of
 
@@ -49,9 +49,9 @@ def through_core_loader(path: Path) -> tuple[int, torch.Tensor]:
         return len(model.patches), backend.velocity(*inputs())
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", FLUX.targets)
 def test_file_in_the_hosts_loader_equals_attached(tmp_path: Path, target: str) -> None:
-    _compare(tmp_path / "a.safetensors", target_names(target, 2))
+    _compare(tmp_path / "a.safetensors", FLUX.target_names(target, 2))
 
 
 def test_layers_of_no_target_set(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def _compare(path: Path, names: list[str]) -> None:
 
 
 def test_training_goes_on_from_a_file(tmp_path: Path) -> None:
-    names = target_names("text_qk", 2)
+    names = FLUX.target_names("text_qk", 2)
     lora, expected = ours(names)
     save_lora(tmp_path / "a.safetensors", lora.state_dict(), {"concept": "cat"})
     state, _ = load_lora(tmp_path / "a.safetensors")

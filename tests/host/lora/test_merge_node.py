@@ -9,8 +9,8 @@ from typing import Any
 import graph
 import pytest
 import torch
+from eraseanything_pack.erase_engine.backends.comfy.model import model_description
 from eraseanything_pack.erase_engine.lora.file import load_lora, save_lora
-from eraseanything_pack.nodes.host.patch_lora import base_model_of
 from eraseanything_pack.nodes.lora.merge import SLOTS, MergeErasures
 from eraseanything_pack.nodes.lora.slots import EMPTY
 
@@ -70,7 +70,7 @@ def test_the_record_holds_all_parts(model: Any, loras: Path) -> None:
     _, record = load_lora(loras / "both_00001.safetensors")
     parts = json.loads(record["merged"])
     assert record["concept"] == "star + heart" and record["method"] == "sum"
-    assert record["base_model"] == base_model_of(model)
+    assert record["base_model"] == model_description(model)
     assert [part["strength"] for part in parts] == [0.7, 1.0]
     assert json.loads(parts[0]["plan"])["concept"] == "star"
     again = merge("fuse", model=model, clip=graph.clip(), file_1="both_00001.safetensors")
@@ -104,6 +104,6 @@ def test_parts_of_other_models_and_without_a_record_are_named(model: Any, loras:
     with pytest.raises(ValueError, match=r"different models \(.*19 \+ 38 blocks\)"):
         merge(file_2=other)
     (loras / other).unlink()
-    foreign(loras, model, concept="dog", base_model=base_model_of(model))
+    foreign(loras, model, concept="dog", base_model=model_description(model))
     with pytest.raises(ValueError, match=r"other\.safetensors without a record of its prompts"):
         merge("fuse", model=model, clip=graph.clip(), file_2=other)

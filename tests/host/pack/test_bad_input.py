@@ -11,9 +11,9 @@ import comfy.model_management
 import graph
 import pytest
 import torch
+from eraseanything_pack.erase_engine.backends.comfy.model import model_description
 from eraseanything_pack.erase_engine.lora.file import save_lora
 from eraseanything_pack.nodes.attention import preview as attention
-from eraseanything_pack.nodes.host.patch_lora import base_model_of
 from eraseanything_pack.nodes.training import erase
 from safetensors.torch import save_file
 
@@ -205,13 +205,13 @@ def test_apply_with_a_file_for_another_model(
 ) -> None:
     sizes, fitting = OTHERS[kind]
     other = graph.flux(**sizes)
-    record = {"base_model": base_model_of(other)} if recorded else {}
+    record = {"base_model": model_description(other)} if recorded else {}
     state = graph.lora_state(other)
     save_lora(loras / "a.safetensors", state, record)
     layers = len(state) // 3
     if not recorded and fitting == layers:
         return  # nothing in such a file tells it from one that was made for this model
-    made_for = base_model_of(other) if recorded else "another model"
+    made_for = model_description(other) if recorded else "another model"
     says = f"Got a.safetensors with {layers} layers, of which {fitting} fit this model"
     with pytest.raises(ValueError, match=f"{says}.*{re.escape(made_for)}: load that model"):
         graph.apply(model, file="a.safetensors")

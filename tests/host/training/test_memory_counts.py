@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from eraseanything_pack.benchmarks.capture import kept_bytes
+from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning
-from eraseanything_pack.erase_engine.lora.targets import TARGETS, target_names
 from eraseanything_pack.erase_engine.memory import TrainingSize
 from eraseanything_pack.nodes.host.session import training_session
 from tiny_flux import CONFIG, build
@@ -23,7 +23,7 @@ def saved_bytes(depth: int, singles: int, dtype: torch.dtype, target: str) -> in
     cond = Conditioning.stacked(torch.randn(1, TOKENS, 20), torch.randn(1, 12))
     request = AttentionCapture(torch.tensor([[1]]), tuple(range(depth)))
     with training_session(model, checkpointing=False) as backend:
-        slices = backend.linear_slices(target_names(target, depth))
+        slices = backend.linear_slices(FLUX.target_names(target, depth))
         lora = backend.adapters(slices, rank=1, generator=generator)
         x_t, t = torch.randn(1, 16, 16, 16), torch.tensor([0.5])
         with lora.attach(slices):
@@ -31,7 +31,7 @@ def saved_bytes(depth: int, singles: int, dtype: torch.dtype, target: str) -> in
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", FLUX.targets)
 def test_a_block_keeps_what_preflight_counts(target: str, dtype: torch.dtype) -> None:
     """What one block more keeps; the first one is another case, its image has no gradient."""
     setting = TrainingSize(

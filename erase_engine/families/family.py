@@ -1,0 +1,113 @@
+"""What the engine has to know of a model family beyond what its hosts can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TargetSet:
+    """Layers that are adapted, by canonical (diffusers) names.
+
+    `{}` in the names of `block` stands for the number of a joint block.
+    """
+
+    block: tuple[str, ...]
+    outside: tuple[str, ...] = ()
+
+    def names(self, joint_blocks: int) -> list[str]:
+        """All names in a model with so many joint blocks: block by block, then those outside."""
+        blocks = [name.format(i) for i in range(joint_blocks) for name in self.block]
+        return [*blocks, *self.outside]
+
+
+@dataclass(frozen=True)
+class BlockList:
+    """A list of blocks in a net, and which of their arguments carry tokens."""
+
+    path: str  # of the list, seen from the net
+    streams: tuple[str, ...]  # names of these arguments
+    places: tuple[int, ...]  # where they stand when they are given by position
+    joint: bool = False  # the text has a stream of its own
+    kind: str = ""  # the host's name for these blocks in its options
+
+
+@dataclass(frozen=True)
+class NetLayout:
+    """How one host builds the family's net."""
+
+    classes: frozenset[str]  # exact names: subclasses are other models
+    blocks: tuple[BlockList, ...]  # in the order in which they run, joint ones first
+    size: Callable[[Any], tuple[int, int]]  # of a net: width and heads
+    refusal: Callable[[Any], str]  # what makes a net of these classes unfit; "" where nothing does
+
+    def counts(self, net: Any) -> tuple[int, ...]:
+        """How many blocks each list of a net has."""
+        return tuple(len(net.get_submodule(each.path)) for each in self.blocks)
+
+    def joint_blocks(self, net: Any) -> int:
+        """How many blocks of a net have a stream of text of their own."""
+        counts = zip(self.blocks, self.counts(net), strict=True)
+        return sum(count for each, count in counts if each.joint)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass is given."""
+
+    x_t: Tensor  # (B, C, h, w)
+    t: Tensor  # (B,) from 1 (noise) to 0
+    text: Tensor  # (B, T, D)
+    pooled: Tensor | None  # (B, P)
+    guidance: Tensor | None  # (B,)
+
+
+@dataclass(frozen=True)
+class DiffusersCalls:
+    """How a diffusers net of the family is called."""
+
+    inputs: Callable[[Pass], dict[str, Any]]  # keyword arguments of its forward
+    velocity: Callable[[Tensor, Pass], Tensor]  # its output as (B, C, h, w)
+    latent_channels: Callable[[Any], int]  # of a net
+    guided: Callable[[Any], bool]  # whether a net has a guidance input
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of flow models."""
+
+    name: str  # for people and for files
+    models: str  # what people load
+    comfy: NetLayout  # classes are those of comfy.model_base
+    diffusers: NetLayout
+    diffusers_calls: DiffusersCalls
+    targets: Mapping[str, TargetSet]
+    tokenizers: frozenset[str]  # keys of what ComfyUI's tokenizer gives
+    words: str  # the one of them whose tokens are the net's text
+    text_loader: str  # how people load the text encoders in ComfyUI
+    pixels_per_latent: int = 8
+    latents_per_token: int = 2  # side of the patch of latent pixels that is one image token
+
+    def describe(self, layout: NetLayout, net: Any) -> str:
+        """The model's kind and size in words: alike in all hosts, for files and messages."""
+        width, heads = layout.size(net)
+        blocks = " + ".join(map(str, layout.counts(net)))
+        return f"{self.name}, {blocks} blocks, {width} wide, {heads} heads"
+
+    def target_names(self, target: str, joint_blocks: int) -> list[str]:
+        """Canonical layer names of a target set; ValueError for one that the family lacks."""
+        if target not in self.targets:
+            raise ValueError(
+                f"Got target {target!r}, expected one of {', '.join(self.targets)}. "
+                "Choose from these."
+            )
+        return self.targets[target].names(joint_blocks)
+
+    def image_tokens(self, height: int, width: int) -> int:
+        """How many tokens a latent of this size becomes."""
+        patch = self.latents_per_token
+        return -(-height // patch) * -(-width // patch)

@@ -1,0 +1,106 @@
+"""FLUX.1: joint (double) blocks in which text and image have a stream each, then single ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .family import BlockList, DiffusersCalls, Family, NetLayout, Pass, TargetSet
+
+_TEXT_QK = ("add_q_proj", "add_k_proj")
+_TEXT = (*_TEXT_QK, "add_v_proj", "to_add_out")
+_POOLED = ("time_text_embed.text_embedder.linear_1", "time_text_embed.text_embedder.linear_2")
+PATCH = 2
+
+
+def _attention(*layers: str) -> tuple[str, ...]:
+    return tuple(f"transformer_blocks.{{}}.attn.{layer}" for layer in layers)
+
+
+# The pooled text vector reaches every block past its attention: sets without its layers can't
+# change what that vector alone decides.
+TARGETS = {
+    "text_qk": TargetSet(_attention(*_TEXT_QK)),
+    "dual_qk": TargetSet(_attention(*_TEXT_QK, "to_q", "to_k")),
+    "text_all": TargetSet(_attention(*_TEXT)),
+    "text_pooled": TargetSet(_attention(*_TEXT), _POOLED),
+    "all_attention": TargetSet(_attention(*_TEXT, "to_q", "to_k", "to_v", "to_out.0")),
+}
+
+
+def _refused_by_comfy(net: Any) -> str:
+    plain = net.params.in_channels == net.params.out_channels and net.vector_in is not None
+    if plain and not net.params.global_modulation:
+        return ""
+    return f"a Flux variant ({type(net).__name__}, {net.params.in_channels} channels in)"
+
+
+def _refused_by_diffusers(net: Any) -> str:
+    channels = net.config.in_channels, net.out_channels
+    fused = any(block.attn.fused_projections for block in net.transformer_blocks)
+    if channels[0] == channels[1] and not fused:
+        return ""
+    kind = "fused" if fused else "separate"
+    return f"a Flux with {channels[0]} channels in, {channels[1]} out and {kind} projections"
+
+
+def _inputs(given: Pass) -> dict[str, Any]:
+    """Latents in patches of 2 x 2, and where each of them stands: 0, row, column."""
+    height, width = (side // PATCH for side in given.x_t.shape[-2:])
+    axes = (torch.zeros(1, dtype=torch.long), torch.arange(height), torch.arange(width))
+    packed = rearrange(given.x_t, "b c (h p) (w q) -> b (h w) (c p q)", p=PATCH, q=PATCH)
+    return {
+        "hidden_states": packed,  # (B, L, 4 C)
+        "timestep": given.t,
+        "guidance": given.guidance,
+        "encoder_hidden_states": given.text,
+        "pooled_projections": given.pooled,
+        "img_ids": torch.cartesian_prod(*axes).float().to(given.t.device),
+        "txt_ids": torch.zeros(given.text.shape[1], 3, device=given.t.device),
+    }
+
+
+def _velocity(out: Tensor, given: Pass) -> Tensor:
+    height = given.x_t.shape[-2] // PATCH
+    return rearrange(out, "b (h w) (c p q) -> b c (h p) (w q)", h=height, p=PATCH, q=PATCH)
+
+
+FLUX = Family(
+    name="Flux",
+    models="FLUX.1 [dev] or [schnell]",
+    comfy=NetLayout(
+        classes=frozenset({"Flux"}),
+        blocks=(
+            BlockList("double_blocks", ("img", "txt"), (0, 1), joint=True, kind="double"),
+            BlockList("single_blocks", ("x",), (0,), kind="single"),
+        ),
+        size=lambda net: (net.params.hidden_size, net.params.num_heads),
+        refusal=_refused_by_comfy,
+    ),
+    diffusers=NetLayout(
+        classes=frozenset({"FluxTransformer2DModel"}),
+        blocks=(
+            BlockList(
+                "transformer_blocks", ("hidden_states", "encoder_hidden_states"), (0, 1), joint=True
+            ),
+            BlockList(
+                "single_transformer_blocks", ("hidden_states", "encoder_hidden_states"), (0, 1)
+            ),
+        ),
+        size=lambda net: (net.inner_dim, net.config.num_attention_heads),
+        refusal=_refused_by_diffusers,
+    ),
+    diffusers_calls=DiffusersCalls(
+        inputs=_inputs,
+        velocity=_velocity,
+        latent_channels=lambda net: net.config.in_channels // PATCH**2,
+        guided=lambda net: bool(net.config.guidance_embeds),
+    ),
+    targets=TARGETS,
+    tokenizers=frozenset({"l", "t5xxl"}),
+    words="t5xxl",
+    text_loader="DualCLIPLoader, type flux",
+)

@@ -1,0 +1,21 @@
+"""The families that the engine knows, and which of them a model is of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .family import Family
+from .flux import FLUX
+
+FAMILIES: tuple[Family, ...] = (FLUX,)
+Host = Literal["comfy", "diffusers"]
+
+
+def family_of(kind: str, host: Host) -> Family:
+    """The family of a model by the exact name of its class; ValueError where there is none."""
+    for family in FAMILIES:
+        if kind in getattr(family, host).classes:
+            return family
+    names = " or ".join(family.name for family in FAMILIES)
+    models = "; ".join(family.models for family in FAMILIES)
+    raise ValueError(f"Got {kind}, expected a {names} model. Load {models}.")
