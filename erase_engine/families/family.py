@@ -77,6 +77,17 @@ class DiffusersCalls:
 
 
 @dataclass(frozen=True)
+class DiffusersFiles:
+    """What lies in a diffusers folder of the family, and in a single published file."""
+
+    text: tuple[tuple[str, str], ...]  # folder and class of transformers, tokenizer by encoder
+    marker: str  # a weight that single files of this family have, and no others
+    converter: str  # diffusers' function that gives a single file its own names
+    config: Callable[[Mapping[str, Any]], dict[str, Any]]  # of a net with these weights
+    scheduler: Callable[[Any], dict[str, Any]]  # of a net that came without one
+
+
+@dataclass(frozen=True)
 class Family:
     """One family of flow models."""
 
@@ -85,6 +96,7 @@ class Family:
     comfy: NetLayout  # classes are those of comfy.model_base
     diffusers: NetLayout
     diffusers_calls: DiffusersCalls
+    diffusers_files: DiffusersFiles
     targets: Mapping[str, TargetSet]
     tokenizers: frozenset[str]  # keys of what ComfyUI's tokenizer gives
     words: str  # the one of them whose tokens are the net's text

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from .family import BlockList, DiffusersCalls, Family, NetLayout, Pass, TargetSet
+from .family import (
+    BlockList,
+    DiffusersCalls,
+    DiffusersFiles,
+    Family,
+    NetLayout,
+    Pass,
+    TargetSet,
+)
 
 _TEXT_QK = ("add_q_proj", "add_k_proj")
 _TEXT = (*_TEXT_QK, "add_v_proj", "to_add_out")
@@ -68,6 +77,19 @@ def _velocity(out: Tensor, given: Pass) -> Tensor:
     return rearrange(out, "b (h w) (c p q) -> b c (h p) (w q)", h=height, p=PATCH, q=PATCH)
 
 
+def _config(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """FLUX.1's, with as many blocks as there are."""
+
+    def count(kind: str) -> int:
+        return len({key.split(".")[1] for key in weights if key.startswith(f"{kind}.")})
+
+    return {
+        "num_layers": count("transformer_blocks"),
+        "num_single_layers": count("single_transformer_blocks"),
+        "guidance_embeds": any(".guidance_embedder." in key for key in weights),
+    }
+
+
 FLUX = Family(
     name="Flux",
     models="FLUX.1 [dev] or [schnell]",
@@ -98,6 +120,18 @@ FLUX = Family(
         velocity=_velocity,
         latent_channels=lambda net: net.config.in_channels // PATCH**2,
         guided=lambda net: bool(net.config.guidance_embeds),
+    ),
+    diffusers_files=DiffusersFiles(
+        text=(
+            ("tokenizer", "CLIPTokenizer"),
+            ("text_encoder", "CLIPTextModel"),
+            ("tokenizer_2", "T5TokenizerFast"),
+            ("text_encoder_2", "T5EncoderModel"),
+        ),
+        marker="double_blocks.0.img_attn.qkv.weight",
+        converter="convert_flux_transformer_checkpoint_to_diffusers",
+        config=_config,
+        scheduler=lambda net: {"use_dynamic_shifting": bool(net.config.guidance_embeds)},
     ),
     targets=TARGETS,
     tokenizers=frozenset({"l", "t5xxl"}),

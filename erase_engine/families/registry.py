@@ -8,6 +8,8 @@ from .family import Family
 from .flux import FLUX
 
 FAMILIES: tuple[Family, ...] = (FLUX,)
+NAMES = " or ".join(family.name for family in FAMILIES)
+MODELS = "; ".join(family.models for family in FAMILIES)
 Host = Literal["comfy", "diffusers"]
 
 
@@ -16,6 +18,4 @@ def family_of(kind: str, host: Host) -> Family:
     for family in FAMILIES:
         if kind in getattr(family, host).classes:
             return family
-    names = " or ".join(family.name for family in FAMILIES)
-    models = "; ".join(family.models for family in FAMILIES)
-    raise ValueError(f"Got {kind}, expected a {names} model. Load {models}.")
+    raise ValueError(f"Got {kind}, expected a {NAMES} model. Load {MODELS}.")

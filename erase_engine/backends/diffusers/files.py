@@ -1,29 +1,31 @@
-"""Flux and its text encoders from a disk, as diffusers or as single files have them; no network."""
+"""A flow model and its text encoders from a disk, as diffusers or single files have them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from safetensors import SafetensorError
+from diffusers.loaders import single_file_utils
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..flux_names import to_diffusers
+from ...families.family import Family
+from ...families.registry import FAMILIES, MODELS, family_of
 from .text_encoder import DiffusersTextEncoder
 
 _DIFFUSERS: Any = diffusers  # both fill their names in when asked, unseen by type checkers
 _TRANSFORMERS: Any = transformers
 HOST = {"diffusers": diffusers.__version__}
-TEXT_PARTS = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
 _LOCAL: dict[str, Any] = {"local_files_only": True}
+_WHOLE = "model.diffusion_model."  # before the model's weights in a whole checkpoint
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,16 @@ class ModelFiles:
     """Where a model's parts are; known to exist before anything large is read.
 
     Args:
-        model: a diffusers folder of FLUX.1, or one file with its transformer.
-        text: a folder with `TEXT_PARTS`; the model's own where it is None.
+        model: a diffusers folder, or one file with its transformer.
+        text: a folder with the family's text encoders; the model's own where it is None.
 
     Raises:
-        ValueError: a part is not there.
+        ValueError: a part is not there, or the model is of no known family.
     """
 
     model: Path
     text: Path | None = None
+    family: Family = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.is_file and not (self.model / "transformer" / "config.json").is_file():
@@ -47,11 +50,13 @@ class ModelFiles:
                 f"Got the model {self.model}, expected a diffusers folder with "
                 "transformer/config.json in it, or a .safetensors file. Correct the path."
             )
-        missing = [name for name in TEXT_PARTS if not (self._text / name).is_dir()]
+        object.__setattr__(self, "family", self._family())
+        folders = [name for name, _ in self.family.diffusers_files.text]
+        missing = [name for name in folders if not (self._text / name).is_dir()]
         if missing:
             raise ValueError(
                 f"Got {self._text} without {', '.join(missing)}, expected the text encoders of "
-                "FLUX.1 beside each other, as in its diffusers folder. "
+                f"{self.family.models} beside each other, as in its diffusers folder. "
                 "Name such a folder with --text-encoders."
             )
 
@@ -61,80 +66,101 @@ class ModelFiles:
         return self.model.is_file() and self.model.suffix == ".safetensors"
 
     @property
-    def _text(self) -> Path:
-        return self.text or (self.model.parent if self.is_file else self.model)
+    def config(self) -> Path:
+        """The transformer's config.json; a single file may have one beside it."""
+        return self.model.with_name("config.json") if self.is_file else self._folder / "config.json"
 
     def text_encoder(self, device: torch.device, dtype: torch.dtype) -> DiffusersTextEncoder:
-        """CLIP-L and T5 with their tokenizers, on the device."""
-        folders = [self._text / name for name in TEXT_PARTS]
+        """The family's text encoders with their tokenizers, on the device."""
+        parts = []
         with _readable(self._text):
-            clip_tokenizer = _TRANSFORMERS.CLIPTokenizer.from_pretrained(folders[0], **_LOCAL)
-            clip = _TRANSFORMERS.CLIPTextModel.from_pretrained(folders[1], dtype=dtype, **_LOCAL)
-            t5_tokenizer = _TRANSFORMERS.T5TokenizerFast.from_pretrained(folders[2], **_LOCAL)
-            t5 = _TRANSFORMERS.T5EncoderModel.from_pretrained(folders[3], dtype=dtype, **_LOCAL)
-        return DiffusersTextEncoder(
-            (clip_tokenizer, clip.to(device)), (t5_tokenizer, t5.to(device))
-        )
+            for name, kind in self.family.diffusers_files.text:
+                options = _LOCAL if name.startswith("tokenizer") else {**_LOCAL, "dtype": dtype}
+                load = getattr(_TRANSFORMERS, kind).from_pretrained
+                parts.append(load(self._text / name, **options))
+        tokenizers, encoders = parts[::2], [each.to(device) for each in parts[1::2]]
+        return DiffusersTextEncoder(*zip(tokenizers, encoders, strict=True))
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> Any:
-        """The FluxTransformer2DModel, on the device."""
-        load = _transformer_of_file if self.is_file else _transformer_of_folder
+        """The transformer, on the device."""
+        [kind] = self.family.diffusers.classes
+        model = getattr(_DIFFUSERS, kind)
         with _readable(self.model):
-            net = load(self.model, dtype)
+            if self.is_file:
+                net = self._of_file(model, dtype)
+            else:
+                net = model.from_pretrained(self._folder, torch_dtype=dtype, **_LOCAL)
         return net.to(device)
 
     def scheduler(self, net: Any) -> Any:
-        """The folder's; for a single file that of FLUX.1 [dev] or, without guidance, [schnell]."""
-        folder = self.model / "scheduler"
-        if folder.is_dir():
-            with _readable(folder):
-                return _DIFFUSERS.FlowMatchEulerDiscreteScheduler.from_pretrained(folder, **_LOCAL)
-        shifted = bool(net.config.guidance_embeds)
-        return _DIFFUSERS.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=shifted)
+        """The folder's; for a single file what the family's models have."""
+        folder, model = self.model / "scheduler", _DIFFUSERS.FlowMatchEulerDiscreteScheduler
+        if not folder.is_dir():
+            return model(**self.family.diffusers_files.scheduler(net))
+        with _readable(folder):
+            return model.from_pretrained(folder, **_LOCAL)
 
+    @property
+    def _text(self) -> Path:
+        return self.text or (self.model.parent if self.is_file else self.model)
 
-def _transformer_of_folder(folder: Path, dtype: torch.dtype) -> Any:
-    _check_kind(folder / "transformer" / "config.json")
-    return _DIFFUSERS.FluxTransformer2DModel.from_pretrained(
-        folder / "transformer", torch_dtype=dtype, **_LOCAL
-    )
+    @property
+    def _folder(self) -> Path:
+        return self.model / "transformer"
 
+    def _family(self) -> Family:
+        """By config.json; for a file without one by the names of its weights."""
+        if self.config.is_file():
+            with _readable(self.config):
+                kind = json.loads(self.config.read_text()).get("_class_name")
+            try:
+                return family_of(kind, "diffusers")
+            except ValueError as error:
+                raise ValueError(f"{self.config}: {error}") from None
+        with _readable(self.model), safe_open(self.model, "pt") as file:
+            names = {name.removeprefix(_WHOLE) for name in file.keys()}  # noqa: SIM118
+        known = (one for one in FAMILIES if one.diffusers_files.marker in names)
+        return next(known, FAMILIES[0])  # its own names, or whatever its loading will say
 
-def _transformer_of_file(path: Path, dtype: torch.dtype) -> Any:
-    """From the published layout or diffusers' own; a config.json beside the file is respected."""
-    state = load_file(path)
-    state = state if "x_embedder.weight" in state else to_diffusers(state)
-    with torch.device("meta"):
-        net = _DIFFUSERS.FluxTransformer2DModel.from_config(_config_of_file(path, state))
-    net.load_state_dict({key: value.to(dtype) for key, value in state.items()}, assign=True)
-    return net.train(False)
-
-
-def _config_of_file(path: Path, state: dict[str, Tensor]) -> dict[str, Any]:
-    """What the file's own config.json says, else FLUX.1 with as many blocks as there are."""
-    beside = path.with_name("config.json")
-    if beside.is_file():
-        _check_kind(beside)
-        return json.loads(beside.read_text())
-    return {
-        "num_layers": _blocks(state, "transformer_blocks"),
-        "num_single_layers": _blocks(state, "single_transformer_blocks"),
-        "guidance_embeds": any(".guidance_embedder." in key for key in state),
-    }
-
-
-def _blocks(state: dict[str, Tensor], kind: str) -> int:
-    return len({key.split(".")[1] for key in state if key.startswith(f"{kind}.")})
-
-
-def _check_kind(config: Path) -> None:
-    """Raises ValueError where a config.json is of another kind of model."""
-    kind = json.loads(config.read_text()).get("_class_name")
-    if kind != "FluxTransformer2DModel":
-        raise ValueError(
-            f"Got {config} of a {kind}, expected FluxTransformer2DModel. "
-            "Give FLUX.1 [dev] or [schnell]."
+    def _of_file(self, model: Any, dtype: torch.dtype) -> Any:
+        """From the published layout or diffusers' own; a config.json beside it is respected."""
+        state, files = load_file(self.model), self.family.diffusers_files
+        if "x_embedder.weight" not in state:
+            state = published_weights(state, files.converter)
+        sizes = (
+            json.loads(self.config.read_text()) if self.config.is_file() else files.config(state)
         )
+        with torch.device("meta"):
+            net = model.from_config(sizes)
+        net.load_state_dict({key: value.to(dtype) for key, value in state.items()}, assign=True)
+        return net.train(False)
+
+
+def published_weights(published: dict[str, Tensor], converter: str) -> dict[str, Tensor]:
+    """A transformer's weights under diffusers' names; what else a checkpoint holds is left out.
+
+    Raises ValueError, naming some, where weights are missing or of another model.
+    """
+    whole = any(key.startswith(_WHOLE) for key in published)
+    given = {
+        # Newer hosts call the norms' scales weights.
+        key.removeprefix(_WHOLE).replace("_norm.weight", "_norm.scale"): value
+        for key, value in published.items()
+        if key.startswith(_WHOLE) or not whole
+    }
+    found, missing = {}, []
+    try:
+        found = getattr(single_file_utils, converter)(given)  # takes what it knows out of `given`
+    except KeyError as error:
+        missing = [error.args[0]]
+    except IndexError:
+        missing = ["any blocks"]
+    if missing or given:
+        raise ValueError(
+            f"Got a file with {sorted(given)[:2]} and without {missing}, expected the layers of "
+            f"{MODELS}. Give the file of its transformer, not quantized."
+        )
+    return found
 
 
 @contextmanager
@@ -145,6 +171,6 @@ def _readable(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError, json.JSONDecodeError) as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"Got {path}, which can't be read as FLUX.1 ({why}), expected complete files of it. "
+            f"Got {path}, which can't be read as {MODELS} ({why}), expected complete files of it. "
             "Copy or download them again."
         ) from error

@@ -12,14 +12,16 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
-from eraseanything_pack.erase_engine.backends.diffusers.files import TEXT_PARTS
 from eraseanything_pack.erase_engine.backends.diffusers.text_encoder import DiffusersTextEncoder
+from eraseanything_pack.erase_engine.families.flux import FLUX
 from tiny_diffusers import CLIP, T5, convert, save_text_encoders
 from tiny_flux import build
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
 PROMPTS = ["a red cat", "", "a (cat:1.2), photographed"]
 LONG = " ".join(["cat and dog"] * 200)
+
+FOLDERS = [name for name, _ in FLUX.diffusers_files.text]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     kinds = (CLIPTokenizer, CLIPTextModel, T5TokenizerFast, T5EncoderModel)
     return {
         name: kind.from_pretrained(folder / name, local_files_only=True)
-        for name, kind in zip(TEXT_PARTS, kinds, strict=True)
+        for name, kind in zip(FOLDERS, kinds, strict=True)
     }
 
 

@@ -1,4 +1,4 @@
-"""Weights of the published layout under diffusers' names, without diffusers' help."""
+"""A file with the published layout is the model that a diffusers folder holds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import comfy.ops
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
+from eraseanything_pack.benchmarks.full_width import build
 from eraseanything_pack.erase_engine.backends.diffusers import files as diffusers_files
-from eraseanything_pack.erase_engine.backends.diffusers.files import ModelFiles
-from eraseanything_pack.erase_engine.backends.flux_names import to_diffusers
+from eraseanything_pack.erase_engine.backends.diffusers.files import ModelFiles, published_weights
+from eraseanything_pack.erase_engine.families.flux import FLUX as FAMILY
+from safetensors.torch import save_file
 from tiny_diffusers import convert, save_text_encoders
-from tiny_flux import CONFIG, build
+from tiny_flux import CONFIG
 
 Weights = dict[str, torch.Tensor]
 # FLUX.1's own sizes; a tensor on the meta device has no values and takes no memory.
@@ -30,34 +32,41 @@ FLUX: dict[str, Any] = {
 }
 
 
-def weights(model: Any = None) -> Weights:
-    return dict((model or build()).model.diffusion_model.state_dict())
+CONVERTER = FAMILY.diffusers_files.converter
 
 
-@pytest.mark.parametrize("guidance_embed", [True, False], ids=["dev", "schnell"])
-def test_names_and_rows_are_those_of_comfyuis_table(guidance_embed: bool) -> None:
-    model = build(guidance_embed=guidance_embed)
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """Of FLUX.1's own width, which diffusers' converter takes for granted."""
+    return build()
+
+
+def weights(model: Any) -> Weights:
+    return dict(model.model.diffusion_model.state_dict())
+
+
+def test_weights_are_those_of_comfyuis_table(model: Any) -> None:
     expected = convert(model).state_dict()
-    found = to_diffusers(weights(model))
+    found = published_weights(weights(model), CONVERTER)
     assert found.keys() == expected.keys()
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert all(torch.equal(found[key], expected[key].to(found[key])) for key in expected)
 
 
-def test_whole_checkpoints_give_their_transformer() -> None:
-    whole = {f"model.diffusion_model.{key}": value for key, value in weights().items()}
+def test_whole_checkpoints_give_their_transformer(model: Any) -> None:
+    whole = {f"model.diffusion_model.{key}": value for key, value in weights(model).items()}
     whole |= {"vae.decoder.bias": torch.zeros(1), "text_encoders.clip_l.bias": torch.zeros(1)}
-    assert to_diffusers(whole).keys() == to_diffusers(weights()).keys()
+    expected = published_weights(weights(model), CONVERTER)
+    assert published_weights(whole, CONVERTER).keys() == expected.keys()
 
 
-def test_missing_and_foreign_weights_are_named() -> None:
-    given = weights()
-    del given["double_blocks.1.img_attn.qkv.weight"]
-    given["img_in.scale_weight"] = torch.ones(1)
-    with pytest.raises(
-        ValueError,
-        match=r"with \['img_in\.scale_weight'\] and without \['double_blocks\.1\.img_attn\.qkv",
-    ):
-        to_diffusers(given)
+def test_missing_and_foreign_weights_are_named(model: Any) -> None:
+    given = weights(model)
+    del given["double_blocks.0.img_attn.proj.weight"]
+    with pytest.raises(ValueError, match=r"without \['double_blocks\.0\.img_attn\.proj\.weight'"):
+        published_weights(given, CONVERTER)
+    given = weights(model) | {"img_in.scale_weight": torch.ones(1)}
+    with pytest.raises(ValueError, match=r"with \['img_in\.scale_weight'\]"):
+        published_weights(given, CONVERTER)
 
 
 @pytest.mark.parametrize("guidance_embed", [True, False], ids=["dev", "schnell"])
@@ -71,7 +80,7 @@ def test_a_file_of_flux_itself_needs_no_config(
     flux = comfy.ldm.flux.model.Flux(device="meta", operations=ops, **config)
     monkeypatch.setattr(diffusers_files, "load_file", lambda path: dict(flux.state_dict()))
     save_text_encoders(tmp_path)
-    (tmp_path / "flux.safetensors").touch()
+    save_file({FAMILY.diffusers_files.marker: torch.zeros(1)}, tmp_path / "flux.safetensors")
     files = ModelFiles(tmp_path / "flux.safetensors")
     net = files.transformer(torch.device("meta"), torch.bfloat16)
     assert isinstance(net, FluxTransformer2DModel)
