@@ -62,7 +62,7 @@ class EraseConcept(io.ComfyNode):
             display_name="Erase Concept (Train LoRA)",
             category=CATEGORY,
             description="Trains a small LoRA that makes a Flux model unable to draw a concept and "
-            "leaves everything else as it was. The model itself is not changed.",
+            "keeps the rest close to what it was. The model itself is not changed.",
             inputs=[*model_inputs(), *concept_inputs(), *training_inputs(), *optional_inputs()],
             hidden=[io.Hidden.extra_pnginfo],  # says which workflow's node the curves belong to
             is_output_node=True,  # it saves a file, whether or not its outputs are used
