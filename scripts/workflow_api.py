@@ -48,7 +48,7 @@ def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"{place(node)} holds {len(values)} widget values, expected {len(names)}: "
             f"{', '.join(name or '(control)' for name in names)}. "
-            "Make the file again with scripts/make_workflows.py."
+            "Open it in the page, look at this node, and save it again."
         )
     return {name: value for name, value in zip(names, values, strict=True) if name}
 

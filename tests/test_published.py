@@ -35,6 +35,7 @@ class Checker:
     fault: str
 
 
+IMPORT_GUARD = ("comfy-import-guard", "--offline", "check", "--comfy-dir=../..", "--target=HEAD")
 CHECKERS = {
     # It exits with 0 whatever it warns of, so its words count.
     "validate": Checker(
@@ -44,10 +45,16 @@ CHECKERS = {
         "exec('1')\n",
     ),
     "import-guard": Checker(
-        ("comfy-import-guard", "--offline", "check", "--comfy-dir=../..", "--target=HEAD"),
+        IMPORT_GUARD,
         "SAFE",
         "nodes/fault.py",
         "from comfy.model_management import not_there\n",
+    ),
+    "import-guard, calls": Checker(
+        IMPORT_GUARD,
+        "SAFE",
+        "nodes/fault.py",
+        "import comfy.utils\n\ncomfy.utils.ProgressBar(10, every=2)\n",
     ),
     "lint": Checker(
         ("comfy-test", "lint", "--strict", "."),

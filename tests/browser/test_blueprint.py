@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from blueprint import NAME
 from comfy_page import Page, open_page, write_settings
 from comfy_server import Server
 from playwright.sync_api import Browser
@@ -34,7 +33,7 @@ def page(server: Server, browser: Browser) -> Iterator[Page]:
 
 def test_it_stands_in_the_node_library_and_runs(page: Page, server: Server) -> None:
     page.run("() => app.rootGraph.clear()")
-    page.add_from_library(NAME)
+    page.add_from_library("Erase and Compare")
     node = page.run("() => String(app.rootGraph.nodes[0].id)")
     page.set_widgets(node, **CHOSEN)
     page.run(
