@@ -10,28 +10,23 @@ import argparse
 from pathlib import Path
 from textwrap import wrap
 
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .pack import ROOT, import_pack
 
-SHOWN, COLUMNS, CAPTION = 32, 8, 60  # pictures, in a row, pixels for each caption
+SHOWN, COLUMNS, LETTERS = 32, 8, 24  # pictures, in a row; letters in a line of a caption
 
 
 def save_captioned(path: Path, pictures: Tensor, texts: list[str]) -> None:
-    """Pictures in rows, each over its prompt."""
-    side, gap = pictures.shape[-1], 6
-    rows = -(-len(pictures) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (side + gap) + gap, rows * (side + CAPTION) + gap), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for index, (picture, text) in enumerate(zip(pictures, texts, strict=False)):
-        left = gap + index % COLUMNS * (side + gap)
-        top = gap + index // COLUMNS * (side + CAPTION)
-        pixels = (picture.permute(1, 2, 0) * 255).round().byte().numpy()
-        sheet.paste(Image.fromarray(pixels), (left, top))
-        draw.text((left, top + side + 2), "\n".join(wrap(text, 23)), "#222222", font, spacing=1)
+    """Pictures (N, 3, height, width) in rows, each under its prompt."""
+    from eraseanything_pack.erase_engine.contact_sheet import Row, contact_sheet, image_of
+
+    cells = [image_of(picture.permute(1, 2, 0)) for picture in pictures]
+    captions = ["\n".join(wrap(text, LETTERS)) for text in texts[: len(cells)]]
+    starts = range(0, len(cells), COLUMNS)
+    rows = [Row(cells[at : at + COLUMNS], captions[at : at + COLUMNS]) for at in starts]
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    contact_sheet(rows).save(path)
 
 
 def main() -> None:

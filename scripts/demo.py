@@ -11,19 +11,23 @@ import json
 import shutil
 import signal
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from comfy_server import PACK, ComfyError, Server, comfy_server
+from comfy_server import PACK, ComfyError, Progress, Server, comfy_server
 from demo_figures import Drawn, Figures, draw, evaluation_prompts, forwards_of, judge_pictures
-from picture_sheet import Row, save_sheet
-from progress_line import ProgressLine
+from PIL import Image
 from setup import comfyui_path
+from tqdm import tqdm
 from workflow_api import to_api
+
+from erase_engine.contact_sheet import Row, contact_sheet
 
 OUTPUT = PACK / "output" / "demo"
 WORKFLOW = PACK / "example_workflows" / "erase_object.json"
-PICTURES_IN_ROW = 10
+PICTURES_IN_ROW, SIDE = 10, 128  # of a sheet; pixels
 
 
 def main() -> None:
@@ -59,7 +63,8 @@ def run(concept: str, kind: str) -> None:
         name = str(lora.relative_to(loras))
         erase = draw(server, named, name, "erase")
         keep = draw(server, others, name, "keep")
-    save_sheet(OUTPUT / "before_after.png", sheet_rows(concept, erase, keep))
+    sheet = contact_sheet(sheet_rows(concept, erase, keep), cell=SIDE)
+    sheet.save(OUTPUT / "before_after.png")
     say("To look at:")
     for path in sorted(OUTPUT.glob("*.*")):
         say(f"  {path.relative_to(PACK)}")
@@ -103,10 +108,25 @@ def set_widgets(prompt: dict[str, Any], node_id: str, /, **values: str) -> None:
 
 def follow(server: Server, prompt: dict[str, Any]) -> tuple[dict[str, Any], float]:
     """Runs the workflow; what its nodes showed, and the seconds that training took."""
-    progress = ProgressLine(prompt)
-    shown = server.run(prompt, progress)
-    progress.close()
-    return shown, progress.seconds[find(prompt, "EraseAnythingTrain")]
+    begun: list[tuple[str, float]] = []  # each node at work, and when it began
+    bar = tqdm(leave=False, disable=None)  # none where the output is no terminal
+
+    def on_progress(progress: Progress) -> None:
+        if not begun or begun[-1][0] != progress.node_id:
+            begun.append((progress.node_id, time.monotonic()))
+            bar.reset()
+            bar.set_description(prompt[progress.node_id]["_meta"]["title"])
+        bar.total = progress.maximum or None
+        bar.update(progress.value - bar.n)
+
+    with bar:
+        shown = server.run(prompt, on_progress)
+    seconds = dict.fromkeys(prompt, 0.0)
+    ends = [at for _, at in begun[1:]] + [time.monotonic()]
+    for (node_id, at), end in zip(begun, ends, strict=True):
+        seconds[node_id] += end - at
+        say(f"  {prompt[node_id]['_meta']['title']}: {end - at:.1f} s")
+    return shown, seconds[find(prompt, "EraseAnythingTrain")]
 
 
 def keep_files(server: Server, prompt: dict[str, Any], shown: dict[str, Any], lora: Path) -> None:
@@ -122,10 +142,15 @@ def keep_files(server: Server, prompt: dict[str, Any], shown: dict[str, Any], lo
 def sheet_rows(concept: str, erase: Drawn, keep: Drawn) -> list[Row]:
     """Four rows: prompts that name the concept and prompts that don't, each before and after."""
     return [
-        Row(f"{heading}, {when}", drawn.pictures[model][:PICTURES_IN_ROW])
+        Row(opened(drawn.pictures[model][:PICTURES_IN_ROW]), [f"{heading}, {when}"])
         for heading, drawn in ((f"prompts with {concept}", erase), ("other prompts", keep))
         for when, model in (("before", "base"), ("after", "erased"))
     ]
+
+
+def opened(files: Sequence[Path]) -> list[Image.Image]:
+    """The pictures of these files."""
+    return [Image.open(file).convert("RGB") for file in files]
 
 
 def summary(concept: str, figures: Figures, seconds: float, forwards: int) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from comfy_server import Progress, Server
 from PIL import Image
-from progress_line import show
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
+from tqdm import tqdm
 
 from erase_engine.lora.file import read_metadata
 from tinyworld.evaluate import found, look, obeyed, prompts_with, prompts_without
@@ -54,15 +54,16 @@ def read_picture(path: Path) -> Tensor:
 
 def draw(server: Server, prompts: Sequence[str], lora: str, name: str) -> Drawn:
     """Draws every prompt with the base model and with the erased one, from the same seeds."""
-    total = 2 * len(prompts)
     seen: set[str] = set()
+    bar = tqdm(desc=name, total=2 * len(prompts), unit="prompt", disable=None)
 
     def count(progress: Progress) -> None:
         if progress.node_id.startswith("draw") and progress.node_id not in seen:
             seen.add(progress.node_id)
-            show(f"{name}: {len(seen)}/{total} prompts", final=len(seen) == total)
+            bar.update()
 
-    shown = server.run(sampling_prompt(prompts, lora, name), count)
+    with bar:
+        shown = server.run(sampling_prompt(prompts, lora, name), count)
     pictures = {
         model: [
             path

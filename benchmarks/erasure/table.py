@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from einops import rearrange
-from PIL import Image
+from eraseanything_pack.erase_engine.contact_sheet import Row, contact_sheet, image_of
 from torch import Tensor
 
 from .figures import COSTS, FIGURES, means, spread
@@ -84,11 +82,16 @@ def save_sheet(folder: Path | None, case: Case, method: str, pictures: dict[str,
     if folder is None or method == "base":
         return
     rows = [
-        some[:SHOWN]
-        for kind in ("named", "others")
-        for some in (case.draw(kind, None), pictures[kind])
+        Row(
+            [image_of(picture.permute(1, 2, 0)) for picture in some[:SHOWN]],
+            [f"{heading}, {when}"],
+        )
+        for kind, heading in (
+            ("named", f"prompts with {case.concept}"),
+            ("others", "other prompts"),
+        )
+        for when, some in (("before", case.draw(kind, None)), ("after", pictures[kind]))
     ]
-    sheet = rearrange(torch.stack(rows), "r c k h w -> (r h) (c w) k")
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{case.concept.replace(' ', '_')}_{method}_{case.seed}.png"
-    Image.fromarray((sheet * 255).round().byte().numpy()).save(folder / name)
+    contact_sheet(rows, cell=rows[0].cells[0].width).save(folder / name)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.config import EraseConfig
+from ...erase_engine.contact_sheet import image_of
 from ...erase_engine.interfaces import Conditioning, FlowModel
 from ...erase_engine.sampling import sampled, start_noise
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
@@ -81,7 +81,7 @@ class Previews:
 
 def data_url(picture: Tensor) -> str:
     """A small JPEG of (h, w, 3) in 0..1, in the form an <img> takes."""
-    image = Image.fromarray((picture.nan_to_num().clamp(0, 1) * 255).round().byte().numpy())
+    image = image_of(picture)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)

@@ -10,7 +10,7 @@ import comfy.clip_vision
 import graph
 import pytest
 import torch
-from eraseanything_pack.nodes.attention.heatmap import CELL, GAP, LINE, MARGIN
+from eraseanything_pack.erase_engine.contact_sheet import CELL, GAP, LINE, MARGIN
 from eraseanything_pack.nodes.report.report import ErasureReport, describe
 from eraseanything_pack.nodes.report.sheet import Pair, draw_report
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
