@@ -15,11 +15,6 @@ def add_noise(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return (1 - t) * x_0 + t * noise
 
 
-def velocity_target(x_0: Tensor, noise: Tensor) -> Tensor:
-    """d x_t / d t = noise - x_0: what a perfect model answers, at every t."""
-    return noise - x_0
-
-
 def euler_step(x_t: Tensor, v: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
     """x at `t_next` = x_t + (t_next - t) v; exact where v is constant along the path."""
     return x_t + _per_sample(t_next - t, x_t) * v

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -105,12 +104,6 @@ def save_weights(name: str, state: dict[str, Tensor], metadata: dict[str, Any]) 
 def load_weights(name: str) -> dict[str, Tensor]:
     """The tensors of `weights/<name>.safetensors`, as float32."""
     return {key: value.float() for key, value in load_file(WEIGHTS / f"{name}.safetensors").items()}
-
-
-def weights_metadata(name: str) -> dict[str, Any]:
-    """What made `weights/<name>.safetensors`."""
-    with safe_open(WEIGHTS / f"{name}.safetensors", framework="pt") as file:
-        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
 
 
 def build_model(state: dict[str, Tensor] | None = None) -> Any:
