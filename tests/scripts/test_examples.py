@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "example_workflows").glob("*.json"))
 TITLE = 30  # pixels, above a node's own box
 
