@@ -183,18 +183,6 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "weights": LossWeights(esd=1.0, attention=1e-3, keep=0.1, rsc=0.1),
             "lora": LoraConfig(init="gaussian"),
         },
-        "esd": {
-            "weights": LossWeights(esd=1.0, keep=0.0),
-        },
-        "ablate": {
-            "negative_guidance": 0.0,
-            "weights": LossWeights(esd=1.0, keep=0.0),
-        },
-        "gem": {
-            "erase_form": "hinge",
-            "early": 0.5,
-            "weights": LossWeights(esd=1.0, keep=0.0),
-        },
     }
 )
 

@@ -59,7 +59,7 @@ def run(concept: str, kind: str) -> None:
         loras = server.base / "models" / "loras"
         [lora] = loras.rglob("*.safetensors")
         keep_files(server, prompt, shown, lora)
-        say("Drawing pictures for the judge:")
+        say("Drawing pictures for the judge.")
         name = str(lora.relative_to(loras))
         erase = draw(server, named, name, "erase")
         keep = draw(server, others, name, "keep")

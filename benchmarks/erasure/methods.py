@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig
+from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
 from eraseanything_pack.tinyworld.vocabulary import SHAPE_NAMES, STYLE_NAMES
 
 CONCEPTS = (
@@ -17,7 +17,14 @@ CONCEPTS = (
 QUICK = ("star", "striped", "red", "above")
 FAST = EraseConfig.from_recipe("fast")
 RIVALS_RATE = 4e-3
-METHODS = ("base", "esd", "ablate", "gem", "paper", "fast")
+ALONE = LossWeights(esd=1.0, keep=0.0)
+# Erase losses of other papers, each by itself.
+RIVALS: dict[str, dict[str, Any]] = {
+    "esd": {"weights": ALONE},
+    "ablate": {"weights": ALONE, "negative_guidance": 0.0},
+    "gem": {"weights": ALONE, "erase_form": "hinge", "early": 0.5},
+}
+METHODS = ("base", *RIVALS, "paper", "fast")
 
 
 # What each part of `fast` buys: the same with one of them taken away, added, or as in the paper.
@@ -44,9 +51,8 @@ def config_of(method: str, seed: int) -> EraseConfig:
     """
     if method in ABLATION:
         return replace(FAST, seed=seed, **ABLATION[method])
-    names = ["steps", "batch", "keep_per_step", "cooldown"]
-    if method != "paper":
-        names += ["trajectories", "trajectory_steps"]
-    shared = {name: getattr(FAST, name) for name in names}
-    rate = {} if method == "paper" else {"learning_rate": RIVALS_RATE}
-    return EraseConfig.from_recipe(method, seed=seed, **shared, **rate)
+    shared = {name: getattr(FAST, name) for name in ("steps", "batch", "keep_per_step", "cooldown")}
+    if method == "paper":
+        return EraseConfig.from_recipe(method, seed=seed, **shared)
+    shared |= {name: getattr(FAST, name) for name in ("trajectories", "trajectory_steps")}
+    return EraseConfig(seed=seed, learning_rate=RIVALS_RATE, **shared, **RIVALS[method])

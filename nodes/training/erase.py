@@ -44,6 +44,7 @@ from .inputs import (
     config_of,
     model_inputs,
     optional_inputs,
+    recipe_fault,
     request_of,
     training_inputs,
 )
@@ -75,6 +76,11 @@ class EraseConcept(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, recipe: str = "fast") -> bool | str:
+        """True, or what the page says of a recipe before anything runs."""
+        return recipe_fault(recipe) or True
 
     @classmethod
     def execute(

@@ -11,7 +11,7 @@ from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.concepts.request import ConceptRequest
 from ...erase_engine.concepts.vocabulary import KINDS
 from ...erase_engine.config import RECIPES, EraseConfig, LoraConfig, Targets
-from ...erase_engine.validation import check_choice
+from ...erase_engine.validation import check_choice, shortened
 from ..host.widgets import advanced, checked_resolution, lines, resolution, seed, text
 
 FAST = EraseConfig.from_recipe("fast")
@@ -73,8 +73,8 @@ def _expert_inputs() -> list[Any]:
             "recipe",
             options=list(RECIPES),
             default="fast",
-            tooltip="fast: ours. paper: as published. esd, ablate and gem: an erase loss alone. "
-            "What you leave at its default is then the recipe's own.",
+            tooltip="fast: ours. paper: as published. What you leave at its default is then the "
+            "recipe's own.",
         ),
         io.Float.Input(
             "negative_guidance",
@@ -120,6 +120,16 @@ def optional_inputs() -> list[Any]:
             "plan", optional=True, tooltip="From Concept Plan; used instead of the concept above."
         ),
     ]
+
+
+def recipe_fault(recipe: str) -> str:
+    """What is wrong with a recipe, "" for nothing; older workflows may name others."""
+    if recipe in RECIPES:
+        return ""
+    return (
+        f"Got recipe '{shortened(recipe)}', expected one of {', '.join(RECIPES)}. Choose fast; "
+        "esd, ablate and gem are for comparison only now, in benchmarks/."
+    )
 
 
 def request_of(widgets: dict[str, Any]) -> ConceptRequest:

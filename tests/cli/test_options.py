@@ -36,7 +36,7 @@ def test_without_options_it_is_the_fast_recipe(job):
 
 def test_options_go_where_they_belong(job):
     found = job(
-        *("--kind", "style", "--replace-with", "cat", "--recipe", "esd", "--steps", "7"),
+        *("--kind", "style", "--replace-with", "cat", "--recipe", "paper", "--steps", "7"),
         *("--resolution", "256", "--seed", "9", "--synonyms", "hound", "puppy dogs"),
         *("--keep", "a red fox", "--prompts", "a dog here", "--text-encoders", "there"),
     )
@@ -44,7 +44,7 @@ def test_options_go_where_they_belong(job):
     assert (request.kind, request.replacement, request.seed) == ("style", "cat", 9)
     assert request.synonyms == ("hound", "puppy dogs")
     assert (request.keep, request.prompts) == (("a red fox",), ("a dog here",))
-    expected = EraseConfig.from_recipe("esd", steps=7, width=256, height=256, seed=9)
+    expected = EraseConfig.from_recipe("paper", steps=7, width=256, height=256, seed=9)
     assert config == expected and found.text_encoders.name == "there"
 
 

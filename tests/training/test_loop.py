@@ -25,6 +25,7 @@ FAST = EraseConfig(
     width=32,
     height=32,
 )
+HINGE = {"erase_form": "hinge", "early": 0.5, "weights": LossWeights(keep=0)}
 
 
 def train(backend: Any, encoded: EncodedPrompts, seed: int = 0, **changes: Any) -> Erasure:
@@ -113,13 +114,12 @@ def test_on_step_hears_of_every_step(small_flow, encoded) -> None:
 
 
 @pytest.mark.parametrize("solver", ["alternate", "budget"])
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_forwards_are_counted_exactly(small_flow, encoded, recipe, solver) -> None:
+@pytest.mark.parametrize("numbers", [*RECIPES.values(), HINGE], ids=[*RECIPES, "hinge"])
+def test_forwards_are_counted_exactly(small_flow, encoded, numbers, solver) -> None:
     """One for each sample through the model, and two more for its backward."""
     small = {name: getattr(FAST, name) for name in ("trajectories", "width", "height", "lora")}
-    config = EraseConfig.from_recipe(
-        recipe, solver=solver, steps=3, budget_every=2, trajectory_steps=3, **small
-    )
+    few = {"solver": solver, "steps": 3, "budget_every": 2, "trajectory_steps": 3}
+    config = EraseConfig(**{**numbers, **few, **small})
     generator = torch.Generator().manual_seed(0)
     erasure = train_erasure(small_flow, encoded, config, generator=generator)
     assert erasure.forwards == small_flow.samples == expected_forwards(encoded, config)

@@ -28,7 +28,7 @@ from eraseanything_pack.benchmarks.erasure.methods import CONCEPTS, FAST, METHOD
 from eraseanything_pack.benchmarks.erasure.page import PAGE, page, summary
 from eraseanything_pack.benchmarks.erasure.paper import train_paper
 from eraseanything_pack.benchmarks.erasure.table import table
-from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.config import EraseConfig, LossWeights
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.tinyworld.judge import Judge
 from eraseanything_pack.tinyworld.pictures import render
@@ -145,6 +145,13 @@ def test_the_table_shows_means_and_spread() -> None:
 def test_every_method_sees_as_many_samples(method: str) -> None:
     config = config_of(method, 3)
     assert (config.steps, config.batch, config.seed) == (FAST.steps, FAST.batch, 3)
+
+
+def test_rivals_are_an_erase_loss_by_itself() -> None:
+    esd, ablate, gem = (config_of(name, 0) for name in ("esd", "ablate", "gem"))
+    assert esd.weights == ablate.weights == gem.weights == LossWeights(esd=1, keep=0)
+    assert (esd.negative_guidance, ablate.negative_guidance) == (1.0, 0.0)
+    assert (esd.erase_form, gem.erase_form, gem.early) == ("esd", "hinge", 0.5)
 
 
 def test_there_are_enough_concepts_of_every_kind() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from comfy_server import PACK, PACK_NAME, comfy_server
+from comfy_server import PACK, PACK_NAME, ComfyError, comfy_server
 from setup import CHECKERS_BIN, comfyui_path
 from workflow_api import inputs_of, is_widget, options, to_api, widget_names
 
@@ -152,6 +152,15 @@ def test_comfy_lint_judges_the_templates(object_info, tmp_path, fault):
     command = [CHECKERS_BIN / "comfy-lint", "--strict", "--schema-cache", schema, *files]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode == 0) == (fault == {}), done.stdout + done.stderr
+
+
+def test_a_recipe_that_has_gone_is_refused_with_what_to_choose(server, object_info):
+    workflow = json.loads((PACK / "example_workflows" / "erase_object.json").read_text())
+    prompt = to_api(workflow, object_info)
+    train = next(x for x in prompt.values() if x["class_type"] == "EraseAnythingTrain")
+    train["inputs"]["recipe"] = "gem"
+    with pytest.raises(ComfyError, match=r"Got recipe 'gem', expected one of fast, paper\. Choose"):
+        server.run(prompt)
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)

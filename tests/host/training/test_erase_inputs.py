@@ -37,7 +37,7 @@ def test_outputs_feed_stock_nodes(model: Any, loras: Path, tmp_path: Path) -> No
 
 def test_the_widgets_reach_the_training(model: Any, loras: Path) -> None:
     """Each widget that is no text: what is recorded is what was asked for."""
-    asked = {"recipe": "esd", "negative_guidance": 0.5, "rank": 3, "targets": "dual_qk"}
+    asked = {"recipe": "paper", "negative_guidance": 0.5, "rank": 3, "targets": "dual_qk"}
     lora, *_ = graph.erase(model, **asked, steps=2, batch=1, seed=7, file_name="mine/a")
     config = json.loads(graph.record(loras / "mine" / "a_00001.safetensors")["config"])
     found = {**config, "rank": config["lora"]["rank"], "targets": config["lora"]["targets"]}
