@@ -1,7 +1,7 @@
 /** What one node shows of its training: where it stands, a curve for each loss, previews. */
 
 import { LossPlot, latest } from "./loss_plot.js";
-import { make } from "./page.js";
+import { View, make } from "./page.js";
 
 /**
  * One prompt's pictures; `change` is the mean difference, as a share of the whole range.
@@ -34,16 +34,13 @@ const HEADINGS = {
 const IDLE = "Losses and previews appear here while it trains.";
 const ROLES = { concept: "to erase", keep: "to keep" };
 
-export class LiveView {
+export class LiveView extends View {
   /** @param {() => void} onHeight called when `height` has changed */
   constructor(onHeight) {
-    this.onHeight = onHeight;
-    this.height = 0;
+    super("eraseanything-live", "Training", onHeight);
     /** @type {Run | null} */
     this.run = null;
-    this.element = make("section", "eraseanything-live");
     this.element.tabIndex = 0;
-    this.element.setAttribute("aria-label", "Training");
     this.state = make("strong", "state");
     this.steps = make("span", "steps");
     this.left = make("span", "left");
@@ -54,18 +51,14 @@ export class LiveView {
     this.plot = new LossPlot(() => this.showLegend());
     const head = make("header", "head");
     head.append(this.state, this.steps, this.left);
-    this.body = make("div", "body");
     this.body.append(head, this.message, this.plot.element, this.legend, this.previews);
-    this.element.append(this.body);
     this.element.addEventListener("keydown", (event) => this.plot.onKey(event));
-    this.resized = new ResizeObserver(() => this.measure());
-    this.resized.observe(this.body);
     this.draw();
   }
 
   /** Ends what would outlive the node. */
   close() {
-    this.resized.disconnect();
+    super.close();
     this.plot.close();
   }
 
@@ -118,14 +111,6 @@ export class LiveView {
     if (this.previews.dataset.shown === signature) return;
     this.previews.dataset.shown = signature;
     this.previews.replaceChildren(...pictures);
-  }
-
-  /** The body's height as it is laid out, whatever the canvas's zoom. */
-  measure() {
-    const height = this.body.offsetHeight;
-    if (!height || height === this.height) return;
-    this.height = height;
-    this.onHeight();
   }
 }
 

@@ -1,6 +1,6 @@
 /** What one node shows of its attention maps: words to choose, their maps, a slider over steps. */
 
-import { make } from "./page.js";
+import { View, make } from "./page.js";
 
 /**
  * One word: what saliency held it against, and its mean for each model.
@@ -35,11 +35,10 @@ const SEQUENTIAL = [[0, 32, 76], [66, 78, 107], [124, 123, 120], [189, 173, 103]
 const DIVERGING = [[25, 90, 160], [150, 190, 220], [247, 247, 247], [245, 190, 130], [200, 90, 10]];
 const OWN_KEYS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "Enter", " "];
 
-export class MapsView {
+export class MapsView extends View {
   /** @param {() => void} onHeight called when `height` has changed */
   constructor(onHeight) {
-    this.onHeight = onHeight;
-    this.height = 0;
+    super("eraseanything-maps", "Attention maps", onHeight);
     /** @type {Maps | null} */
     this.maps = null;
     /** @type {Source[]} */
@@ -47,8 +46,6 @@ export class MapsView {
     this.chosen = 0; // index of a word
     /** @type {number | null} index of the word that is pointed at */
     this.pointed = null;
-    this.element = make("section", "eraseanything-maps");
-    this.element.setAttribute("aria-label", "Attention maps");
     this.element.dataset.state = "idle";
     this.message = make("p", "message", IDLE);
     this.chips = make("div", "chips");
@@ -70,18 +67,9 @@ export class MapsView {
     this.overLabel.append(this.over, "over the picture");
     this.controls = make("div", "controls");
     this.controls.append(this.slider, this.step, this.overLabel);
-    this.body = make("div", "body");
     this.body.append(this.message, this.chips, this.tiles, this.controls, this.figures, this.scales);
-    this.element.append(this.body);
     this.element.addEventListener("keydown", keepKey);
-    this.resized = new ResizeObserver(() => this.measure());
-    this.resized.observe(this.body);
     this.measure();
-  }
-
-  /** Ends what would outlive the node. */
-  close() {
-    this.resized.disconnect();
   }
 
   /**
@@ -196,14 +184,6 @@ export class MapsView {
       canvas.setAttribute("aria-label", `${maps.words[index].name}, ${name}`);
       paint(canvas, layer.values, maps.grid, layer.stops, layer.picture);
     });
-  }
-
-  /** The body's height as it is laid out, whatever the canvas's zoom. */
-  measure() {
-    const height = this.body.offsetHeight;
-    if (!height || height === this.height) return;
-    this.height = height;
-    this.onHeight();
   }
 }
 

@@ -3,16 +3,43 @@
 import { app } from "../../../scripts/app.js";
 
 /**
- * Something to be shown on a node. `height` is as it is laid out, whatever the canvas's zoom.
- * @typedef {{element: HTMLElement, height: number, close(): void}} View
- */
-
-/**
  * A view that shows what its node left when it ran, or what else it is given.
  * @typedef {View & {show(given: any): void}} Shown
  */
 
 const MARGIN = 8; // pixels around a view in the classic canvas
+
+/** Something to be shown on a node: what stands in its `body` decides its height. */
+export class View {
+  /**
+   * @param {string} className
+   * @param {string} label what it is called where it is read aloud
+   * @param {() => void} onHeight called when `height` has changed
+   */
+  constructor(className, label, onHeight) {
+    this.onHeight = onHeight;
+    this.height = 0;
+    this.element = make("section", className);
+    this.element.setAttribute("aria-label", label);
+    this.body = make("div", "body");
+    this.element.append(this.body);
+    this.resized = new ResizeObserver(() => this.measure());
+    this.resized.observe(this.body);
+  }
+
+  /** Ends what would outlive the node. */
+  close() {
+    this.resized.disconnect();
+  }
+
+  /** The body's height as it is laid out, whatever the canvas's zoom. */
+  measure() {
+    const height = this.body.offsetHeight;
+    if (!height || height === this.height) return;
+    this.height = height;
+    this.onHeight();
+  }
+}
 
 /**
  * Puts views on nodes, and shows on them what the nodes leave: just now, or from the server's cache.

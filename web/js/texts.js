@@ -1,6 +1,6 @@
 /** The text that a node leaves when it runs, shown on the node: cards, plans and reports. */
 
-import { addViews, make } from "./page.js";
+import { View, addViews, make } from "./page.js";
 
 const PLAN = "eraseanything_plan"; // the key of a plan's JSON in a node's output
 
@@ -16,17 +16,14 @@ function edit(node, plan) {
   widget.callback?.(plan);
 }
 
-class TextView {
+class TextView extends View {
   /**
    * @param {() => void} onHeight called when `height` has changed
    * @param {(plan: string) => void} onEdit
    */
   constructor(onHeight, onEdit) {
-    this.onHeight = onHeight;
-    this.height = 0;
+    super("eraseanything-text", "Result", onHeight);
     this.plan = "";
-    this.element = make("section", "eraseanything-text");
-    this.element.setAttribute("aria-label", "Result");
     this.text = make("p", "text");
     this.text.setAttribute("role", "status");
     this.text.tabIndex = 0; // a long text is scrolled by keyboard
@@ -34,16 +31,7 @@ class TextView {
     this.button.setAttribute("type", "button");
     this.button.hidden = true;
     this.button.addEventListener("click", () => onEdit(this.plan));
-    this.body = make("div", "body");
     this.body.append(this.text, this.button);
-    this.element.append(this.body);
-    this.resized = new ResizeObserver(() => this.measure());
-    this.resized.observe(this.body);
-  }
-
-  /** Ends what would outlive the node. */
-  close() {
-    this.resized.disconnect();
   }
 
   /** @param {any} output */
@@ -54,14 +42,6 @@ class TextView {
     this.plan = output[PLAN]?.[0] ?? "";
     this.button.hidden = !this.plan;
     this.measure();
-  }
-
-  /** The body's height as it is laid out, whatever the canvas's zoom. */
-  measure() {
-    const height = this.body.offsetHeight;
-    if (!height || height === this.height) return;
-    this.height = height;
-    this.onHeight();
   }
 }
 
