@@ -20,7 +20,8 @@ import torch
 from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.concepts.planner import plan_together
 from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
-from eraseanything_pack.erase_engine.lora.merge import fused_by_prompts, weighted_sum
+from eraseanything_pack.erase_engine.lora.fusion import fuse, fusion_prompts
+from eraseanything_pack.erase_engine.lora.merge import weighted_sum
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from eraseanything_pack.tinyworld.draw import SIDE
 from eraseanything_pack.tinyworld.evaluate import (
@@ -135,14 +136,12 @@ class Several:
     def fuse(self, concepts: Sequence[str]) -> Erasure:
         """As Merge Erasure LoRAs does it."""
         states = self.states(concepts)
+        prompts = fusion_prompts([[self.world.plan(name)] for name in concepts])
+        conds = [self.world.encoder.encode(some) for some in prompts]
+        strengths = [1.0] * len(states)
         with self.world.backend.session():
-            state = fused_by_prompts(
-                states,
-                [1.0] * len(states),
-                [[self.world.plan(name)] for name in concepts],
-                backend=self.world.backend,
-                encoder=self.world.encoder,
-                latent_size=(SIDE, SIDE),
+            state = fuse(
+                states, strengths, conds, backend=self.world.backend, latent_size=(SIDE, SIDE)
             )
         return self.merged(concepts, state)
 

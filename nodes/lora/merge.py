@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io, ui
-from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import supported_family
-from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.lora.file import PREFIX, save_lora
-from ...erase_engine.lora.merge import fused_by_prompts, weighted_sum
-from ...erase_engine.training.metadata import merged_metadata, plans_in
+from ...erase_engine.lora.merge import weighted_sum
+from ...erase_engine.training.metadata import merged_metadata
 from ...erase_engine.validation import check_choice
-from ..host.encode import encoder_for, ordinary_tensors
-from ..host.session import training_session
 from ..host.widgets import CATEGORY, advanced, text
 from .files import HOST, free_path, lora_name, lora_stem
+from .fusion import fuse_parts
 from .slots import Part, fingerprint, parts_of, slot
 
 SLOTS = tuple(f"_{number}" for number in range(1, 9))
 SHOWN = 3  # of them; the others are folded away
 METHODS = ("fuse", "sum")
-SIZE = (32, 32)  # latent pixels of the noise that text is looked at beside
 
 
 class MergeErasures(io.ComfyNode):
@@ -78,10 +73,16 @@ class MergeErasures(io.ComfyNode):
         strengths = [part.strength for part in parts]
         record = merged_metadata([p.record for p in parts], strengths, method=method, host=HOST)
         stem = lora_stem(file_name, record["concept"])
-        states = [part.state for part in parts]
-        state = weighted_sum(states, strengths) if method == "sum" else _fused(parts, model, clip)
+        lines = [
+            f"{p.record.get('concept', '?')}, strength {p.strength:g} ({p.name})" for p in parts
+        ]
+        if method == "sum":
+            state = weighted_sum([part.state for part in parts], strengths)
+        else:
+            state, took = fuse_parts(parts, model, clip)
+            lines.append(took)
         path = save_lora(free_path(stem), state, record)
-        report = f"Saved as {lora_name(path)}\n" + "\n".join(map(_described, parts))
+        report = "\n".join([f"Saved as {lora_name(path)}", *lines])
         merged = {PREFIX + key: tensor for key, tensor in state.items()}
         return io.NodeOutput(merged, report, ui=ui.PreviewText(report))
 
@@ -103,21 +104,6 @@ def _parts(slots: dict[str, Any]) -> list[Part]:
     return parts
 
 
-def _described(part: Part) -> str:
-    return f"{part.record.get('concept', '?')}, strength {part.strength:g} ({part.name})"
-
-
-def _plans(part: Part) -> tuple[ConceptPlan, ...]:
-    """How it was trained; ValueError where its file does not say."""
-    plans = plans_in(part.record)
-    if not plans:
-        raise ValueError(
-            f"Got {part.name} without a record of its prompts, expected a LoRA that Erase "
-            "Concept saved. Choose method sum, which needs none."
-        )
-    return plans
-
-
 def _check(method: str, model: Any, clip: Any) -> None:
     check_choice("method", method, METHODS)
     if method == "sum":
@@ -130,19 +116,3 @@ def _check(method: str, model: Any, clip: Any) -> None:
             "the model. Connect them, or choose method sum."
         )
     supported_family(model)
-
-
-def _fused(parts: Sequence[Part], model: Any, clip: Any) -> dict[str, Tensor]:
-    """The closed form, on each file's own prompts."""
-    plans = [_plans(part) for part in parts]
-    with ordinary_tensors():
-        encoder = encoder_for(clip)
-        with training_session(model) as backend:
-            return fused_by_prompts(
-                [part.state for part in parts],
-                [part.strength for part in parts],
-                plans,
-                backend=backend,
-                encoder=encoder,
-                latent_size=SIZE,
-            )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management
 import graph
 import pytest
 import torch
-from eraseanything_pack.erase_engine.backends.comfy.model import model_description
+from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel, model_description
+from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
 from eraseanything_pack.erase_engine.lora.file import load_lora, save_lora
+from eraseanything_pack.erase_engine.lora.input_sums import InputSums
 from eraseanything_pack.nodes.lora.merge import SLOTS, MergeErasures
 from eraseanything_pack.nodes.lora.slots import EMPTY
 
@@ -75,6 +79,56 @@ def test_the_record_holds_all_parts(model: Any, loras: Path) -> None:
     assert json.loads(parts[0]["plan"])["concept"] == "star"
     again = merge("fuse", model=model, clip=graph.clip(), file_1="both_00001.safetensors")
     assert again.args[1].startswith("Saved as EraseAnything/star_heart_heart_00001.safetensors")
+
+
+def fuse(model: Any, **inputs: Any) -> Any:
+    return merge("fuse", model=model, clip=graph.clip(), **inputs)
+
+
+def test_a_fusion_says_what_it_took(model: Any, loras: Path) -> None:
+    *parts, took = fuse(model).args[1].splitlines()
+    assert len(parts) == 3
+    assert re.fullmatch(r"Looked at \d+ prompts, with about 0\.0 GB beside the model's .*\.", took)
+    assert "prompts" not in merge().args[1]
+
+
+def test_a_gpu_that_is_too_small_for_a_fusion_is_named_before_any_work(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(loras.rglob("*"))
+    on_gpu = model.clone()
+    on_gpu.load_device = torch.device("cuda", 0)
+    monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda device: 10_000)
+    with pytest.raises(ValueError, match=r"GPU with 0\.0 GB, expected .* Choose method sum"):
+        fuse(on_gpu)
+    assert sorted(loras.rglob("*")) == before
+
+
+@pytest.mark.parametrize("where", ["text", "pass", "solution"])
+def test_a_cancelled_fusion_writes_nothing_and_gives_the_model_back(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As the host's cancel button does it, at the second prompt, pass or solved input."""
+    owner, name = {
+        "text": (ComfyTextEncoder, "_encode_one"),
+        "pass": (ComfyFlowModel, "velocity"),
+        "solution": (InputSums, "solved"),
+    }[where]
+    own, calls = getattr(owner, name), []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            comfy.model_management.interrupt_current_processing()
+        return own(*args, **kwargs)
+
+    base, before = graph.picture(model), sorted(loras.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, counted)
+        with pytest.raises(comfy.model_management.InterruptProcessingException):
+            fuse(model)
+    assert len(calls) == 2 and sorted(loras.rglob("*")) == before
+    assert torch.equal(graph.picture(model), base)
 
 
 def foreign(loras: Path, model: Any, **record: Any) -> str:

@@ -1,0 +1,96 @@
+"""LoRA files fused in closed form on a MODEL, with an estimate, progress and cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.model_management
+from torch import Tensor
+
+from ...erase_engine.backends.comfy.model import ComfyFlowModel
+from ...erase_engine.concepts.plan import ConceptPlan
+from ...erase_engine.interfaces import Conditioning
+from ...erase_engine.lora.fusion import (
+    AT_ONCE,
+    fuse,
+    fusion_bytes,
+    fusion_prompts,
+    fusion_steps,
+)
+from ...erase_engine.lora.merge import State, layers_of
+from ...erase_engine.memory import gigabytes
+from ...erase_engine.training.metadata import plans_in
+from ..host.encode import encoder_for, ordinary_tensors
+from ..host.progress import sampling_progress
+from ..host.session import training_session
+from .slots import Part
+
+SIZE = (32, 32)  # latent pixels of the noise that text is looked at beside
+
+
+def fuse_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str, Tensor], str]:
+    """The LoRA that acts on each file's own prompts, and what making it took, in words.
+
+    Raises ValueError, before any work, for a file without prompts, for another model's, and for a
+    GPU that is too small. Raises the host's exception where the user cancels.
+    """
+    states = [part.state for part in parts]
+    strengths = [part.strength for part in parts]
+    prompts = fusion_prompts([_plans(part) for part in parts])
+    sums, room = _needed(states, model)
+    with ordinary_tensors():
+        conds = _encoded(prompts, clip)
+        with training_session(model, memory_required=room) as backend:
+            steps = fusion_steps(states, conds)
+            state = fuse(
+                states,
+                strengths,
+                conds,
+                backend=backend,
+                latent_size=SIZE,
+                on_step=sampling_progress(steps),
+            )
+    count = sum(map(len, prompts))
+    return state, (
+        f"Looked at {count} prompts, with about {gigabytes(sums)} beside the model's weights "
+        "and a forward pass."
+    )
+
+
+def _plans(part: Part) -> tuple[ConceptPlan, ...]:
+    """How it was trained; ValueError where its file does not say."""
+    plans = plans_in(part.record)
+    if not plans:
+        raise ValueError(
+            f"Got {part.name} without a record of its prompts, expected a LoRA that Erase "
+            "Concept saved. Choose method sum, which needs none."
+        )
+    return plans
+
+
+def _needed(states: Sequence[State], model: Any) -> tuple[int, int]:
+    """Bytes of the sums, and of all that must be free beside the weights.
+
+    Raises ValueError where a GPU could not hold it even with all weights outside of it.
+    """
+    backend = ComfyFlowModel(model)
+    sums = fusion_bytes(states, backend.linear_slices(layers_of(states)))
+    needed = sums + int(model.memory_required((AT_ONCE, backend.latent_channels, *SIZE)))
+    device = model.load_device
+    room = comfy.model_management.get_total_memory(device)
+    if device.type != "cpu" and needed > room:
+        raise ValueError(
+            f"Got a GPU with {gigabytes(room)}, expected at least {gigabytes(needed)} beside the "
+            "weights to fuse these LoRAs. Choose method sum, which needs none."
+        )
+    return sums, needed
+
+
+def _encoded(prompts: Sequence[Sequence[str]], clip: Any) -> list[Conditioning]:
+    """Before the model is loaded, because the text encoders may push it out of memory."""
+    encoder = encoder_for(clip)
+    on_prompt = sampling_progress(sum(map(len, prompts)))
+    return [
+        encoder.encode(some, on_prompt=on_prompt) if some else Conditioning(()) for some in prompts
+    ]
