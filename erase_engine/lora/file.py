@@ -8,19 +8,19 @@ and `transformer.<layer>.alpha`, layer being a diffusers name such as
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from ..atomic_file import atomic_file
 
 PREFIX = "transformer."
-_MAX_HEADER = 100_000_000  # bytes; the safetensors library's own limit
 _DOWN, _UP, _ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 
 
@@ -44,7 +44,7 @@ def save_lora(
         FileExistsError: the name is taken. ValueError: `state` is no such LoRA.
     """
     path = Path(path)
-    _check_layers(path, {PREFIX + key: tensor for key, tensor in state.items()})
+    _check_layers(path, {PREFIX + key: tuple(tensor.shape) for key, tensor in state.items()})
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"Got the name {path}, which exists, expected a new one. Choose another, or overwrite."
@@ -53,7 +53,10 @@ def save_lora(
         PREFIX + key: value.detach().cpu().to(torch.float32 if key.endswith(_ALPHA) else dtype)
         for key, value in sorted(state.items())
     }
-    record = {key: _as_text(value) for key, value in sorted(metadata.items())}
+    record = {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True, allow_nan=False)
+        for key, value in metadata.items()
+    }
     data = _sorted_header(save({k: v.contiguous() for k, v in tensors.items()}, record))
     with atomic_file(path) as draft:
         draft.write_bytes(data)
@@ -63,27 +66,37 @@ def save_lora(
 def load_lora(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The state by canonical key, as saved, and the metadata.
 
+    Names and shapes are looked at before any tensor is read: a whole checkpoint is refused at once.
+
     Raises:
         ValueError: the file is cut off, is not safetensors, or is not a LoRA of this form.
     """
-    path = Path(path)
-    header = _read_header(path)
-    try:
-        tensors = load(path.read_bytes())
-    except SafetensorError as error:
-        raise _broken(path, str(error)) from error
-    _check_layers(path, tensors)
-    state = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}
-    return state, header.get("__metadata__", {})
+    with _opened(path) as file:
+        keys = list(file.keys())
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+        _check_layers(Path(path), shapes)
+        # The library's tensors are parts of the file, which others may change: copies are not.
+        state = {key.removeprefix(PREFIX): file.get_tensor(key).clone() for key in keys}
+        return state, file.metadata() or {}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Only the record in the file's header; raises ValueError as `load_lora` does."""
-    return _read_header(Path(path)).get("__metadata__", {})
+    with _opened(path) as file:
+        return file.metadata() or {}
 
 
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, allow_nan=False)
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The file behind its header, which the library checks against the file's size."""
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(
+            f"Got {Path(path).name}, which is cut off or not safetensors ({error}), expected a "
+            "LoRA file. Copy or train it again."
+        ) from error
 
 
 def _sorted_header(data: bytes) -> bytes:
@@ -95,45 +108,20 @@ def _sorted_header(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
-def _read_header(path: Path) -> dict[str, Any]:
-    """The JSON header; reads no more than the file has, whatever its first bytes claim."""
-    total = path.stat().st_size
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if total < 8 or not 2 <= size <= min(total - 8, _MAX_HEADER):
-            raise _broken(path, f"its header claims {size} bytes of {total}")
-        text = file.read(size)
-    try:
-        header = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise _broken(path, "its header is not JSON") from error
-    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-        raise _broken(path, "its header is not a table")
-    return header
-
-
-def _broken(path: Path, why: str) -> ValueError:
-    return ValueError(
-        f"Got {path.name}, which is cut off or not safetensors ({why}), expected a LoRA file. "
-        "Copy or train it again."
-    )
-
-
-def _check_layers(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def _check_layers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises ValueError where the tensors are not pairs of A and B under diffusers' names."""
-    layers = {_layer(key) for key in tensors}
-    if not tensors or None in layers:
-        foreign = sorted(key for key in tensors if _layer(key) is None)[:3]
+    layers = {_layer(key) for key in shapes}
+    if not shapes or None in layers:
+        foreign = sorted(key for key in shapes if _layer(key) is None)[:3]
         raise ValueError(
-            f"Got {path.name} with {len(tensors)} tensors, such as {foreign}, expected "
-            f"'{PREFIX}<layer>{_DOWN}' and its '{_UP}'. Give a Flux LoRA in diffusers' form."
+            f"Got {path.name} with {len(shapes)} tensors, such as {foreign}, expected "
+            f"'{PREFIX}<layer>{_DOWN}' and its '{_UP}'. Give a LoRA in diffusers' form."
         )
     for layer in layers:
-        a, b = tensors.get(f"{layer}{_DOWN}"), tensors.get(f"{layer}{_UP}")
-        if a is None or b is None or a.ndim != 2 or b.ndim != 2 or len(a) != b.shape[1]:
-            shapes = [None if each is None else tuple(each.shape) for each in (a, b)]
+        a, b = shapes.get(f"{layer}{_DOWN}"), shapes.get(f"{layer}{_UP}")
+        if a is None or b is None or len(a) != 2 or len(b) != 2 or a[0] != b[1]:
             raise ValueError(
-                f"Got {path.name} with A, B of shapes {shapes} for {layer}, expected (r, in) and "
+                f"Got {path.name} with A, B of shapes {[a, b]} for {layer}, expected (r, in) and "
                 "(out, r). The file is damaged or of another kind: train or download it again."
             )
 

@@ -8,19 +8,21 @@ concept's prompts send into the layer, X_p (in, n_p) what the prompts that are t
     dW = [B_1 .. B_N] [A_1 G_1; ..; A_N G_N] M^-1,   G = X X^T / n,
     M = sum_i G_i + prior G_p + ridge
 
-so that only the A's change. Source: MACE (arXiv 2403.06135), section 3.3. While prompts pass, the
-A_i G_i, (r, in) each, and M, (in, in), are summed where the inputs are: nothing is moved until the
-end. One M serves all layers that read one input, such as q, k and v.
+so that only the A's change. Source: MACE (arXiv 2403.06135), section 3.3.
 
-The sums are float32. Rounding leaves about 1e-7 of each entry, a thousandth of the ridge that is
-added to every direction; M is solved in float64.
+While the prompts of one LoRA pass, X X^T is summed in float32 where the inputs are, and nothing is
+moved. After them it is added, on the CPU, to M in float64, and A_i G_i, (r, in), is kept of it. One
+M serves all layers that read one input, such as q, k and v.
+
+Float32 is enough: rounding changes an entry of G by about 1e-7, a thousandth of the ridge; A_i G_i
+and M are of the same rounded G, so that most of it cancels.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ from ..concepts.grammar import contains
 from ..concepts.plan import ConceptPlan
 from ..interfaces import Conditioning, FlowModel, LinearSlice
 from ..sampling import start_noise
-from .input_sums import InputSums, Key, Look, Survey, watched
+from .grams import FusedLayers, InputGrams, Key
 from .merge import Adapter, State, adapters_by_layer, layers_of, merged_state
 
 PRIOR = 0.05  # what is to be kept counts beside the concepts; more of it lets colours come back
@@ -100,13 +102,18 @@ def fuse(
     layers = adapters_by_layer(states, strengths)
     slices = backend.linear_slices(layers)
     _check_sizes(layers, slices)
-    survey = _survey(backend, slices, conds, latent_size)
-    sums = _input_sums(layers, slices, survey)
+    grams = InputGrams({part.module for part in slices.values()})
+    fused: dict[nn.Module, list[FusedLayers]] = {}
     for lora, cond in zip([*range(len(states)), None], conds, strict=True):
-        with watched(sums, _adding(sums, survey.tokens_of(cond), lora)):
+        with grams.watching():
             for _ in _passes(backend, cond, latent_size):
                 on_step()
-    downs = _solved(sums, on_step)
+        fused = fused or _fused_layers(layers, slices, grams.first)
+        for module, gram in grams.taken():
+            exact = gram.cpu().double()
+            for each in fused[module]:
+                each.add(exact, lora, PRIOR if lora is None else 1.0)
+    downs = _solved(fused, on_step)
     return merged_state(
         {
             layer: [replace(one, down=downs[one.lora, layer]) for one in adapters]
@@ -120,35 +127,44 @@ def fusion_steps(states: Sequence[State], conds: Sequence[Conditioning]) -> int:
     return sum(TIMES for cond in conds for _ in _batches(cond)) + len(layers_of(states))
 
 
-def fusion_bytes(states: Sequence[State], slices: Mapping[str, LinearSlice]) -> int:
-    """Bytes that `fuse` keeps on the model's device from pass to pass.
+@dataclass(frozen=True)
+class FusionMemory:
+    """Bytes that `fuse` keeps from pass to pass."""
 
-    They are M of each Linear, and A and A G of each adapter, in float32. Linears that are given
-    one tensor share an M: where q, k and v are three Linears it will be less.
+    device: int  # where the model computes: a Gram matrix of each input
+    host: int  # M of each input, and A G of each adapter
+
+
+def fusion_memory(states: Sequence[State], slices: Mapping[str, LinearSlice]) -> FusionMemory:
+    """What `fuse` will need, at the most: Linears that are given one tensor share their matrices.
 
     Raises:
         ValueError: a layer of the model has another size than a LoRA's.
     """
     layers = adapters_by_layer(states, [1.0] * len(states))
     _check_sizes(layers, slices)
+    widths = {part.module: part.in_features for part in slices.values()}
+    totals = {(part.module, _loras(layers[name])): part for name, part in slices.items()}
     adapters = [one for several in layers.values() for one in several]
-    inputs = {(part.module, _loras(layers[name])): part for name, part in slices.items()}
-    totals = sum(part.in_features**2 for part in inputs.values())
-    return 4 * (totals + 2 * sum(one.down.numel() for one in adapters))
+    host = sum(part.in_features**2 for part in totals.values())
+    host += sum(one.down.numel() for one in adapters)
+    return FusionMemory(4 * sum(width**2 for width in widths.values()), 8 * host)
 
 
-def _input_sums(
-    layers: Mapping[str, Sequence[Adapter]], slices: Mapping[str, LinearSlice], survey: Survey
-) -> dict[nn.Module, list[InputSums]]:
-    """By the Linear whose input is looked at."""
+def _fused_layers(
+    layers: Mapping[str, Sequence[Adapter]],
+    slices: Mapping[str, LinearSlice],
+    first: Mapping[nn.Module, nn.Module],
+) -> dict[nn.Module, list[FusedLayers]]:
+    """By the Linear that has the Gram matrix of their input."""
     grouped: dict[tuple[nn.Module, tuple[int, ...]], dict[Key, Tensor]] = defaultdict(dict)
     for name, part in slices.items():
         downs = {(one.lora, name): one.down for one in layers[name]}
-        grouped[survey.first[part.module], _loras(layers[name])] |= downs
-    sums: dict[nn.Module, list[InputSums]] = defaultdict(list)
+        grouped[first[part.module], _loras(layers[name])] |= downs
+    fused: dict[nn.Module, list[FusedLayers]] = defaultdict(list)
     for (module, _), downs in grouped.items():
-        sums[module].append(InputSums(downs, survey.devices[module]))
-    return sums
+        fused[module].append(FusedLayers(downs))
+    return fused
 
 
 def _loras(adapters: Sequence[Adapter]) -> tuple[int, ...]:
@@ -156,12 +172,12 @@ def _loras(adapters: Sequence[Adapter]) -> tuple[int, ...]:
 
 
 def _solved(
-    sums: dict[nn.Module, list[InputSums]], on_step: Callable[[], None]
+    fused: dict[nn.Module, list[FusedLayers]], on_step: Callable[[], None]
 ) -> dict[Key, Tensor]:
-    """The new A of every adapter; empties `sums`, so that memory is given back on the way."""
+    """The new A of every adapter; empties `fused`, so that memory is given back on the way."""
     downs: dict[Key, Tensor] = {}
-    while sums:
-        for each in sums.popitem()[1]:
+    while fused:
+        for each in fused.popitem()[1]:
             downs |= each.solved()
             for _ in each.layers:
                 on_step()
@@ -180,35 +196,6 @@ def _check_sizes(
                     f"Got LoRA {one.lora + 1} with {sizes} numbers in and out of {name}, expected "
                     f"{(part.in_features, part.length)}. Leave out what another model's LoRA is."
                 )
-
-
-def _survey(
-    backend: FlowModel,
-    slices: Mapping[str, LinearSlice],
-    conds: Sequence[Conditioning],
-    latent_size: tuple[int, int],
-) -> Survey:
-    prompts = {len(prompt.text): prompt for cond in conds for prompt in cond.prompts}
-    survey = Survey()
-    noise = start_noise(1, backend.latent_channels, latent_size, seed=0)
-    modules = {part.module for part in slices.values()}
-    for length, prompt in prompts.items():
-        with watched(modules, survey.counting(length)):
-            backend.velocity(noise, torch.ones(1), Conditioning((prompt,)))
-    return survey
-
-
-def _adding(
-    sums: Mapping[nn.Module, Sequence[InputSums]], tokens: Counter[nn.Module], lora: int | None
-) -> Look:
-    """Sums up what the prompts of one LoRA send, or, for None, those that are to be kept."""
-    share = (PRIOR if lora is None else 1.0) / TIMES
-
-    def look(module: nn.Module, x: Tensor) -> None:
-        for each in sums[module]:
-            each.add(x, lora, share / tokens[module])
-
-    return look
 
 
 def _passes(backend: FlowModel, cond: Conditioning, latent_size: tuple[int, int]) -> Iterator[None]:

@@ -13,8 +13,9 @@ from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.interfaces import Conditioning
 from ...erase_engine.lora.fusion import (
     AT_ONCE,
+    FusionMemory,
     fuse,
-    fusion_bytes,
+    fusion_memory,
     fusion_prompts,
     fusion_steps,
 )
@@ -38,7 +39,7 @@ def fuse_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str, 
     states = [part.state for part in parts]
     strengths = [part.strength for part in parts]
     prompts = fusion_prompts([_plans(part) for part in parts])
-    sums, room = _needed(states, model)
+    memory, room = _needed(states, model)
     with ordinary_tensors():
         conds = _encoded(prompts, clip)
         with training_session(model, memory_required=room) as backend:
@@ -53,8 +54,8 @@ def fuse_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str, 
             )
     count = sum(map(len, prompts))
     return state, (
-        f"Looked at {count} prompts, with about {gigabytes(sums)} beside the model's weights "
-        "and a forward pass."
+        f"Looked at {count} prompts, with about {gigabytes(memory.device)} beside the model's "
+        f"weights and a forward pass, and {gigabytes(memory.host)} of the computer's memory."
     )
 
 
@@ -69,14 +70,15 @@ def _plans(part: Part) -> tuple[ConceptPlan, ...]:
     return plans
 
 
-def _needed(states: Sequence[State], model: Any) -> tuple[int, int]:
-    """Bytes of the sums, and of all that must be free beside the weights.
+def _needed(states: Sequence[State], model: Any) -> tuple[FusionMemory, int]:
+    """What a fusion keeps, and the bytes that must be free beside the weights on the device.
 
-    Raises ValueError where a GPU could not hold it even with all weights outside of it.
+    Raises ValueError where a GPU could not hold them even with all weights outside of it.
     """
     backend = ComfyFlowModel(model)
-    sums = fusion_bytes(states, backend.linear_slices(layers_of(states)))
-    needed = sums + int(model.memory_required((AT_ONCE, backend.latent_channels, *SIZE)))
+    memory = fusion_memory(states, backend.linear_slices(layers_of(states)))
+    passing = int(model.memory_required((AT_ONCE, backend.latent_channels, *SIZE)))
+    needed = memory.device + passing
     device = model.load_device
     room = comfy.model_management.get_total_memory(device)
     if device.type != "cpu" and needed > room:
@@ -84,7 +86,7 @@ def _needed(states: Sequence[State], model: Any) -> tuple[int, int]:
             f"Got a GPU with {gigabytes(room)}, expected at least {gigabytes(needed)} beside the "
             "weights to fuse these LoRAs. Choose method sum, which needs none."
         )
-    return sums, needed
+    return memory, needed
 
 
 def _encoded(prompts: Sequence[Sequence[str]], clip: Any) -> list[Conditioning]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import tracemalloc
 
 import pytest
 import torch
@@ -137,6 +140,47 @@ def test_foreign_files_are_named(tmp_path, tensors):
     with pytest.raises(ValueError, match=r"Got other.safetensors with \d tensors") as error:
         load_lora(tmp_path / "other.safetensors")
     assert all(key in str(error.value) for key in tensors)
+
+
+def test_a_whole_checkpoint_is_refused_by_its_header_alone(tmp_path):
+    """A file of 4 GB, all of it a hole: nothing of that size is read."""
+    path, size = tmp_path / "flux.safetensors", 4 * 2**30
+    tensor = {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}
+    header = json.dumps({"double_blocks.0.img_attn.qkv.weight": tensor, "__metadata__": {"n": "1"}})
+    header += " " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    os.truncate(path, 8 + len(header) + size)
+    tracemalloc.start()
+    before = resident_bytes()
+    try:
+        with pytest.raises(ValueError, match=r"Got flux.safetensors with 1 tensors, such as"):
+            load_lora(path)
+        assert read_metadata(path) == {"n": "1"}
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert resident_bytes() - before < 2**26
+
+
+def resident_bytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_what_is_loaded_is_not_the_file(tmp_path, state):
+    """Who writes over the file later changes nothing of it."""
+    path = save_lora(tmp_path / "a.safetensors", state, {})
+    found, _ = load_lora(path)
+    with path.open("r+b") as file:
+        file.write(b"\xff" * path.stat().st_size)
+    assert all(torch.equal(found[key], state[key]) for key in state)
+
+
+def test_a_file_without_alphas_or_a_record_loads(tmp_path, state):
+    """As other trainers write it, and this pack from its next version on."""
+    plain = {f"transformer.{k}": v for k, v in state.items() if not k.endswith(".alpha")}
+    save_file(plain, tmp_path / "a.safetensors")
+    found, record = load_lora(tmp_path / "a.safetensors")
+    assert record == {} and sorted(found) == sorted(k for k in state if not k.endswith(".alpha"))
 
 
 def test_half_a_pair_is_named(tmp_path, state):

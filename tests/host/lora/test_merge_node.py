@@ -14,7 +14,7 @@ import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel, model_description
 from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
 from eraseanything_pack.erase_engine.lora.file import load_lora, save_lora
-from eraseanything_pack.erase_engine.lora.input_sums import InputSums
+from eraseanything_pack.erase_engine.lora.grams import FusedLayers
 from eraseanything_pack.nodes.lora.merge import SLOTS, MergeErasures
 from eraseanything_pack.nodes.lora.slots import EMPTY
 
@@ -112,7 +112,7 @@ def test_a_cancelled_fusion_writes_nothing_and_gives_the_model_back(
     owner, name = {
         "text": (ComfyTextEncoder, "_encode_one"),
         "pass": (ComfyFlowModel, "velocity"),
-        "solution": (InputSums, "solved"),
+        "solution": (FusedLayers, "solved"),
     }[where]
     own, calls = getattr(owner, name), []
 
