@@ -23,15 +23,18 @@ def apply_during(
     """A clone of the MODEL with the LoRA on from `start` to before `end`, as shares of sampling.
 
     The host's own patches hold for the whole of sampling, so the adapters act as hooks on the
-    layers, in every forward pass whose time lies in the range. No weight is touched.
+    layers, in every forward pass whose sigma lies in the range. No weight is touched.
     """
     sampling = model.get_model_object("model_sampling")
     first, last = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
+    on = _adapters(model, state, strength)
     clone = model.clone()
     extension.add_wrapper_with_key(
-        extension.WrappersMP.DIFFUSION_MODEL,
+        extension.WrappersMP.APPLY_MODEL,  # nets have times of their own, and not all a wrapper
         KEY,
-        _wrapper(*_adapters(model, state, strength), lambda t: (t <= first) & (t > last)),
+        _wrapper(
+            *_adapters(model, state, strength), lambda sigma: (sigma <= first) & (sigma > last)
+        ),
         clone.model_options,
         is_model_options=True,
     )
@@ -58,18 +61,18 @@ def _adapters(
 def _wrapper(
     lora: LoraSet, slices: dict[str, Any], inside: Callable[[Tensor], Tensor]
 ) -> Callable[..., Any]:
-    """The host's wrapper of a forward pass: (executor, x, t, ...)."""
+    """The host's wrapper of a forward pass: (executor, x, sigma, ...)."""
 
-    def wrapper(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:
-        on = inside(t)
+    def wrapper(executor: Any, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Any:
+        on = inside(sigma)
         if bool(on.any()) != bool(on.all()):
             raise ValueError(
                 "Got times inside and outside an erasure's range in one pass, expected one time. "
                 "Set start to 0 and end to 1 on Apply Erasure LoRA before training on its model."
             )
         if not bool(on.any()):
-            return executor(x, t, *args, **kwargs)
+            return executor(x, sigma, *args, **kwargs)
         with lora.to(device=x.device).attach(slices):
-            return executor(x, t, *args, **kwargs)
+            return executor(x, sigma, *args, **kwargs)
 
     return wrapper
