@@ -41,7 +41,11 @@ class ApplyErasure(io.ComfyNode):
                 ),
                 _share("start", 0.0, "The share of sampling after which the erasure is on."),
                 _share("end", 1.0, "The share of sampling up to which the erasure is on."),
-                *_more_slots(),
+                *(
+                    advanced(widget)
+                    for suffix in SLOTS[1:]
+                    for widget in slot(suffix, STRENGTH, optional=True)
+                ),
             ],
             outputs=[io.Model.Output("MODEL", tooltip="The model with the erasure on.")],
         )
@@ -82,11 +86,6 @@ def _share(name: str, default: float, tooltip: str) -> Any:
     )
 
 
-def _more_slots() -> list[Any]:
-    widgets = [widget for suffix in SLOTS[1:] for widget in slot(suffix, STRENGTH, optional=True)]
-    return [advanced(widget) for widget in widgets]
-
-
 def _parts(lora: dict[str, Any] | None, slots: dict[str, Any]) -> list[Part]:
     """What is to be applied: the connected LoRA or the first file, then the other files."""
     parts = parts_of(slots, SLOTS if lora is None else SLOTS[1:])
@@ -118,13 +117,9 @@ def _card(name: str, record: Mapping[str, str], layers: int) -> str:
     if "base_model" in record:
         rows.append(f"base model: {shortened(record['base_model'], 200)}")
     if "figures" in record:
-        rows.append(f"training: {shortened(_figures(record['figures']), 200)}")
+        try:
+            figures = figures_in_words(json.loads(record["figures"]))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            figures = record["figures"]  # of another make: as they stand
+        rows.append(f"training: {shortened(figures, 200)}")
     return "\n".join(rows)
-
-
-def _figures(recorded: str) -> str:
-    """In words; as it stands where it is none of ours."""
-    try:
-        return figures_in_words(json.loads(recorded))
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return recorded

@@ -37,10 +37,13 @@ def lora_stem(name: str, concept: str) -> Path:
     Raises:
         ValueError: the name is absolute, climbs out of the folder or cannot be a file's.
     """
-    name = name.strip().removesuffix(".safetensors") or f"{FOLDER}/{_as_file_name(concept)}"
+    called = re.sub(r"[^\w]+", "_", concept).strip("_")[:40] or "concept"
+    name = name.strip().removesuffix(".safetensors") or f"{FOLDER}/{called}"
     parts = PurePosixPath(name).parts
     bad = re.search(r'[\x00-\x1f\x7f\ud800-\udfff<>:"|?*\\]', name) or name.startswith("/")
-    if bad or name.endswith("/") or any(_is_bad(part) for part in parts):
+    upwards = any(part.endswith((".", " ")) for part in parts)  # or a name that disks change
+    long = any(len(part.encode()) > LONGEST_PART for part in parts)
+    if bad or upwards or long or name.endswith("/"):
         raise ValueError(
             f"Got the file name {shortened(name)!a}, expected a name inside models/loras, such as "
             f"'star' or 'shapes/star', each part of at most {LONGEST_PART} bytes. Leave out '..', "
@@ -61,6 +64,17 @@ def lora_name(path: Path) -> str:
     return path.relative_to(_root()).as_posix()
 
 
+def free_path(stem: Path) -> Path:
+    """The stem with the next free number: the one place where a new LoRA's name is chosen.
+
+    The name is not claimed: another process may take it before the file is written.
+    """
+    number = 1
+    while (path := stem.with_name(f"{stem.name}_{number:05}.safetensors")).exists():
+        number += 1
+    return path
+
+
 def save_erasure(
     stem: Path, erasure: Erasure, *, plan: ConceptPlan, config: EraseConfig, base_model: str
 ) -> Path:
@@ -71,20 +85,3 @@ def save_erasure(
 
 def _root() -> Path:
     return Path(folder_paths.get_folder_paths("loras")[0]).absolute()
-
-
-def _is_bad(part: str) -> bool:
-    """Whether one part of a path leads upwards or is no name for a file."""
-    return part.endswith((".", " ")) or len(part.encode()) > LONGEST_PART
-
-
-def free_path(stem: Path) -> Path:
-    """The stem with the next free number: no file is overwritten."""
-    number = 1
-    while (path := stem.with_name(f"{stem.name}_{number:05}.safetensors")).exists():
-        number += 1
-    return path
-
-
-def _as_file_name(concept: str) -> str:
-    return re.sub(r"[^\w]+", "_", concept).strip("_")[:40] or "concept"

@@ -26,6 +26,8 @@ class MergeErasures(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        tooltip = "How much of it goes into the merged LoRA; 1 is what was trained."
+        slots = [widget for suffix in SLOTS for widget in slot(suffix, tooltip)]
         return io.Schema(
             node_id="EraseAnythingMerge",
             display_name="Merge Erasure LoRAs",
@@ -44,7 +46,8 @@ class MergeErasures(io.ComfyNode):
                     "The new LoRA's name in models/loras; empty: EraseAnything/<concepts>. "
                     "A number is added, nothing is overwritten.",
                 ),
-                *_slots(),
+                *slots[: 2 * SHOWN],
+                *(advanced(widget) for widget in slots[2 * SHOWN :]),
                 io.Model.Input("model", optional=True, tooltip="What they were trained for."),
                 io.Clip.Input("clip", optional=True, tooltip="The model's text encoders."),
             ],
@@ -85,12 +88,6 @@ class MergeErasures(io.ComfyNode):
         report = "\n".join([f"Saved as {lora_name(path)}", *lines])
         merged = {PREFIX + key: tensor for key, tensor in state.items()}
         return io.NodeOutput(merged, report, ui=ui.PreviewText(report))
-
-
-def _slots() -> list[Any]:
-    tooltip = "How much of it goes into the merged LoRA; 1 is what was trained."
-    inputs = [widget for suffix in SLOTS for widget in slot(suffix, tooltip)]
-    return inputs[: 2 * SHOWN] + [advanced(widget) for widget in inputs[2 * SHOWN :]]
 
 
 def _parts(slots: dict[str, Any]) -> list[Part]:

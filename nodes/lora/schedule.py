@@ -27,17 +27,12 @@ def apply_during(
     """
     sampling = model.get_model_object("model_sampling")
     first, last = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
-    on = _adapters(model, state, strength)
+    lora, slices = _adapters(model, state, strength)
+    wrapper = _wrapper(lora, slices, lambda sigma: (sigma <= first) & (sigma > last))
     clone = model.clone()
-    extension.add_wrapper_with_key(
-        extension.WrappersMP.APPLY_MODEL,  # nets have times of their own, and not all a wrapper
-        KEY,
-        _wrapper(
-            *_adapters(model, state, strength), lambda sigma: (sigma <= first) & (sigma > last)
-        ),
-        clone.model_options,
-        is_model_options=True,
-    )
+    # Every net has this wrapper, and it is given sigma; a net's own time may be 1,000 times that.
+    kind = extension.WrappersMP.APPLY_MODEL
+    extension.add_wrapper_with_key(kind, KEY, wrapper, clone.model_options, is_model_options=True)
     return clone
 
 
@@ -65,10 +60,10 @@ def _wrapper(
 
     def wrapper(executor: Any, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Any:
         on = inside(sigma)
-        if bool(on.any()) != bool(on.all()):
+        if torch.is_grad_enabled() or bool(on.any()) != bool(on.all()):
             raise ValueError(
-                "Got times inside and outside an erasure's range in one pass, expected one time. "
-                "Set start to 0 and end to 1 on Apply Erasure LoRA before training on its model."
+                "Got a training on an erasure that is on in a part of sampling, expected one that "
+                "is always on. Set start to 0 and end to 1 on Apply Erasure LoRA."
             )
         if not bool(on.any()):
             return executor(x, sigma, *args, **kwargs)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import comfy.model_sampling
 import graph
 import pytest
 import torch
@@ -62,7 +63,10 @@ def test_it_says_what_the_file_is(model: Any, file: str) -> None:
 
 @pytest.mark.parametrize(
     "figures",
-    ["96% kept", "[]", "{}", '{"steps": "many"}', '{"last_losses": 3}', "[" * 100_000],
+    [
+        *("96% kept", "[]", "{}", '{"steps": "many"}', '{"last_losses": 3}', "[" * 100_000),
+        '{"steps": 1, "forwards": 1, "last_losses": {"esd": 1%s}}' % ("0" * 400),
+    ],
 )
 def test_figures_of_another_make_are_shown_as_they_are(
     model: Any, loras: Path, figures: str
@@ -196,7 +200,26 @@ def test_a_range_is_named_on_the_node(model: Any, file: str) -> None:
         graph.apply(model, file=file, start=0.5, end=0.5)
 
 
-def test_training_on_a_part_time_erasure_is_refused(model: Any, file: str) -> None:
+@pytest.mark.parametrize("batch", [1, 2])
+def test_training_on_a_part_time_erasure_is_refused(model: Any, file: str, batch: int) -> None:
     erased = graph.apply(model, file=file, start=0.5).args[0]
     with pytest.raises(ValueError, match="Set start to 0 and end to 1 on Apply"):
-        graph.erase(erased)
+        graph.erase(erased, batch=batch)
+
+
+def test_a_range_is_one_of_sigma_whatever_time_the_net_is_given(model: Any, file: str) -> None:
+    """This sampling object gives the net 1,000 times sigma, as Stable Diffusion 3's does."""
+
+    class Sampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        pass
+
+    sampling = Sampling(model.model.model_config)
+    sampling.set_parameters(shift=3.0, multiplier=1000)
+    assert sampling.timestep(torch.ones(1)) == 1000
+    model.add_object_patch("model_sampling", sampling)
+    base, whole = (graph.picture(each) for each in (model, graph.apply(model, file=file).args[0]))
+    early = graph.apply(model, file=file, end=0.5).args[0]
+    both = graph.apply(early, file=file, start=0.5).args[0]
+    torch.testing.assert_close(graph.picture(both), whole, rtol=0, atol=1e-4)
+    assert (graph.picture(early) - base).abs().max() > 1e-3
+    assert (graph.picture(early) - whole).abs().max() > 1e-3
