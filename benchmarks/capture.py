@@ -148,7 +148,7 @@ def training_pass(backend: Any, x_t: Tensor, blocks: tuple[int, ...]) -> None:
 def loss_of_pass(backend: Any, x_t: Tensor, blocks: tuple[int, ...]) -> Tensor:
     """A sum of everything that comes out, of what is watched in these blocks too."""
     plan = encoded_plan()
-    request = AttentionCapture(plan.watched(torch.tensor([0])), blocks) if blocks else None
+    request = AttentionCapture(plan.tokens.all, blocks) if blocks else None
     v = backend.velocity(x_t, torch.tensor([0.6]), plan.concept, capture=request)
     mass = request.mass.values() if request else ()
     return v.square().mean() + sum(each.mean() for each in mass)

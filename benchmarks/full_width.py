@@ -13,7 +13,7 @@ import comfy.model_patcher
 import comfy.supported_models
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.interfaces import Conditioning
+from eraseanything_pack.erase_engine.interfaces import Conditioning, TokenSet
 from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
 from eraseanything_pack.erase_engine.training.teacher import Trajectories
 from eraseanything_pack.erase_engine.training.trajectories import TrajectoryCache
@@ -97,8 +97,8 @@ def encoded_plan(text_length: int = 256) -> EncodedPrompts:
 
     words = min(PROMPT, text_length)
     others = torch.tensor([[index for index in range(words) if index not in TOKENS[0]]])
-    tokens = torch.tensor(TOKENS)
-    return EncodedPrompts(prompt(), prompt(), tokens, others, prompt(), None)
+    tokens = TokenSet(torch.tensor(TOKENS), others)
+    return EncodedPrompts(prompt(), prompt(), tokens, prompt(), None)
 
 
 def random_banks(config: EraseConfig) -> Trajectories:

@@ -103,6 +103,28 @@ class TextEncoder(Protocol):
 # --- attention -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class TokenSet:
+    """Text tokens of B prompts whose attention is read; -1 fills a row that has fewer."""
+
+    concept: Tensor  # (B, J) the concept's own
+    context: Tensor  # (B, K) other tokens of the same prompt
+
+    def take(self, rows: Tensor) -> TokenSet:
+        """The prompts at `rows`, in that order."""
+        return TokenSet(self.concept[rows], self.context[rows])
+
+    @property
+    def all(self) -> Tensor:
+        """(B, J + K), the concept's first."""
+        return torch.cat([self.concept, self.context], dim=1)
+
+    def split(self, mass: Tensor) -> tuple[Tensor, Tensor]:
+        """What was read at `all`, (..., J + K), as the concept's (..., J) and the rest (..., K)."""
+        concept, context = mass.tensor_split([self.concept.shape[1]], dim=-1)
+        return concept, context
+
+
 @dataclass
 class AttentionCapture:
     """Asks `FlowModel.velocity` for the attention mass that image queries give to text tokens.

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from xdist.scheduler import LoadFileScheduling
 
 from erase_engine.families.flux import FLUX
-from erase_engine.interfaces import AttentionCapture, Conditioning, LinearSlice
+from erase_engine.interfaces import AttentionCapture, Conditioning, LinearSlice, TokenSet
 from erase_engine.lora.adapters import LoraSet
 from erase_engine.training.encoded_prompts import Contrast, EncodedPrompts
 
@@ -111,7 +111,9 @@ def encoded_plan(*, contrast: bool = True) -> EncodedPrompts:
         like(concept), tokens, like(concept, IRRELEVANT), tokens.repeat_interleave(IRRELEVANT, 0)
     )
     anchor, keep = like(concept), some(4)
-    return EncodedPrompts(concept, anchor, tokens, beside, keep, contrasted if contrast else None)
+    return EncodedPrompts(
+        concept, anchor, TokenSet(tokens, beside), keep, contrasted if contrast else None
+    )
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -97,7 +97,7 @@ class PaperRun(Objective):
                 probe.read(contrast.irrelevant, contrast.irrelevant_tokens, rows)[1]
                 for rows in (probe.rows * contrast.per_pair + k for k in range(contrast.per_pair))
             ]
-        concept = self._feature(x_t, probe.t, encoded.concept, encoded.tokens, probe.rows)
+        concept = self._feature(x_t, probe.t, encoded.concept, encoded.tokens.concept, probe.rows)
         return rsc_loss(concept, synonym, torch.stack(others, 1), self.config.rsc_temperature)
 
 

@@ -34,7 +34,7 @@ class Adversary:
 
     def __init__(self, encoded: EncodedPrompts, *, radius: float, rate: float) -> None:
         self.concept, self.rate = encoded.concept, rate
-        rows = zip(encoded.concept.prompts, encoded.tokens, strict=True)
+        rows = zip(encoded.concept.prompts, encoded.tokens.concept, strict=True)
         own = [(prompt.text, tokens[tokens >= 0]) for prompt, tokens in rows]
         self._tokens = [tokens.to(text.device) for text, tokens in own]
         norms = [text[tokens].float().norm(dim=-1, keepdim=True) for text, tokens in own]

@@ -173,8 +173,8 @@ def identity_of(encoded: EncodedPrompts, config: EraseConfig) -> str:
     found = hashlib.sha256(config.to_json().encode())
     parts = [encoded.concept, encoded.anchor, encoded.keep]
     tensors = [
-        encoded.tokens,
-        encoded.others,
+        encoded.tokens.concept,
+        encoded.tokens.context,
         *(each for part in parts for each in (part.text, part.pooled)),
     ]
     for tensor in tensors:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..concepts.plan import ConceptPlan, PromptPair
 from ..concepts.token_positions import concept_tokens
-from ..interfaces import Conditioning, TextEncoder
+from ..interfaces import Conditioning, TextEncoder, TokenSet
 
 MOST_OTHERS = 48  # tokens beside the concept's: few enough to ride along with the attention
 
@@ -40,14 +40,9 @@ class EncodedPrompts:
 
     concept: Conditioning
     anchor: Conditioning
-    tokens: Tensor  # (N, J) text tokens of the concept in pair i's concept prompt, -1 for none
-    others: Tensor  # (N, K) the prompt's other tokens, at least one column
+    tokens: TokenSet  # of the concept prompts, at least one column of each sort
     keep: Conditioning
     contrast: Contrast | None
-
-    def watched(self, rows: Tensor) -> Tensor:
-        """(B, J + K) the tokens of these concept prompts, the concept's own first."""
-        return torch.cat([self.tokens[rows], self.others[rows]], dim=1)
 
 
 def encode_prompts(plan: ConceptPlan, encoder: TextEncoder, *, contrast: bool) -> EncodedPrompts:
@@ -79,8 +74,10 @@ def encode_prompts(plan: ConceptPlan, encoder: TextEncoder, *, contrast: bool) -
     return EncodedPrompts(
         concept=_some(concept),
         anchor=_some(anchor),
-        tokens=_padded([pair.tokens for pair in pairs]),
-        others=_padded([other_tokens(encoder, pair) or (-1,) for pair in pairs]),
+        tokens=TokenSet(
+            concept=_padded([pair.tokens for pair in pairs]),
+            context=_padded([other_tokens(encoder, pair) or (-1,) for pair in pairs]),
+        ),
         keep=_some(keep),
         contrast=contrasted,
     )

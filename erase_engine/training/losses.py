@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from ..interfaces import TokenSet
+
 TINY = 1e-12  # under a root, whose slope at 0 is infinite
 SMALLEST_MASS = 1e-8  # below this a teacher's attention counts as this, so that ratios stay finite
 
@@ -63,7 +65,7 @@ def attention_mass(blocks: Sequence[Tensor]) -> Tensor:
 
 
 def attention_ratio(
-    student: Sequence[Tensor], teacher_mass: Tensor, concept: int, others: float
+    student: Sequence[Tensor], teacher_mass: Tensor, tokens: TokenSet, others: float
 ) -> Tensor:
     """The concept loses the picture's attention, and the other words of its prompt do not.
 
@@ -74,13 +76,13 @@ def attention_ratio(
     takes the words beside it along: what encodes "a striped" puts the style into the article, too.
 
     Args:
-        student: blocks, as `attention_mass` takes them; the concept's tokens come first.
+        student: blocks, as `attention_mass` takes them, read at `tokens.all`.
         teacher_mass: (B, W), what `attention_mass` gives for the teacher.
-        concept: how many of the W tokens are the concept's.
+        tokens: (B, W) in all, which of them are the concept's.
         others: what the other words count.
     """
-    mass_c, mass_w = attention_mass(student).tensor_split([concept], dim=1)
-    teacher_c, teacher_w = teacher_mass.to(student[0]).tensor_split([concept], dim=1)
+    mass_c, mass_w = tokens.split(attention_mass(student))
+    teacher_c, teacher_w = tokens.split(teacher_mass.to(student[0]))
     left = mass_c.sum(dim=1) / teacher_c.sum(dim=1).clamp_min(SMALLEST_MASS)
     seen = teacher_w > SMALLEST_MASS  # neither absent nor ignored
     lost = (1 - mass_w / teacher_w.clamp_min(SMALLEST_MASS)).relu() * seen
@@ -88,13 +90,13 @@ def attention_ratio(
 
 
 def attention_sum(
-    student: Sequence[Tensor], teacher_mass: Tensor, concept: int, others: float
+    student: Sequence[Tensor], teacher_mass: Tensor, tokens: TokenSet, others: float
 ) -> Tensor:
     """L_attn of the authors' published code: the concept's mass, over heads and queries, (B,).
 
     The teacher and the other words are not looked at; the signature is that of `attention_ratio`.
     """
-    masses = [block[..., :concept].sum(dim=(1, 2, 3)) for block in student]
+    masses = [tokens.split(block)[0].sum(dim=(1, 2, 3)) for block in student]
     return torch.stack(masses).sum(dim=0)
 
 

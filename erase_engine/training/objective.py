@@ -37,20 +37,19 @@ class Objective:
         """
         model, encoded = self.model, self.model.encoded
         draw = self.banks.erase.draw(self.config.batch, self.generator, early=self.config.early)
-        tokens = encoded.watched(draw.rows) if model.watched else None
+        tokens = encoded.tokens.take(draw.rows)
         if self.adversary:
             cond, attacked = self.adversary.attack(draw.rows, self.generator)
         else:
             cond = encoded.concept.take(draw.rows)
             attacked = torch.zeros(len(draw.rows), dtype=torch.bool)
-        v, blocks = model.velocity(draw.x_t, draw.t, cond, tokens)
+        v, blocks = model.velocity(draw.x_t, draw.t, cond, tokens.all if model.watched else None)
         v_concept, v_anchor = draw.answers.to(v).unbind(dim=1)
         erase = ERASE_LOSSES[self.config.erase_form]
         losses = {"esd": erase(v, v_concept, v_anchor, self.config.negative_guidance)}
         if model.watched:
             attention = ATTENTION_LOSSES[self.config.attention_form]
-            concept, others = encoded.tokens.shape[1], self.config.attention_others
-            each = attention(blocks, draw.mass, concept, others)
+            each = attention(blocks, draw.mass, tokens, self.config.attention_others)
             losses["attention"] = _mean_where(~attacked, each)
         return losses
 
@@ -87,7 +86,9 @@ class Objective:
         k = contrast.per_pair
         rows = (draw.rows[:, None] * k + torch.arange(k)).flatten()
         x_t, t = draw.x_t.repeat_interleave(k, 0), draw.t.repeat_interleave(k)
-        concept = self._feature(draw.x_t, draw.t, encoded.concept, encoded.tokens, draw.rows)
+        concept = self._feature(
+            draw.x_t, draw.t, encoded.concept, encoded.tokens.concept, draw.rows
+        )
         with torch.no_grad(), self.lora.disabled():
             synonym = self._feature(
                 draw.x_t, draw.t, contrast.synonym, contrast.synonym_tokens, draw.rows

@@ -67,7 +67,7 @@ class CountedModel:
             both = Conditioning.cat(
                 [self.encoded.concept.take(rows), self.encoded.anchor.take(rows)]
             )
-            tokens = self.encoded.watched(rows)
+            tokens = self.encoded.tokens.take(rows).all
             tokens = torch.cat([tokens, torch.full_like(tokens, -1)]) if self.watched else None
             v, blocks = self.velocity(x_t.repeat(2, 1, 1, 1), t.repeat(2), both, tokens)
             answers = torch.stack(v.chunk(2), dim=1)  # (B, 2, C, h, w): concept, anchor

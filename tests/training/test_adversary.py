@@ -79,7 +79,8 @@ def test_it_costs_no_pass_and_hardens(small_flow, encoded) -> None:
     plain, hard = train(small_flow, encoded, 0.0), train(small_flow, encoded, RADIUS)
     assert plain.forwards == hard.forwards
     assert hard.history["esd"] != plain.history["esd"]
-    nothing = replace(encoded, tokens=torch.full_like(encoded.tokens, -1))
+    absent = torch.full_like(encoded.tokens.concept, -1)
+    nothing = replace(encoded, tokens=replace(encoded.tokens, concept=absent))
     idle = train(small_flow, nothing, RADIUS)
     assert all(value.isfinite().all() for value in idle.state.values())
 

@@ -174,5 +174,7 @@ def test_identity_is_of_settings_and_prompts(encoded) -> None:
     same = identity_of(encoded, CONFIG)
     assert same == identity_of(encoded, replace(CONFIG))
     assert same != identity_of(encoded, replace(CONFIG, batch=5))
-    assert same != identity_of(replace(encoded, tokens=encoded.tokens.flip(0)), CONFIG)
-    assert same != identity_of(replace(encoded, others=encoded.others.flip(0)), CONFIG)
+    for name in ("concept", "context"):
+        flipped = getattr(encoded.tokens, name).flip(0)
+        tokens = replace(encoded.tokens, **{name: flipped})
+        assert same != identity_of(replace(encoded, tokens=tokens), CONFIG)

@@ -82,20 +82,25 @@ def test_row_i_is_pair_i(encoder: WordEncoder) -> None:
 
 def test_tokens_are_the_pairs_own_padded_with_minus_1(encoder: WordEncoder) -> None:
     encoded = encode_prompts(PLAN, encoder, contrast=False)
-    assert encoded.tokens.tolist() == [[2, -1, -1], [1, 2, 3]]
-    assert words_at(encoded.concept, encoded.tokens) == ["star", "five pointed star"]
+    assert encoded.tokens.concept.tolist() == [[2, -1, -1], [1, 2, 3]]
+    assert words_at(encoded.concept, encoded.tokens.concept) == ["star", "five pointed star"]
 
 
 def test_the_prompts_other_tokens_are_watched_behind_the_concepts(encoder: WordEncoder) -> None:
     encoded = encode_prompts(PLAN, encoder, contrast=False)
-    assert encoded.others.tolist() == [[0, 1], [0, -1]]
-    assert words_at(encoded.concept, encoded.others) == ["a red", "a"]
-    assert encoded.watched(torch.tensor([1, 0])).tolist() == [[1, 2, 3, 0, -1], [2, -1, -1, 0, 1]]
+    assert encoded.tokens.context.tolist() == [[0, 1], [0, -1]]
+    assert words_at(encoded.concept, encoded.tokens.context) == ["a red", "a"]
+    tokens = encoded.tokens.take(torch.tensor([1, 0]))
+    assert tokens.all.tolist() == [[1, 2, 3, 0, -1], [2, -1, -1, 0, 1]]
+    assert [part.tolist() for part in tokens.split(tokens.all)] == [
+        [[1, 2, 3], [2, -1, -1]],
+        [[0, -1], [0, 1]],
+    ]
 
 
 def test_a_prompt_of_the_concept_alone_has_no_other_tokens(encoder: WordEncoder) -> None:
     alone = replace(PLAN, pairs=(PromptPair("star", "circle", "star", (0,), "{c}"),))
-    assert encode_prompts(alone, encoder, contrast=False).others.tolist() == [[-1]]
+    assert encode_prompts(alone, encoder, contrast=False).tokens.context.tolist() == [[-1]]
 
 
 def test_of_many_other_tokens_the_nearest_are_watched() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from erase_engine.interfaces import TokenSet
 from erase_engine.training.losses import (
     attention_feature,
     attention_mass,
@@ -89,6 +90,7 @@ def test_velocities_of_two_shapes_are_an_error() -> None:
 MASS = [draw(2, 3, 9, 4, seed=2).abs() / 9, draw(2, 3, 9, 4, seed=3).abs() / 9]
 TEACHER_MASS = attention_mass(MASS)
 CONCEPT_ALONE = [block[..., :2] for block in MASS]
+TOKENS = TokenSet(torch.tensor([[1, 2]] * 2), torch.tensor([[0, 3]] * 2))
 
 
 def scaled(concept: float, *others: float) -> list[Tensor]:
@@ -104,52 +106,53 @@ def test_the_attention_mass_is_a_mean_over_blocks_heads_and_queries() -> None:
 def test_the_attention_ratio_is_1_for_equal_masses_whatever_their_scale() -> None:
     for scale in (1.0, 1e-3, 1e3):
         same = [block * scale for block in MASS]
-        ratio = attention_ratio(same, attention_mass(same), 2, 1.0)
+        ratio = attention_ratio(same, attention_mass(same), TOKENS, 1.0)
         assert ratio.tolist() == pytest.approx([1, 1])
 
 
 def test_the_attention_ratio_is_what_is_left_of_the_concept() -> None:
-    ratio = attention_ratio(scaled(0.25, 1, 1), TEACHER_MASS, 2, 1.0)
+    ratio = attention_ratio(scaled(0.25, 1, 1), TEACHER_MASS, TOKENS, 1.0)
     assert ratio.tolist() == pytest.approx([0.25] * 2)
-    assert not attention_ratio(scaled(0, 1, 1), TEACHER_MASS, 2, 1.0).any()
+    assert not attention_ratio(scaled(0, 1, 1), TEACHER_MASS, TOKENS, 1.0).any()
     blind = attention_mass(scaled(0, 0, 0))
-    assert attention_ratio(MASS, blind, 2, 1.0).isfinite().all()
+    assert attention_ratio(MASS, blind, TOKENS, 1.0).isfinite().all()
 
 
 def test_what_other_words_lose_is_added_word_by_word() -> None:
-    ratio = attention_ratio(scaled(0.25, 0.5, 1), TEACHER_MASS, 2, 2.0)
+    ratio = attention_ratio(scaled(0.25, 0.5, 1), TEACHER_MASS, TOKENS, 2.0)
     assert ratio.tolist() == pytest.approx([0.25 + 2 * (0.5 + 0) / 2] * 2)
 
 
 def test_what_one_word_gains_makes_up_for_no_other() -> None:
-    ratio = attention_ratio(scaled(0.25, 0.5, 3), TEACHER_MASS, 2, 2.0)
+    ratio = attention_ratio(scaled(0.25, 0.5, 3), TEACHER_MASS, TOKENS, 2.0)
     assert ratio.tolist() == pytest.approx([0.25 + 2 * (0.5 + 0) / 2] * 2)
 
 
 def test_a_word_that_is_absent_loses_nothing() -> None:
     absent = [block * torch.tensor([1.0, 1, 1, 0]) for block in MASS]
     student = [block * torch.tensor([0.25, 0.25, 0.5, 0]) for block in MASS]
-    ratio = attention_ratio(student, attention_mass(absent), 2, 2.0)
+    ratio = attention_ratio(student, attention_mass(absent), TOKENS, 2.0)
     assert ratio.tolist() == pytest.approx([0.25 + 2 * 0.5] * 2)
 
 
 def test_a_prompt_of_the_concept_alone_has_a_ratio() -> None:
     half = [block / 2 for block in CONCEPT_ALONE]
-    ratio = attention_ratio(half, attention_mass(CONCEPT_ALONE), 2, 1.0)
+    alone = TokenSet(TOKENS.concept, TOKENS.context[:, :0])
+    ratio = attention_ratio(half, attention_mass(CONCEPT_ALONE), alone, 1.0)
     assert ratio.tolist() == pytest.approx([0.5] * 2)
 
 
 def test_each_sample_has_a_ratio_of_its_own() -> None:
     uneven = [block * torch.tensor([100.0, 1.0])[:, None, None, None] for block in MASS]
     half = [block * torch.tensor([0.5, 1.0])[:, None, None, None] for block in uneven]
-    ratio = attention_ratio(half, attention_mass(uneven), 2, 0.0)
+    ratio = attention_ratio(half, attention_mass(uneven), TOKENS, 0.0)
     assert ratio.tolist() == pytest.approx([0.5, 1.0])
 
 
 @pytest.mark.parametrize("loss", [attention_ratio, attention_sum])
 def test_the_attention_losses_pull_the_concepts_mass_down_everywhere(loss) -> None:
     student = [block.clone().requires_grad_() for block in MASS]
-    loss(student, TEACHER_MASS, 2, 0.0).sum().backward()
+    loss(student, TEACHER_MASS, TOKENS, 0.0).sum().backward()
     for block in student:
         assert block.grad is not None and (block.grad[..., :2] > 0).all()
         assert not block.grad[..., 2:].any()
@@ -157,7 +160,7 @@ def test_the_attention_losses_pull_the_concepts_mass_down_everywhere(loss) -> No
 
 def test_the_attention_ratio_pulls_up_the_words_that_lost_and_those_alone() -> None:
     student = [block.requires_grad_() for block in scaled(1, 0.5, 1.5)]
-    attention_ratio(student, TEACHER_MASS, 2, 1.0).sum().backward()
+    attention_ratio(student, TEACHER_MASS, TOKENS, 1.0).sum().backward()
     for block in student:
         assert block.grad is not None and (block.grad[..., 2] < 0).all()
         assert not block.grad[..., 3].any()
@@ -165,7 +168,7 @@ def test_the_attention_ratio_pulls_up_the_words_that_lost_and_those_alone() -> N
 
 def test_the_attention_sum_is_a_sum_over_heads_queries_and_concept_tokens() -> None:
     ones = [torch.ones(5, 3, 9, 4), torch.ones(5, 3, 9, 4)]
-    assert attention_sum(ones, TEACHER_MASS, 2, 1.0).tolist() == [2 * 3 * 9 * 2] * 5
+    assert attention_sum(ones, TEACHER_MASS, TOKENS, 1.0).tolist() == [2 * 3 * 9 * 2] * 5
 
 
 def test_a_feature_is_where_not_how_much() -> None:

@@ -14,7 +14,7 @@ from eraseanything_pack.benchmarks import full_width
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig
 from eraseanything_pack.erase_engine.families.flux import FLUX
-from eraseanything_pack.erase_engine.interfaces import Conditioning
+from eraseanything_pack.erase_engine.interfaces import Conditioning, TokenSet
 from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
@@ -83,8 +83,8 @@ def encoded_plan() -> EncodedPrompts:
     def prompts(seed: int) -> Conditioning:
         return inputs(seed)[2]
 
-    tokens, others = torch.tensor(TOKENS), torch.tensor([[0, 2], [0, 1]])
-    return EncodedPrompts(prompts(1), prompts(2), tokens, others, prompts(3), None)
+    tokens = TokenSet(torch.tensor(TOKENS), torch.tensor([[0, 2], [0, 1]]))
+    return EncodedPrompts(prompts(1), prompts(2), tokens, prompts(3), None)
 
 
 def trained(backend: ComfyFlowModel) -> dict[str, torch.Tensor]:

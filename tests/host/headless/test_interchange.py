@@ -14,7 +14,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 from einops import rearrange
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
-from eraseanything_pack.erase_engine.interfaces import Conditioning
+from eraseanything_pack.erase_engine.interfaces import Conditioning, TokenSet
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
 from eraseanything_pack.erase_engine.lora.file import save_lora
 from eraseanything_pack.erase_engine.training import loop as train
@@ -49,8 +49,8 @@ def encoded() -> EncodedPrompts:
 
     tokens = torch.tensor([[1, 2], [3, -1]])
     contrast = Contrast(some(2), tokens, some(4), tokens.repeat_interleave(2, 0))
-    others = torch.tensor([[0, 3], [0, 1]])
-    return EncodedPrompts(some(2), some(2), tokens, others, some(2), contrast)
+    both = TokenSet(tokens, torch.tensor([[0, 3], [0, 1]]))
+    return EncodedPrompts(some(2), some(2), both, some(2), contrast)
 
 
 def _train(backend: Any) -> State:
