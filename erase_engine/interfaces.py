@@ -93,10 +93,35 @@ class TextEncoder(Protocol):
         """Ids of the text's own tokens, in order: no padding, no end mark."""
         ...
 
+    def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
+        """Positions in the model's text of the tokens of the characters `span`, rising.
+
+        An encoder of several parts gives those of each part that reads the whole span: none where
+        all parts cut it off. Without a span: of every token of the prompt that the model reads.
+        """
+        ...
+
+    def vectors(
+        self, texts: Sequence[str], *, on_text: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        """(N, P) float32 on the CPU: a vector for each text, to compare meanings by.
+
+        The pooled vector; in a family without one the mean over the text's tokens. Parts of the
+        encoder that it does not need are not run. `on_text` may raise to cancel.
+        """
+        ...
+
     def encode(
-        self, prompts: Sequence[str], *, on_prompt: Callable[[], None] = lambda: None
+        self,
+        prompts: Sequence[str],
+        *,
+        dtype: torch.dtype = torch.float32,
+        on_prompt: Callable[[], None] = lambda: None,
     ) -> Conditioning:
-        """A row for each prompt; equal texts share one. `on_prompt` may raise to cancel."""
+        """A row for each prompt, kept in `dtype`; equal texts share one.
+
+        `on_prompt` is called after each distinct prompt and may raise to cancel.
+        """
         ...
 
 

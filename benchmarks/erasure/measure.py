@@ -10,6 +10,7 @@ import torch
 from eraseanything_pack.erase_engine.concepts.grammar import fill, frame_of
 from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.concepts.token_positions import concept_tokens
+from eraseanything_pack.erase_engine.training.encoded_prompts import padded
 from eraseanything_pack.erase_engine.training.loop import Erasure, train_erasure
 from eraseanything_pack.tinyworld.draw import draw_conditioned, start_noise
 from eraseanything_pack.tinyworld.evaluate import (
@@ -137,7 +138,7 @@ def _white_box(case: Case, erasure: Erasure) -> Tensor:
     world, prompts = case.world, case.prompts["named"][:ATTACKED]
     texts = [prompt.text for prompt in prompts]
     cond, noise = world.encoder.encode(texts), start_noise(len(texts), FIRST_SEED + case.seed)
-    tokens = _padded([concept_tokens(world.encoder, text, (case.concept,)) for text in texts])
+    tokens = padded([concept_tokens(world.encoder, text, (case.concept,)) for text in texts])
     generator = Generator().manual_seed(case.seed)
     with world.erased(None) as base:
         paths = paths_of(base, cond, noise)
@@ -160,8 +161,3 @@ def _black_box(case: Case, erasure: Erasure) -> Tensor:
         pictures = world.draw(texts, FIRST_SEED + case.seed, erasure)
         hits.append(found(case.concept, prompts, world.judge.look(pictures)))
     return torch.stack(hits).any(dim=0)
-
-
-def _padded(rows: list[tuple[int, ...]]) -> Tensor:
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[-1] * (longest - len(row))] for row in rows])

@@ -86,7 +86,7 @@ def _place(job: Options) -> Place:
 def _encoded(job: Options, files: ModelFiles, place: Place) -> tuple[ConceptPlan, EncodedPrompts]:
     encoder = files.text_encoder(place.device, place.dtype)
     plan = plan_concept(job.request, encoder)
-    encoded = encode_prompts(plan, encoder, contrast=job.config.weights.rsc > 0)
+    encoded = encode_prompts(plan, encoder, contrast=job.config.weights.rsc > 0, dtype=place.dtype)
     return plan, encoded
 
 

@@ -4,46 +4,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Generator
 
 from .grammar import NOUN_SLOT, SLOT, contains, fill, with_article
-from .vocabulary import Kind, Vocabulary
+from .request import ConceptRequest
+from .vocabulary import Vocabulary
 
 
-@dataclass(frozen=True)
 class SentenceWriter:
-    """Draws sentences that name none of the `erased` wordings outside the concept's slot."""
+    """Draws sentences that name nothing erased outside the concept's slot.
 
-    vocabulary: Vocabulary
-    erased: tuple[str, ...]
-    shuffled: float  # share of sentences whose phrases change places
-    rng: Generator
+    Args:
+        request: what is erased, and the seed of every choice.
+        vocabulary: templates, and the words for their other slots.
+    """
 
-    def frame(self, category: str, kind: Kind) -> str:
-        """A frame for concepts of this category and kind.
+    def __init__(self, request: ConceptRequest, vocabulary: Vocabulary) -> None:
+        self.request, self.vocabulary = request, vocabulary
+        self.category = vocabulary.category_of(request.wordings, request.kind)  # "" for none
+        self.rng = Generator().manual_seed(request.seed)
+
+    def frame(self, category: str) -> str:
+        """A frame for concepts of this category, or of the request's kind where there is none.
 
         Shuffled ones move the concept to other token places: sentences of one phrase get a
         detail, so that there is something to change places with.
         """
-        templates = self.vocabulary.templates_for(category, kind)
+        templates = self.vocabulary.templates_for(category, self.request.kind)
         usable = [one for one in templates if self.is_clean(one)] or [SLOT]
         phrases = pick(usable, self.rng).split(", ")
-        if chance(self.shuffled, self.rng):
+        if chance(self.request.shuffled, self.rng):
             details = [one for one in self.vocabulary.details if self.is_clean(one)]
             count = below(2, self.rng) + (1 if len(phrases) == 1 else 0)
             phrases = shuffle(phrases + shuffle(details, self.rng)[:count], self.rng)
         return self._filled(", ".join(phrases))
 
-    def about(self, word: str, kind: Kind) -> str:
-        """A sentence about a word of the bank or, where the bank lacks it, of this kind."""
-        return fill(self.frame(self.vocabulary.category_of([word], kind), kind), word)
+    def about(self, word: str) -> str:
+        """A sentence about a word of the bank or, where the bank lacks it, of the same kind."""
+        return fill(self.frame(self.vocabulary.category_of([word], self.request.kind)), word)
 
     def is_clean(self, text: str) -> bool:
         """Whether a sentence or a template is free of the erased wordings."""
-        return not contains(re.sub(r"\{\w+\}", " , ", text), self.erased)
+        return not contains(re.sub(r"\{\w+\}", " , ", text), self.request.erased)
 
     def _filled(self, frame: str) -> str:
         """The frame with a word in every slot but the concept's, none of them twice."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..interfaces import TextEncoder
 from ..validation import shortened
@@ -10,7 +10,7 @@ from .grammar import spans
 
 
 def concept_tokens(encoder: TextEncoder, prompt: str, wordings: Sequence[str]) -> tuple[int, ...]:
-    """Indices of every token of the wordings in this very prompt, every occurrence.
+    """Positions of every token of the wordings in this very prompt, every occurrence.
 
     Occurrences past the model's token limit are not seen by the model and left out. Raises
     ValueError, naming concept and prompt, where no occurrence is there or all are cut off.
@@ -21,33 +21,46 @@ def concept_tokens(encoder: TextEncoder, prompt: str, wordings: Sequence[str]) -
             f"Concept '{wordings[0]}' is not in the prompt '{shortened(prompt)}'. "
             "Write it word for word, or leave the prompt empty."
         )
-    ids = encoder.token_ids(prompt)
-    ranges = [_tokens_of(encoder, prompt, ids, place) for place in places]
-    limit = min(encoder.max_tokens, len(ids))
-    tokens = {index for one in ranges if one.stop <= limit for index in one}
+    tokens = {index for place in places for index in encoder.positions(prompt, place)}
     if not tokens:
         raise ValueError(
-            f"Concept '{wordings[0]}' is cut off in the prompt '{shortened(prompt)}': got its "
-            f"tokens at {ranges[0].start} to {ranges[0].stop - 1}, expected them within the "
-            f"first {limit}, which is all the model reads. Move the concept forward or shorten "
-            "the prompt."
+            f"Concept '{wordings[0]}' is cut off in the prompt '{shortened(prompt)}': got no place "
+            f"where the model reads all its tokens, expected one within the first "
+            f"{encoder.max_tokens} tokens. Move the concept forward or shorten the prompt."
         )
     return tuple(sorted(tokens))
 
 
-def _tokens_of(encoder: TextEncoder, prompt: str, ids: list[int], place: tuple[int, int]) -> range:
+def positions_in(
+    token_ids: Callable[[str], list[int]], prompt: str, span: tuple[int, int] | None, limit: int
+) -> tuple[int, ...]:
+    """`TextEncoder.positions` for one tokenizer: of the characters `span`, or of the whole prompt.
+
+    `token_ids` gives a text's own ids, without padding and marks; `limit` is how many are read.
+    """
+    ids = token_ids(prompt)
+    limit = min(limit, len(ids))
+    if span is None:
+        return tuple(range(limit))
+    tokens = _tokens_of(token_ids, prompt, ids, span)
+    return tuple(tokens) if tokens.stop <= limit else ()
+
+
+def _tokens_of(
+    token_ids: Callable[[str], list[int]], prompt: str, ids: list[int], span: tuple[int, int]
+) -> range:
     """Tokens of one place, from how the prompt up to its start and up to its end is cut.
 
     Searching the prompt's ids for the word's own ids would find "car" in "carpet", and miss words
     that are cut differently after a bracket or in capitals.
     """
-    start, end = place
-    before = encoder.token_ids(prompt[:start].rstrip())
-    through = encoder.token_ids(prompt[:end])
+    start, end = span
+    before = token_ids(prompt[:start].rstrip())
+    through = token_ids(prompt[:end])
     first, last = _common(ids, before), _common(ids, through)
     if last == len(through):
         return range(first, max(last, first + 1))
-    own = encoder.token_ids(prompt[start:end])
+    own = token_ids(prompt[start:end])
     for at in range(first, len(ids) - len(own) + 1):
         if ids[at : at + len(own)] == own:
             return range(at, at + len(own))

@@ -172,12 +172,11 @@ def identity_of(encoded: EncodedPrompts, config: EraseConfig) -> str:
     """
     found = hashlib.sha256(config.to_json().encode())
     parts = [encoded.concept, encoded.anchor, encoded.keep]
-    tensors = [
-        encoded.tokens.concept,
-        encoded.tokens.context,
-        *(each for part in parts for each in (part.text, part.pooled)),
-    ]
-    for tensor in tensors:
+    prompts = [prompt for part in parts for prompt in part.prompts]
+    features = [each for prompt in prompts for each in (prompt.text, prompt.pooled)]
+    for tensor in (encoded.tokens.concept, encoded.tokens.context, *features):
+        if tensor is None:  # a family without pooled vectors
+            continue
         found.update(str(tuple(tensor.shape)).encode())
         found.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return found.hexdigest()

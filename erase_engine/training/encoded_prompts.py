@@ -5,9 +5,9 @@ Encoded once, before the loop, so that the host may free the encoders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from ..concepts.token_positions import concept_tokens
 from ..interfaces import Conditioning, TextEncoder, TokenSet
 
 MOST_OTHERS = 48  # tokens beside the concept's: few enough to ride along with the attention
+
+Progress = Callable[[int], Callable[[], None]]  # of how many -> to be called after each
 
 
 @dataclass(frozen=True)
@@ -44,94 +46,107 @@ class EncodedPrompts:
     keep: Conditioning
     contrast: Contrast | None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all text features: rows that share a prompt hold it once."""
+        contrast = (self.contrast.synonym, self.contrast.irrelevant) if self.contrast else ()
+        parts = (self.concept, self.anchor, self.keep, *contrast)
+        prompts = {id(prompt): prompt for part in parts for prompt in part.prompts}
+        features = ((prompt.text, prompt.pooled) for prompt in prompts.values())
+        return sum(each.nbytes for pair in features for each in pair if each is not None)
 
-def encode_prompts(plan: ConceptPlan, encoder: TextEncoder, *, contrast: bool) -> EncodedPrompts:
-    """Encodes every prompt of the plan, all padded to one length.
 
-    `contrast` adds the sentences of the reverse self-contrast loss; None comes out where the plan
-    has no irrelevant concepts.
+def text_bytes(plan: ConceptPlan, *, contrast: bool, tokens: int, width: int, itemsize: int) -> int:
+    """Bytes of the plan's text features, before they are made: one (T, D) for each distinct prompt.
+
+    Pooled vectors, a thousandth of that, are not counted.
+
+    Args:
+        contrast: as `encode_prompts` takes it.
+        tokens: T, what the prompts are padded to.
+        width: D of the text encoder.
+        itemsize: bytes of a number.
     """
-    pairs = plan.pairs
-    groups = [
-        [pair.concept_prompt for pair in pairs],
-        [pair.anchor_prompt for pair in pairs],
-        list(plan.keep),
-    ]
-    synonyms, unlike = _contrast_words(plan) if contrast and plan.irrelevant else ([], [])
-    groups += [
-        [pair.swap(word) for pair, word in zip(pairs, synonyms, strict=False)],
-        [pair.swap(word) for pair, words in zip(pairs, unlike, strict=False) for word in words],
-    ]
-    concept, anchor, keep, synonym, irrelevant = _encode_groups(groups, encoder)
+    return len(_distinct(_groups(plan, contrast=contrast))) * tokens * width * itemsize
+
+
+def encode_prompts(
+    plan: ConceptPlan,
+    encoder: TextEncoder,
+    *,
+    contrast: bool,
+    dtype: torch.dtype = torch.float32,
+    progress: Progress = lambda total: lambda: None,
+) -> EncodedPrompts:
+    """Encodes every distinct prompt of the plan once, in one call of the encoder.
+
+    Args:
+        plan: its prompts, with the concept's tokens in them.
+        encoder: the loaded text encoder.
+        contrast: add the sentences of the reverse self-contrast loss; None comes out where the
+            plan has no irrelevant concepts.
+        dtype: what the features are kept in: the model's compute dtype loses nothing.
+        progress: told how many prompts there are; what it gives is called after each and may raise
+            to cancel.
+    """
+    groups = _groups(plan, contrast=contrast)
+    texts = _distinct(groups)
+    rows = encoder.encode(texts, dtype=dtype, on_prompt=progress(len(texts))).prompts
+    by_text = dict(zip(texts, rows, strict=True))
+    conds = {
+        name: Conditioning(tuple(by_text[text] for text, _ in sentences))
+        for name, sentences in groups.items()
+    }
     contrasted = None
-    if synonym is not None and irrelevant is not None:
-        contrasted = Contrast(
-            synonym,
-            _located(pairs, [[word] for word in synonyms], encoder),
-            irrelevant,
-            _located(pairs, unlike, encoder),
+    if "synonym" in groups:
+        synonyms, irrelevant = (
+            padded([concept_tokens(encoder, text, [word]) for text, word in groups[name]])
+            for name in ("synonym", "irrelevant")
         )
-    return EncodedPrompts(
-        concept=_some(concept),
-        anchor=_some(anchor),
-        tokens=TokenSet(
-            concept=_padded([pair.tokens for pair in pairs]),
-            context=_padded([other_tokens(encoder, pair) or (-1,) for pair in pairs]),
-        ),
-        keep=_some(keep),
-        contrast=contrasted,
+        contrasted = Contrast(conds["synonym"], synonyms, conds["irrelevant"], irrelevant)
+    tokens = TokenSet(
+        concept=padded([pair.tokens for pair in plan.pairs]),
+        context=padded([context_tokens(encoder, pair) or (-1,) for pair in plan.pairs]),
     )
+    return EncodedPrompts(conds["concept"], conds["anchor"], tokens, conds["keep"], contrasted)
 
 
-def other_tokens(encoder: TextEncoder, pair: PromptPair) -> tuple[int, ...]:
+def context_tokens(encoder: TextEncoder, pair: PromptPair) -> tuple[int, ...]:
     """Tokens of the concept prompt that are not the concept's; of many, those nearest to it."""
-    count = min(encoder.max_tokens, len(encoder.token_ids(pair.concept_prompt)))
-    others = [index for index in range(count) if index not in pair.tokens]
+    others = [index for index in encoder.positions(pair.concept_prompt) if index not in pair.tokens]
     nearest = sorted(others, key=lambda index: min(abs(index - own) for own in pair.tokens))
     return tuple(sorted(nearest[:MOST_OTHERS]))
 
 
-def _contrast_words(plan: ConceptPlan) -> tuple[list[str], list[list[str]]]:
-    """For each pair another wording of the concept, and the irrelevant concepts.
-
-    A plan with a single wording contrasts the concept with itself: the teacher's attention to it.
-    """
-    synonyms = []
-    for index, pair in enumerate(plan.pairs):
-        others = [word for word in plan.wordings if word != pair.word] or [plan.concept]
-        synonyms.append(others[index % len(others)])
-    return synonyms, [list(plan.irrelevant) for _ in plan.pairs]
-
-
-def _encode_groups(
-    groups: Sequence[list[str]], encoder: TextEncoder
-) -> tuple[Conditioning | None, ...]:
-    """One conditioning for each group of prompts; None for an empty group."""
-    everything = encoder.encode([prompt for group in groups for prompt in group])
-    ends = [0, *accumulate(map(len, groups))]
-    return tuple(
-        everything.take(range(start, end)) if end > start else None for start, end in pairwise(ends)
-    )
-
-
-def _located(
-    pairs: Sequence[PromptPair], words: Sequence[Sequence[str]], encoder: TextEncoder
-) -> Tensor:
-    return _padded(
-        [
-            concept_tokens(encoder, pair.swap(word), [word])
-            for pair, group in zip(pairs, words, strict=True)
-            for word in group
-        ]
-    )
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+def padded(rows: Sequence[Sequence[int]]) -> Tensor:
     """(N, J) with -1 where a row is shorter than the longest."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[-1] * (longest - len(row))] for row in rows])
 
 
-def _some(cond: Conditioning | None) -> Conditioning:
-    assert cond is not None  # a ConceptPlan has at least one pair and one keep prompt
-    return cond
+def _groups(plan: ConceptPlan, *, contrast: bool) -> dict[str, list[tuple[str, str]]]:
+    """The plan's prompts by what they are for, each with the word that it is about.
+
+    A plan with a single wording contrasts the concept with itself: the teacher's attention to it.
+    """
+    groups = {
+        "concept": [(pair.concept_prompt, pair.word) for pair in plan.pairs],
+        "anchor": [(pair.anchor_prompt, plan.anchor) for pair in plan.pairs],
+        "keep": [(prompt, "") for prompt in plan.keep],
+    }
+    if contrast and plan.irrelevant:
+        synonyms = []
+        for index, pair in enumerate(plan.pairs):
+            others = [word for word in plan.wordings if word != pair.word] or [plan.concept]
+            synonyms.append(others[index % len(others)])
+        said = zip(plan.pairs, synonyms, strict=True)
+        groups["synonym"] = [(pair.swap(word), word) for pair, word in said]
+        groups["irrelevant"] = [
+            (pair.swap(word), word) for pair in plan.pairs for word in plan.irrelevant
+        ]
+    return groups
+
+
+def _distinct(groups: dict[str, list[tuple[str, str]]]) -> list[str]:
+    """Every prompt of the groups once, in order."""
+    return list(dict.fromkeys(text for text, _ in chain.from_iterable(groups.values())))

@@ -11,9 +11,9 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...erase_engine.backends.comfy.model import model_description, supported_family
+from ...erase_engine.backends.comfy.model import ComfyFlowModel, model_description, supported_family
 from ...erase_engine.concepts.plan import ConceptPlan
-from ...erase_engine.concepts.planner import plan_concept
+from ...erase_engine.concepts.planner import MOST_COMPARED, plan_concept
 from ...erase_engine.concepts.request import ConceptRequest
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.interfaces import FlowModel
@@ -32,7 +32,7 @@ from ...erase_engine.training.metadata import figures_in_words, figures_of
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
 from ..host.page import sender, workflow_id
 from ..host.patch_lora import apply_lora
-from ..host.progress import step_progress
+from ..host.progress import sampling_progress, step_progress
 from ..host.session import training_session
 from ..host.vae import decode_while_training, latent_channels, require_vae
 from ..host.widgets import CATEGORY
@@ -96,7 +96,7 @@ class EraseConcept(io.ComfyNode):
             _check(model, vae)
             wanted = plan.plan if plan else request_of(widgets)
             stem = lora_stem(widgets["file_name"], wanted.concept)
-            made, encoded = _encode(wanted, config, clip)
+            made, encoded = _encode(wanted, config, clip, ComfyFlowModel(model).dtype)
             memory = needed(model, encoded, config)
             check_room(model, memory)
             needs = described(memory, config, latent_channels(model))
@@ -161,16 +161,27 @@ def _check(model: Any, vae: Any) -> None:
 
 
 def _encode(
-    wanted: ConceptRequest | ConceptPlan, config: EraseConfig, clip: Any
+    wanted: ConceptRequest | ConceptPlan, config: EraseConfig, clip: Any, dtype: torch.dtype
 ) -> tuple[ConceptPlan, EncodedPrompts]:
-    """The plan in words, and as the model reads it."""
+    """The plan in words, and as the model reads it, in its compute dtype.
+
+    Shows its progress; raises where the user has cancelled.
+    """
     with ordinary_tensors():
         encoder = encoder_for(clip)
         if isinstance(wanted, ConceptPlan):
             plan = wanted.located(encoder)
         else:
-            plan = plan_concept(wanted, encoder, vocabulary=vocabulary_of(clip))
-        return plan, encode_prompts(plan, encoder, contrast=config.weights.rsc > 0)
+            on_text = sampling_progress(MOST_COMPARED)
+            plan = plan_concept(wanted, encoder, vocabulary=vocabulary_of(clip), on_text=on_text)
+        encoded = encode_prompts(
+            plan,
+            encoder,
+            contrast=config.weights.rsc > 0,
+            dtype=dtype,
+            progress=sampling_progress,
+        )
+        return plan, encoded
 
 
 def _watch(

@@ -8,9 +8,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...erase_engine.concepts.plan import ConceptPlan
-from ...erase_engine.concepts.planner import plan_together
+from ...erase_engine.concepts.planner import MOST_COMPARED, plan_together
 from ...erase_engine.concepts.request import ConceptRequest
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
+from ..host.progress import sampling_progress
 from ..host.widgets import CATEGORY, lines, seed
 from .inputs import Planned, PlanType, concept_inputs, request_of
 
@@ -63,8 +64,13 @@ class PlanConcept(io.ComfyNode):
                 planned = Planned((), ConceptPlan.from_json(edited).located(encoder))
             else:
                 requests = (*_joined(join), request_of(widgets))
-                vocabulary = vocabulary_of(clip)
-                planned = Planned(requests, plan_together(requests, encoder, vocabulary=vocabulary))
+                plan = plan_together(
+                    requests,
+                    encoder,
+                    vocabulary=vocabulary_of(clip),
+                    on_text=sampling_progress(len(requests) * MOST_COMPARED),
+                )
+                planned = Planned(requests, plan)
         text, whole = planned.plan.describe(), _readable(planned.plan)
         shown = {"text": (text,), "eraseanything_plan": [whole]}
         return io.NodeOutput(planned, text, whole, ui=shown)

@@ -12,7 +12,7 @@ from word_encoder import TINY, WordEncoder, plan
 from erase_engine.concepts.everyday import PICTURES
 from erase_engine.concepts.grammar import contains
 from erase_engine.concepts.plan import ConceptPlan
-from erase_engine.concepts.planner import plan_concept, rank_by_similarity
+from erase_engine.concepts.planner import MOST_COMPARED, plan_concept, rank_by_similarity
 from erase_engine.concepts.prompt_writer import misspelled
 from erase_engine.concepts.request import ConceptRequest
 from erase_engine.concepts.vocabulary import Kind
@@ -184,12 +184,30 @@ def test_irrelevant_concepts_run_from_far_to_near(encoder: WordEncoder) -> None:
     assert not {"cat", "lion", "lamp"} & set(made.irrelevant)
 
 
-def test_ranking_is_by_pooled_similarity_in_small_batches(encoder: WordEncoder) -> None:
+def test_ranking_is_by_similarity_of_vectors(encoder: WordEncoder) -> None:
     assert rank_by_similarity("abc", ["xyz", "abd", "cab"], encoder) == ("cab", "abd", "xyz")
     assert rank_by_similarity("abc", [], encoder) == ()
     assert rank_by_similarity("abc", ["cab", "bca"], encoder) == ("cab", "bca")
+    encoder.compared.clear()
     plan_concept(ConceptRequest(concept="cat"), encoder)
-    assert len(encoder.encoded) < 100
+    assert len(encoder.compared) == len(set(encoder.compared)) == MOST_COMPARED
+
+
+def test_every_sentence_is_located_once(encoder: WordEncoder) -> None:
+    prompts = ("a red cat", "the cat sleeps")
+    request = ConceptRequest(concept="cat", synonyms=("kitten",), prompts=prompts, varied=0.0)
+    made = plan_concept(request, encoder)
+    assert sorted(encoder.asked) == sorted(pair.concept_prompt for pair in made.pairs)
+
+
+def test_planning_can_be_cancelled(encoder: WordEncoder) -> None:
+    def cancel() -> None:
+        if len(encoder.compared) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        plan_concept(ConceptRequest(concept="cat"), encoder, on_text=cancel)
+    assert len(encoder.compared) == 5
 
 
 def test_bare_keep_words_get_sentences_and_prompts_stay() -> None:

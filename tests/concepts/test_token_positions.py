@@ -59,7 +59,7 @@ def test_a_users_prompt_that_is_cut_off_is_an_error() -> None:
     encoder = WordEncoder(max_tokens=5)
     with pytest.raises(ValueError, match="cut off in the prompt 'many words"):
         plan_concept(request, encoder)
-    assert encoder.encoded == []  # said before any work
+    assert encoder.compared == []  # said before any work
 
 
 def test_a_concept_longer_than_the_limit_is_named() -> None:

@@ -1,10 +1,10 @@
-"""Words for other worlds, and from WordNet where it is installed."""
+"""Words for other worlds, and none from elsewhere."""
 
 from __future__ import annotations
 
 import re
 import sys
-from types import ModuleType, SimpleNamespace
+from pathlib import Path
 
 import pytest
 from word_encoder import TINY, WordEncoder, plan
@@ -69,33 +69,26 @@ def test_the_bank_of_pictures_is_whole() -> None:
             assert not contains(word, others), f"'{word}' contains another of its category"
 
 
-def test_without_wordnet_the_plan_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "nltk", None)
-    monkeypatch.setitem(sys.modules, "nltk.corpus", None)
+def test_without_synonyms_the_plan_says_so() -> None:
     made = plan("cat")
-    assert made.synonyms == ()
-    assert "No synonyms" in made.notes[0]
+    assert made.synonyms == () and made.notes[0].startswith("No synonyms were given.")
+    assert not any("synonyms" in note for note in plan("cat", synonyms=("puss",)).notes)
 
 
-def test_wordnet_is_asked_when_no_synonyms_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["cat", "true_cat", "feline", "kitty", "mouser", "tom"]
-    sense = SimpleNamespace(lemma_names=lambda: names)
-    corpus = ModuleType("nltk.corpus")
-    corpus.wordnet = SimpleNamespace(synsets=lambda word, pos: [sense])  # type: ignore
-    monkeypatch.setitem(sys.modules, "nltk", ModuleType("nltk"))
-    monkeypatch.setitem(sys.modules, "nltk.corpus", corpus)
-    made = plan("cat", keep=("a kitty",))
-    assert made.synonyms == ("feline", "mouser")
-    assert "WordNet: feline, mouser" in made.notes[0]
-    assert plan("cat", synonyms=("puss",)).synonyms == ("puss",)
-
-
-def test_wordnet_without_its_data_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(word: str, pos: str) -> None:
-        raise LookupError("no corpus")
-
-    corpus = ModuleType("nltk.corpus")
-    corpus.wordnet = SimpleNamespace(synsets=missing)  # type: ignore
-    monkeypatch.setitem(sys.modules, "nltk", ModuleType("nltk"))
-    monkeypatch.setitem(sys.modules, "nltk.corpus", corpus)
-    assert plan("cat").synonyms == ()
+def test_the_plan_is_the_same_where_a_wordnet_package_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = plan("cat")
+    package = tmp_path / "nltk"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "corpus.py").write_text(
+        "from types import SimpleNamespace\n"
+        "sense = SimpleNamespace(lemma_names=lambda: ['cat', 'true_cat', 'feline'])\n"
+        "wordnet = SimpleNamespace(synsets=lambda word, pos: [sense])\n"
+    )
+    for name in ("nltk", "nltk.corpus"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert plan("cat") == expected
+    assert "nltk" not in sys.modules

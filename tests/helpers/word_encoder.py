@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from erase_engine.concepts.plan import ConceptPlan
 from erase_engine.concepts.planner import plan_concept
 from erase_engine.concepts.request import ConceptRequest
+from erase_engine.concepts.token_positions import positions_in
 from erase_engine.concepts.vocabulary import Category, Kind, Vocabulary
-from erase_engine.interfaces import Conditioning
 
 
 class WordEncoder:
@@ -20,7 +21,8 @@ class WordEncoder:
     def __init__(self, max_tokens: int = 64) -> None:
         self.max_tokens = max_tokens
         self.known: dict[str, int] = {}
-        self.encoded: list[str] = []
+        self.compared: list[str] = []
+        self.asked: list[str] = []  # prompts whose positions were wanted
 
     def pieces(self, text: str) -> list[str]:
         words = re.findall(r"\w+|[^\w\s]", text)
@@ -29,13 +31,20 @@ class WordEncoder:
     def token_ids(self, text: str) -> list[int]:
         return [self.known.setdefault(piece, len(self.known)) for piece in self.pieces(text)]
 
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
-        self.encoded += prompts
-        pooled = torch.zeros(len(prompts), 128)
-        for row, prompt in enumerate(prompts):
-            for letter in prompt.lower():
-                pooled[row, ord(letter) % 128] += 1
-        return Conditioning.stacked(torch.zeros(len(prompts), self.max_tokens, 4), pooled)
+    def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
+        self.asked.append(prompt)
+        return positions_in(self.token_ids, prompt, span, self.max_tokens)
+
+    def vectors(
+        self, texts: Sequence[str], *, on_text: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        counts = torch.zeros(len(texts), 128)
+        for row, text in enumerate(texts):
+            self.compared.append(text)
+            for letter in text.lower():
+                counts[row, ord(letter) % 128] += 1
+            on_text()
+        return counts
 
 
 TINY = Vocabulary(

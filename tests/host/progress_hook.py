@@ -10,6 +10,7 @@ import comfy.utils
 import graph
 import pytest
 from eraseanything_pack.erase_engine import atomic_file as atomic_file
+from eraseanything_pack.nodes.training import erase
 
 Cancel = comfy.model_management.InterruptProcessingException
 Hook = Callable[[int, int], None]
@@ -17,7 +18,13 @@ STEPS = graph.ERASE["steps"]
 PER_STEP = 2 * 3 * graph.ERASE["batch"]  # forwards: an erase and a preserve step
 
 
-def watch_progress(monkeypatch: pytest.MonkeyPatch, watch: Hook) -> None:
+def watch_progress(
+    monkeypatch: pytest.MonkeyPatch, watch: Hook, *, preparing: bool = False
+) -> None:
+    """The training's bar; with `preparing` those of planning and encoding as well."""
+    if not preparing:
+        monkeypatch.setattr(erase, "sampling_progress", lambda total: lambda: None)
+
     def hook(done: int, total: int, *preview: Any, **node: Any) -> None:
         watch(done, total)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 
 from erase_engine.concepts.plan import ConceptPlan, PromptPair
+from erase_engine.concepts.token_positions import positions_in
 from erase_engine.interfaces import Conditioning
 from erase_engine.training.encoded_prompts import (
     MOST_OTHERS,
     EncodedPrompts,
+    context_tokens,
     encode_prompts,
-    other_tokens,
+    text_bytes,
 )
 
 WORDS = ("", "a", "red", "star", "five", "pointed", "circle", "square", "cat", "dog", "and")
@@ -31,12 +33,23 @@ class WordEncoder:
     def token_ids(self, text: str) -> list[int]:
         return [WORDS.index(word) for word in text.split()]
 
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
+    def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
+        return positions_in(self.token_ids, prompt, span, self.max_tokens)
+
+    def encode(
+        self,
+        prompts: Sequence[str],
+        *,
+        dtype: torch.dtype = torch.float32,
+        on_prompt: Callable[[], None] = lambda: None,
+    ) -> Conditioning:
         self.batches.append(list(prompts))
         rows = [self.token_ids(prompt) for prompt in prompts]
         length = max(map(len, rows))
-        text = torch.tensor([row + [0] * (length - len(row)) for row in rows]).float()
-        return Conditioning.stacked(text[..., None], torch.zeros(len(rows), 1))
+        text = torch.tensor([row + [0] * (length - len(row)) for row in rows], dtype=dtype)
+        for _ in rows:
+            on_prompt()
+        return Conditioning.stacked(text[..., None], torch.zeros(len(rows), 1, dtype=dtype))
 
 
 PAIRS = (
@@ -109,9 +122,9 @@ def test_of_many_other_tokens_the_nearest_are_watched() -> None:
     prompt = " ".join(["red"] * before + ["star"] + ["cat"] * (after + 20))
     pair = PromptPair(prompt, "a circle", "star", (before,), "{c}")
     expected = [*range(before), *range(before + 1, before + 1 + MOST_OTHERS - before)]
-    assert other_tokens(encoder, pair) == tuple(expected)
+    assert context_tokens(encoder, pair) == tuple(expected)
     encoder.max_tokens = before + 3
-    assert other_tokens(encoder, pair) == (0, 1, 2, 4, 5)
+    assert context_tokens(encoder, pair) == (0, 1, 2, 4, 5)
 
 
 def test_everything_is_encoded_at_once_to_one_length(encoder: WordEncoder) -> None:
@@ -119,6 +132,57 @@ def test_everything_is_encoded_at_once_to_one_length(encoder: WordEncoder) -> No
     assert encoded.contrast is not None and len(encoder.batches) == 1
     parts = (encoded.concept, encoded.anchor, encoded.keep, encoded.contrast.irrelevant)
     assert {part.text.shape[1] for part in parts} == {5}
+
+
+# Six sentences that have one anchor prompt, which is a keep prompt too.
+REPEATED = replace(
+    PLAN,
+    pairs=tuple(
+        PromptPair(f"a {word} star", "a circle", "star", (2,), f"a {word} {{c}}")
+        for word in ("red", "five", "pointed", "square", "cat", "dog")
+    ),
+    keep=("a circle", "a circle and a dog"),
+)
+
+
+def test_a_prompt_that_comes_again_is_held_once(encoder: WordEncoder) -> None:
+    encoded = encode_prompts(REPEATED, encoder, contrast=False)
+    (batch,) = encoder.batches
+    assert len(batch) == len(set(batch)) == 6 + 1 + 1
+    assert len({id(prompt) for prompt in encoded.anchor.prompts}) == 1
+    assert encoded.keep.prompts[0] is encoded.anchor.prompts[0]
+
+
+@pytest.mark.parametrize(("dtype", "itemsize"), [(torch.float32, 4), (torch.bfloat16, 2)])
+@pytest.mark.parametrize("contrast", [False, True])
+def test_text_features_are_counted_before_and_after(
+    encoder: WordEncoder, dtype: torch.dtype, itemsize: int, contrast: bool
+) -> None:
+    encoded = encode_prompts(REPEATED, encoder, contrast=contrast, dtype=dtype)
+    (batch,) = encoder.batches
+    longest = max(len(text.split()) for text in batch)
+    assert all(prompt.text.dtype == dtype for prompt in encoded.concept.prompts)
+    expected = text_bytes(REPEATED, contrast=contrast, tokens=longest, width=1, itemsize=itemsize)
+    assert expected == len(batch) * longest * itemsize
+    assert encoded.nbytes == expected + len(batch) * itemsize  # one pooled number for each
+
+
+def test_encoding_tells_how_far_it_is_and_can_be_cancelled(encoder: WordEncoder) -> None:
+    told: list[int] = []
+
+    def progress(total: int) -> Callable[[], None]:
+        told.append(total)
+
+        def on_prompt() -> None:
+            told.append(-1)
+            if len(told) == 6:
+                raise KeyboardInterrupt
+
+        return on_prompt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_prompts(REPEATED, encoder, contrast=False, progress=progress)
+    assert told == [8, *[-1] * 5]
 
 
 def contrasted(encoder: WordEncoder, plan: ConceptPlan = PLAN) -> EncodedPrompts:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...concepts.request import LONGEST_SENTENCE
+from ...concepts.token_positions import positions_in
 from ...interfaces import Conditioning, Prompt
 from ...validation import shortened
 from .guards import ordinary
@@ -34,16 +36,44 @@ class ComfyTextEncoder:
         ids = [int(token) for token, _ in self._tokens(text)["t5xxl"][0]]
         return ids[: ids.index(self._clip.tokenizer.t5xxl.end_token)]
 
+    def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
+        """Positions of a span's T5 tokens, or of all that the model reads."""
+        return positions_in(self.token_ids, prompt, span, self.max_tokens)
+
+    @torch.no_grad()
+    def vectors(
+        self, texts: Sequence[str], *, on_text: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        """(N, P) float32 on the CPU: the pooled vectors that `encode` gives, without the T5."""
+        stage = self._clip.cond_stage_model
+        stage.reset_clip_options()  # as the host's encode_from_tokens does
+        if self._clip.layer_idx is not None:
+            stage.set_clip_options({"layer": self._clip.layer_idx})
+        self._clip.load_model()
+        vectors = []
+        for text in texts:
+            _, pooled = stage.clip_l.encode_token_weights(self._tokens(text)["l"])
+            vectors.append(ordinary(pooled)[0].float().cpu())
+            on_text()
+        return torch.stack(vectors)
+
     @torch.no_grad()
     def encode(
-        self, prompts: Sequence[str], *, on_prompt: Callable[[], None] = lambda: None
+        self,
+        prompts: Sequence[str],
+        *,
+        dtype: torch.dtype = torch.float32,
+        on_prompt: Callable[[], None] = lambda: None,
     ) -> Conditioning:
-        """As CLIP Text Encode gives them, padded to one length; equal texts share one."""
+        """As CLIP Text Encode gives them, padded to one length, in `dtype`; equal texts share one.
+
+        One at a time, so that no more than one is held in the host's own precision.
+        """
         tokens = {prompt: self._tokens(prompt) for prompt in prompts}
         length = max(len(each["t5xxl"][0]) for each in tokens.values())
         encoded = {}
         for prompt, each in tokens.items():
-            encoded[prompt] = self._encode_one(each, length)
+            encoded[prompt] = self._encode_one(each, length, dtype)
             on_prompt()
         return Conditioning(tuple(encoded[prompt] for prompt in prompts))
 
@@ -56,8 +86,8 @@ class ComfyTextEncoder:
             )
         return self._clip.tokenize(text, disable_weights=True)
 
-    def _encode_one(self, tokens: dict[str, Any], length: int) -> Prompt:
+    def _encode_one(self, tokens: dict[str, Any], length: int, dtype: torch.dtype) -> Prompt:
         row = tokens["t5xxl"][0]
         row.extend([(self._clip.tokenizer.t5xxl.pad_token, 1.0)] * (length - len(row)))
         text, pooled = self._clip.encode_from_tokens(tokens, return_pooled=True)
-        return Prompt(ordinary(text)[0], ordinary(pooled)[0])
+        return Prompt(ordinary(text)[0].to(dtype), ordinary(pooled)[0].to(dtype))

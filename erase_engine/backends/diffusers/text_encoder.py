@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...interfaces import Conditioning
+from ...concepts.token_positions import positions_in
+from ...interfaces import Conditioning, Prompt
 
 CLIP_TOKENS = 77
 ENCODED_AT_ONCE = 16  # prompts
@@ -41,23 +42,54 @@ class DiffusersTextEncoder:
         """T5 ids of the text's own tokens, in order: no padding, no end mark."""
         return self._t5_tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
+    def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
+        """Positions of a span's T5 tokens, or of all that the model reads."""
+        return positions_in(self.token_ids, prompt, span, self.max_tokens)
+
+    @torch.no_grad()
+    def vectors(
+        self, texts: Sequence[str], *, on_text: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        """(N, P) float32 on the CPU: the pooled vectors that `encode` gives, without the T5."""
+        vectors = []
+        for part in _parts(texts):
+            vectors.append(self._pooled(part).float().cpu())
+            for _ in part:
+                on_text()
+        return torch.cat(vectors)
+
     @torch.no_grad()
     def encode(
-        self, prompts: Sequence[str], *, on_prompt: Callable[[], None] = lambda: None
+        self,
+        prompts: Sequence[str],
+        *,
+        dtype: torch.dtype = torch.float32,
+        on_prompt: Callable[[], None] = lambda: None,
     ) -> Conditioning:
-        """Text (B, T, D) and pooled (B, P) as FluxPipeline has them, padded to one T; CPU."""
-        longest = max(len(self.token_ids(prompt)) for prompt in prompts)
-        length = max(self._shortest, min(longest, self.max_tokens) + 1)
-        parts = [
-            prompts[at : at + ENCODED_AT_ONCE] for at in range(0, len(prompts), ENCODED_AT_ONCE)
-        ]
-        return Conditioning.cat([self._encode(part, length) for part in parts])
+        """As FluxPipeline has them, padded to one length, in `dtype` on the CPU.
 
-    def _encode(self, prompts: Sequence[str], length: int) -> Conditioning:
-        ids = _padded_ids(self._t5_tokenizer, prompts, length).to(self._t5.device)
-        text = self._t5(ids).last_hidden_state
-        ids = _padded_ids(self._clip_tokenizer, prompts, CLIP_TOKENS).to(self._clip.device)
-        return Conditioning.stacked(text.float().cpu(), self._clip(ids).pooler_output.float().cpu())
+        Equal texts share one.
+        """
+        distinct = list(dict.fromkeys(prompts))
+        longest = max(len(self.token_ids(prompt)) for prompt in distinct)
+        length = max(self._shortest, min(longest, self.max_tokens) + 1)
+        encoded: dict[str, Prompt] = {}
+        for part in _parts(distinct):
+            ids = _padded_ids(self._t5_tokenizer, part, length).to(self._t5.device)
+            text = self._t5(ids).last_hidden_state.to("cpu", dtype)
+            pooled = self._pooled(part).to("cpu", dtype)
+            for prompt, *features in zip(part, text, pooled, strict=True):
+                encoded[prompt] = Prompt(*features)
+                on_prompt()
+        return Conditioning(tuple(encoded[prompt] for prompt in prompts))
+
+    def _pooled(self, texts: Sequence[str]) -> Tensor:
+        ids = _padded_ids(self._clip_tokenizer, texts, CLIP_TOKENS).to(self._clip.device)
+        return self._clip(ids).pooler_output
+
+
+def _parts(texts: Sequence[str]) -> list[Sequence[str]]:
+    return [texts[at : at + ENCODED_AT_ONCE] for at in range(0, len(texts), ENCODED_AT_ONCE)]
 
 
 def _padded_ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from erase_engine.concepts.planner import plan_concept
 from erase_engine.concepts.request import ConceptRequest
-from erase_engine.concepts.token_positions import concept_tokens
+from erase_engine.concepts.token_positions import concept_tokens, positions_in
 from erase_engine.concepts.vocabulary import Kind
-from erase_engine.interfaces import Conditioning
 
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or Path(__file__).parents[3] / ".comfyui")
 TOKENIZER = COMFYUI / "comfy" / "text_encoders" / "t5_tokenizer"
 
 
 class T5Words:
-    """T5's real tokens; a text's pooled vector is the mean of fixed random vectors of them."""
+    """T5's real tokens; a text's vector is the mean of fixed random vectors of them."""
 
     max_tokens = 256
 
@@ -35,9 +35,13 @@ class T5Words:
     def pieces(self, text: str) -> list[str]:
         return self.tokenizer.convert_ids_to_tokens(self.token_ids(text))
 
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
-        rows = [self.table[[0, *self.token_ids(text)]].mean(0) for text in prompts]
-        return Conditioning.stacked(torch.zeros(len(rows), self.max_tokens, 4), torch.stack(rows))
+    def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
+        return positions_in(self.token_ids, prompt, span, self.max_tokens)
+
+    def vectors(
+        self, texts: Sequence[str], *, on_text: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        return torch.stack([self.table[[0, *self.token_ids(text)]].mean(0) for text in texts])
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def test_tokens_spell_the_wording(encoder: T5Words, prompt: str, wording: str, p
 def test_a_long_prompt_cuts_the_concept_off(encoder: T5Words) -> None:
     fits = "very " * 254 + "old dog"
     assert concept_tokens(encoder, fits, ["dog"]) == (255,)
-    with pytest.raises(ValueError, match=r"Concept 'dog' is cut off.*at 256 to 256.*first 256"):
+    with pytest.raises(ValueError, match=r"Concept 'dog' is cut off.*within the first 256 tokens"):
         concept_tokens(encoder, "very " + fits, ["dog"])
 
 

@@ -11,6 +11,8 @@ import comfy.text_encoders.flux
 import pytest
 import torch
 from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
+from eraseanything_pack.erase_engine.concepts.planner import MOST_COMPARED, plan_concept
+from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 
 SMALL = {"num_hidden_layers": 2, "num_layers": 2, "hidden_size": 64, "intermediate_size": 64}
 CLIP_L = {
@@ -80,6 +82,65 @@ def test_features_are_ordinary_tensors(encoder: ComfyTextEncoder) -> None:
     with torch.inference_mode(), torch.inference_mode(False):
         cond = encoder.encode(["cat"])
     assert not cond.text.is_inference() and not cond.text.requires_grad
+
+
+class Runs:
+    """How often each of the two models has run."""
+
+    def __init__(self, clip: Any) -> None:
+        stage = clip.cond_stage_model
+        self.pooling = self.tokens = 0
+        stage.clip_l.transformer.register_forward_hook(self._pooling)
+        stage.t5xxl.transformer.register_forward_hook(self._tokens)
+
+    def _pooling(self, *_: Any) -> None:
+        self.pooling += 1
+
+    def _tokens(self, *_: Any) -> None:
+        self.tokens += 1
+
+
+@pytest.mark.parametrize("layer", [None, -1, -2])
+def test_vectors_are_the_pooled_ones_and_the_t5_is_not_run(clip: Any, layer: int | None) -> None:
+    clip = clip.clone()
+    clip.clip_layer(layer)
+    encoder, texts = ComfyTextEncoder(clip), ["cat", "a red (cat:1.2)", "", "x" * 600, "cat"]
+    clip.cond_stage_model.clip_l.set_clip_options({"layer": -2})  # somebody else's, left over
+    expected = encoder.encode(texts).pooled
+    clip.cond_stage_model.clip_l.set_clip_options({"layer": -2})
+    runs, told = Runs(clip), []
+    found = encoder.vectors(texts, on_text=lambda: told.append(runs.pooling))
+    assert torch.equal(found, expected) and found.dtype == torch.float32
+    assert not found.is_inference() and not found.requires_grad
+    assert (runs.pooling, runs.tokens, told) == (5, 0, [1, 2, 3, 4, 5])
+
+
+def test_planning_runs_no_t5(clip: Any, encoder: ComfyTextEncoder) -> None:
+    runs = Runs(clip)
+    plan = plan_concept(ConceptRequest(concept="cat", pairs=3), encoder)
+    assert len(plan.irrelevant) == 3
+    assert runs.pooling == MOST_COMPARED and runs.tokens == 0
+
+
+def test_features_are_kept_in_the_numbers_asked_for(clip: Any, encoder: ComfyTextEncoder) -> None:
+    exact = encoder.encode(["cat", "a cat", "cat"])
+    runs = Runs(clip)
+    kept = encoder.encode(["cat", "a cat", "cat"], dtype=torch.bfloat16)
+    assert runs.tokens == 2 and kept.prompts[0] is kept.prompts[2]
+    assert torch.equal(kept.text, exact.text.bfloat16())
+    assert torch.equal(kept.pooled, exact.pooled.bfloat16())
+    assert kept.prompts[0].text.untyped_storage().nbytes() == kept.prompts[0].text.nbytes
+
+
+def test_encoding_stops_where_it_is_cancelled(clip: Any, encoder: ComfyTextEncoder) -> None:
+    def cancel() -> None:
+        if runs.tokens == 2:
+            raise KeyboardInterrupt
+
+    runs = Runs(clip)
+    with pytest.raises(KeyboardInterrupt):
+        encoder.encode(["cat", "dog", "bird", "fish"], on_prompt=cancel)
+    assert runs.tokens == 2
 
 
 def test_other_encoders_are_named() -> None:

@@ -108,3 +108,26 @@ def test_many_prompts_are_encoded_in_parts(encoder: DiffusersTextEncoder, parts:
     handle.remove()
     assert sizes == [16, 4] and len(many) == 20
     torch.testing.assert_close(many.text[19:], encoder.encode(["a cat number 19"]).text)
+
+
+def test_vectors_are_the_pooled_ones_and_the_t5_is_not_run(
+    encoder: DiffusersTextEncoder, parts: Any
+) -> None:
+    texts = [f"a cat number {index}" for index in range(20)]
+    expected, told, runs = encoder.encode(texts).pooled, [], []
+    handle = parts["text_encoder_2"].register_forward_pre_hook(lambda *_: runs.append(1))
+    found = encoder.vectors(texts, on_text=lambda: told.append(1))
+    handle.remove()
+    assert torch.equal(found, expected) and len(told) == 20 and not runs
+
+
+def test_equal_texts_are_encoded_once_in_the_numbers_asked_for(
+    encoder: DiffusersTextEncoder,
+) -> None:
+    told: list[int] = []
+    exact = encoder.encode(PROMPTS)
+    kept = encoder.encode(
+        [*PROMPTS, PROMPTS[0]], dtype=torch.bfloat16, on_prompt=lambda: told.append(1)
+    )
+    assert len(told) == len(PROMPTS) and kept.prompts[-1] is kept.prompts[0]
+    assert torch.equal(kept.text[:-1], exact.text.bfloat16())

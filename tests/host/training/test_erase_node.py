@@ -177,6 +177,26 @@ def test_cancel_stops_after_the_pass_it_fell_into(
     assert sum(done >= at for done in told) == 1
 
 
+@pytest.mark.parametrize("bar", [0, 1], ids=["ranking words", "encoding"])
+def test_preparing_shows_its_progress_and_can_be_cancelled(
+    bar: int, model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def hook(done: int, total: int) -> None:
+        told.append((done, total))
+        totals = list(dict.fromkeys(total for _, total in told))
+        if len(totals) > bar and done == 3:
+            comfy.model_management.interrupt_current_processing(True)
+
+    watch_progress(monkeypatch, hook, preparing=True)
+    with pytest.raises(Cancel):
+        graph.erase(model)
+    assert told[-1][0] == 3 and told[-1][1] > 20
+    assert len({total for _, total in told}) == bar + 1
+    assert not any(loras.rglob("*.safetensors"))
+
+
 def test_cancel_in_the_last_step_is_a_cancel(
     model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

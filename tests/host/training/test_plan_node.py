@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management
 import graph
 import pytest
 from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.nodes.training.plan import PlanConcept
+from progress_hook import Cancel, watch_progress
 
 PLAN = {name: graph.ERASE[name] for name in graph.PLAN_FIELDS} | {"edited": ""}
 
@@ -75,6 +77,20 @@ def test_an_edited_prompt_without_the_concept_is_named() -> None:
     fields["pairs"][0]["concept_prompt"] = "a red thing"
     with pytest.raises(ValueError, match="is not in the prompt 'a red thing'"):
         planned(edited=json.dumps(fields))
+
+
+def test_planning_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    def hook(done: int, total: int) -> None:
+        told.append(done)
+        if done == 3:
+            comfy.model_management.interrupt_current_processing(True)
+
+    watch_progress(monkeypatch, hook, preparing=True)
+    with pytest.raises(Cancel):
+        planned()
+    assert told == [1, 2, 3]
 
 
 def test_joined_plans_erase_all_of_their_concepts_with_one_file(loras: Path) -> None:
