@@ -25,7 +25,7 @@ def paths_of(backend: FlowModel, cond: Conditioning, noise: Tensor) -> Trajector
 
     def teacher(x_t: Tensor, t: Tensor, rows: Tensor) -> TeacherOutput:
         v = backend.velocity(x_t, t, cond.take(rows))
-        return TeacherOutput(v, v[:, None], torch.zeros(len(rows)))
+        return TeacherOutput(v[:, None], torch.zeros(len(rows), 0))
 
     rows, times = torch.arange(len(cond)), backend.timesteps(STEPS, SIDE, SIDE)
     return cache_trajectories(teacher, rows, noise=noise, times=times, at_once=len(cond))
@@ -56,7 +56,7 @@ def attacked_text(
         step = torch.randint(half, (len(cond),), generator=generator)
         moved = Conditioning.stacked(cond.text + change, cond.pooled)
         v = erased.velocity(paths.states[each, step], paths.times[step], moved)
-        loss = (v - paths.answers[each, step, 0]).square().mean(dim=(1, 2, 3)).sum()
+        loss = (v - paths.teacher_velocity[each, step, 0]).square().mean(dim=(1, 2, 3)).sum()
         change.grad = torch.autograd.grad(loss, change)[0]
         optimizer.step()
         with torch.no_grad():

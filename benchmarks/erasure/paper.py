@@ -46,7 +46,7 @@ def train_paper(
 
 @dataclass(frozen=True)
 class FreshPaths:
-    """Stands for a bank: every draw samples a path of its own for each state."""
+    """Stands for a cache: every draw samples a path of its own for each state."""
 
     model: CountedModel
     lora: LoraSet
@@ -60,8 +60,8 @@ class FreshPaths:
         noise = self.noise(count, generator)
         x_t = self.path(encoded.concept.take(rows), noise)[torch.arange(count), step]
         with self.lora.disabled():
-            lesson = self.model.erase_teacher(follow_anchor=False)(x_t, times[step], rows)
-        return TrainingBatch(x_t, times[step], rows, lesson.answers.cpu(), lesson.mass.cpu())
+            found = self.model.erase_teacher(x_t, times[step], rows)
+        return TrainingBatch(x_t, times[step], rows, found.teacher_velocity.cpu(), found.mass.cpu())
 
     def path(self, cond: Conditioning, noise: Tensor) -> Tensor:
         """(B, S + 1, C, h, w): every state from the noise to the picture."""
@@ -72,7 +72,7 @@ class FreshPaths:
         return torch.randn(shape, generator=generator)
 
     def keep(self, generator: Generator) -> object:
-        """A bank all the same: the paper's own pictures to keep are made before, too."""
+        """Cached all the same: the paper's own pictures to keep are made before, too."""
         count = self.model.config.paths
         rows = torch.randint(len(self.model.encoded.keep), (count,), generator=generator)
         noise, teacher = self.noise(count, generator), self.model.keep_teacher
@@ -115,14 +115,14 @@ class Probe:
         count, generator = run.config.keep_per_step, run.generator
         rows = torch.randint(len(run.model.encoded.concept), (count,), generator=generator)
         step = torch.randint(run.config.trajectory_steps, (count,), generator=generator)
-        return cls(run, rows, step, run.banks.erase.noise(count, generator))  # type: ignore[attr-defined]
+        return cls(run, rows, step, run.trajectories.erase.noise(count, generator))  # type: ignore[attr-defined]
 
     @property
     def t(self) -> Tensor:
-        return self.run.banks.erase.times[self.step]
+        return self.run.trajectories.erase.times[self.step]
 
     def read(self, cond: Conditioning, tokens: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """x_t on the way to these prompts' pictures, and F of the words at `tokens` there."""
-        states = self.run.banks.erase.path(cond.take(rows), self.noise)  # type: ignore[attr-defined]
+        states = self.run.trajectories.erase.path(cond.take(rows), self.noise)  # type: ignore[attr-defined]
         x_t = states[torch.arange(len(rows)), self.step]
         return x_t, self.run._feature(x_t, self.t, cond, tokens, rows)

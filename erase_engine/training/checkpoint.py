@@ -1,7 +1,7 @@
-"""Where a stopped training goes on: a folder with its banks, and with its state between two steps.
+"""Where a stopped training goes on: a folder with its trajectories and its state between two steps.
 
-Both files are safetensors. The banks are written once, the state every few steps and when training
-is stopped, each of them whole or not at all: whenever a process is killed, the last one is good.
+Both files are safetensors. Trajectories are written once, the state every few steps and when
+training is stopped, each whole or not at all: whenever a process is killed, the last one is good.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .encoded_prompts import EncodedPrompts
 from .teacher import Trajectories
 from .trajectories import TrajectoryCache
 
-BANKS, STATE = "banks.safetensors", "state.safetensors"
+TRAJECTORIES, STATE = "trajectories.safetensors", "state.safetensors"
 SAVED_EVERY = 20  # steps
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the next step depends on besides the banks, and what there is to tell so far."""
+    """What the next step depends on besides the trajectories, and the figures so far."""
 
     step: int  # steps that are done
     forwards: int
@@ -42,9 +42,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class SavedTrajectories:
-    """Banks, and how things stood when they had been sampled."""
+    """Trajectories, and how things stood when they had been sampled."""
 
-    banks: Trajectories
+    trajectories: Trajectories
     generator: Tensor  # state of the random numbers
     forwards: int
 
@@ -70,25 +70,25 @@ class Checkpoint:
         """Says which training this is; to be called first."""
         self._identity = identity_of(encoded, config)
 
-    def load_banks(self) -> SavedTrajectories | None:
-        """The banks; None where there are none of ours."""
-        found = self._load(BANKS)
-        if found is None:
+    def load_trajectories(self) -> SavedTrajectories | None:
+        """The trajectories; None where there are none of this training."""
+        loaded = self._load(TRAJECTORIES)
+        if loaded is None:
             return None
-        tensors, record = found
+        tensors, record = loaded
         erase, keep = (_under(f"{name}.", tensors) for name in ("erase", "keep"))
-        banks = Trajectories(TrajectoryCache(**erase), TrajectoryCache(**keep) if keep else None)
-        return SavedTrajectories(banks, tensors["generator"], int(record["forwards"]))
+        found = Trajectories(TrajectoryCache(**erase), TrajectoryCache(**keep) if keep else None)
+        return SavedTrajectories(found, tensors["generator"], int(record["forwards"]))
 
-    def save_banks(self, saved: SavedTrajectories) -> None:
-        """Keeps new banks; a state that belongs to older ones is gone before."""
+    def save_trajectories(self, saved: SavedTrajectories) -> None:
+        """Keeps new trajectories; a state that belongs to older ones is removed before."""
         (self.folder / STATE).unlink(missing_ok=True)
         tensors = {"generator": saved.generator}
         for name in ("erase", "keep"):
-            bank = getattr(saved.banks, name)
-            if bank is not None:
-                tensors |= {f"{name}.{one.name}": getattr(bank, one.name) for one in fields(bank)}
-        self._save(BANKS, tensors, {"forwards": str(saved.forwards)})
+            cache = getattr(saved.trajectories, name)
+            if cache is not None:
+                tensors |= {f"{name}.{one.name}": getattr(cache, one.name) for one in fields(cache)}
+        self._save(TRAJECTORIES, tensors, {"forwards": str(saved.forwards)})
 
     def load(self) -> Snapshot | None:
         """The state of the last saving; None where there is none of ours."""
@@ -168,7 +168,7 @@ class Checkpoint:
 def identity_of(encoded: EncodedPrompts, config: EraseConfig) -> str:
     """One name for one training: a hash of its config and of its prompts as the model reads them.
 
-    The model is not in it: it is recognised by its answers (`teacher.answers_hold`).
+    The model is not in it: it is recognised by its velocities (`teacher.same_teacher`).
     """
     found = hashlib.sha256(config.to_json().encode())
     parts = [encoded.concept, encoded.anchor, encoded.keep]

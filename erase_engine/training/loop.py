@@ -1,4 +1,4 @@
-"""The training loop: banks first, then steps of a solver, reported one by one."""
+"""The training loop: trajectories first, then steps of a solver, each reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .teacher import (
 class StepReport:
     """What one step did. `losses` holds those that were computed, unweighted.
 
-    While the bank is sampled, reports come with step 0 and no losses.
+    While trajectories are sampled, reports come with step 0 and no losses.
     """
 
     step: int
@@ -90,7 +90,7 @@ def train_erasure(
 
     Args:
         generator: CPU generator; the same one gives the same LoRA.
-        on_step: called after each step, and after each pass that samples the bank; whatever it
+        on_step: called after each step, and after each pass that samples trajectories; whatever it
             raises ends the training.
         checkpoint: saved to every few steps and when the training is stopped; gone on from where
             it holds this very training. The end is the same, byte for byte.
@@ -114,11 +114,11 @@ def train_erasure(
         on_step(StepReport(step, config.steps, losses, norm, *spent, history))
 
     model = CountedModel(backend, encoded, config, count)
-    banks = _banks(model, generator, checkpoint, on_pass=lambda: report(0, {}, 0.0))
+    trajectories = _trajectories(model, generator, checkpoint, on_pass=lambda: report(0, {}, 0.0))
     adversary = None
     if config.attack:
         adversary = Adversary(encoded, radius=config.attack, rate=config.attack_rate)
-    training = Training(Objective(model, lora, banks, generator, adversary), history)
+    training = Training(Objective(model, lora, trajectories, generator, adversary), history)
     with lora.attach(slices), checkpoint.kept() if checkpoint else nullcontext():
         if checkpoint and (saved := checkpoint.load()):
             training.go_on_from(saved)
@@ -132,33 +132,35 @@ def train_erasure(
     return Erasure(lora.state_dict(), history, count.forwards)
 
 
-def _banks(
+def _trajectories(
     model: CountedModel,
     generator: Generator,
     checkpoint: Checkpoint | None,
     *,
     on_pass: Callable[[], None],
 ) -> Trajectories:
-    """The checkpoint's banks where they are this training's and this model's; else new ones."""
+    """The checkpoint's where they are this training's and this model's; else new ones."""
     if checkpoint is None:
         return cache_all_trajectories(model, generator=generator, on_pass=on_pass)
     checkpoint.begin(model.encoded, model.config)
-    if saved := checkpoint.load_banks():
-        if same_teacher(model, saved.banks.erase):
+    if saved := checkpoint.load_trajectories():
+        if same_teacher(model, saved.trajectories.erase):
             generator.set_state(saved.generator)
             model.count.forwards = saved.forwards
-            return saved.banks
-        checkpoint.refuse("banks of another model")
-    banks = cache_all_trajectories(model, generator=generator, on_pass=on_pass)
-    checkpoint.save_banks(SavedTrajectories(banks, generator.get_state(), model.count.forwards))
-    return banks
+            return saved.trajectories
+        checkpoint.refuse("trajectories of another model")
+    new = cache_all_trajectories(model, generator=generator, on_pass=on_pass)
+    checkpoint.save_trajectories(
+        SavedTrajectories(new, generator.get_state(), model.count.forwards)
+    )
+    return new
 
 
 class Training:
     """Steps of a solver that can be told, saved, and taken up again.
 
     A step whose losses or gradients are not finite is tried once more from the state before it,
-    on other states of the banks. `good` is the state after the last step that was done.
+    on other states. `good` is the state after the last step that was done.
     """
 
     def __init__(self, run: Objective, history: dict[str, list[float]]) -> None:

@@ -21,7 +21,7 @@ class Objective:
 
     model: CountedModel
     lora: Adapters
-    banks: Trajectories
+    trajectories: Trajectories
     generator: Generator
     adversary: Adversary | None = None
 
@@ -36,20 +36,22 @@ class Objective:
         the teacher's attention on them is not known, and holding it down moves other words' too.
         """
         model, encoded = self.model, self.model.encoded
-        draw = self.banks.erase.draw(self.config.batch, self.generator, early=self.config.early)
-        tokens = encoded.tokens.take(draw.rows)
+        batch = self.trajectories.erase.draw(
+            self.config.batch, self.generator, early=self.config.early
+        )
+        tokens = encoded.tokens.take(batch.rows)
         if self.adversary:
-            cond, attacked = self.adversary.attack(draw.rows, self.generator)
+            cond, attacked = self.adversary.attack(batch.rows, self.generator)
         else:
-            cond = encoded.concept.take(draw.rows)
-            attacked = torch.zeros(len(draw.rows), dtype=torch.bool)
-        v, blocks = model.velocity(draw.x_t, draw.t, cond, tokens.all if model.watched else None)
-        v_concept, v_anchor = draw.answers.to(v).unbind(dim=1)
+            cond = encoded.concept.take(batch.rows)
+            attacked = torch.zeros(len(batch.rows), dtype=torch.bool)
+        v, blocks = model.velocity(batch.x_t, batch.t, cond, tokens.all if model.watched else None)
+        v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
         erase = ERASE_LOSSES[self.config.erase_form]
         losses = {"esd": erase(v, v_concept, v_anchor, self.config.negative_guidance)}
         if model.watched:
             attention = ATTENTION_LOSSES[self.config.attention_form]
-            each = attention(blocks, draw.mass, tokens, self.config.attention_others)
+            each = attention(blocks, batch.mass, tokens, self.config.attention_others)
             losses["attention"] = _mean_where(~attacked, each)
         return losses
 
@@ -69,32 +71,32 @@ class Objective:
 
     def draw_keep(self, count: int) -> TrainingBatch:
         """States of the keep prompts' paths."""
-        assert self.banks.keep is not None
-        return self.banks.keep.draw(count, self.generator)
+        assert self.trajectories.keep is not None
+        return self.trajectories.keep.draw(count, self.generator)
 
-    def keep_loss(self, draw: TrainingBatch) -> Tensor:
+    def keep_loss(self, batch: TrainingBatch) -> Tensor:
         """L_keep on given states of the keep prompts' paths."""
-        cond = self.model.encoded.keep.take(draw.rows)
-        v, _ = self.model.velocity(draw.x_t, draw.t, cond, None)
-        return keep_loss(v, draw.answers[:, 0].to(v))
+        cond = self.model.encoded.keep.take(batch.rows)
+        v, _ = self.model.velocity(batch.x_t, batch.t, cond, None)
+        return keep_loss(v, batch.teacher_velocity[:, 0].to(v))
 
     def _rsc_loss(self) -> Tensor:
         """L_rsc on one state for all of a sentence's words: concept, synonym, K irrelevant."""
         encoded, contrast = self.model.encoded, self.model.encoded.contrast
         assert contrast is not None
-        draw = self.banks.erase.draw(self.config.keep_per_step, self.generator)
+        batch = self.trajectories.erase.draw(self.config.keep_per_step, self.generator)
         k = contrast.per_pair
-        rows = (draw.rows[:, None] * k + torch.arange(k)).flatten()
-        x_t, t = draw.x_t.repeat_interleave(k, 0), draw.t.repeat_interleave(k)
+        rows = (batch.rows[:, None] * k + torch.arange(k)).flatten()
+        x_t, t = batch.x_t.repeat_interleave(k, 0), batch.t.repeat_interleave(k)
         concept = self._feature(
-            draw.x_t, draw.t, encoded.concept, encoded.tokens.concept, draw.rows
+            batch.x_t, batch.t, encoded.concept, encoded.tokens.concept, batch.rows
         )
         with torch.no_grad(), self.lora.disabled():
             synonym = self._feature(
-                draw.x_t, draw.t, contrast.synonym, contrast.synonym_tokens, draw.rows
+                batch.x_t, batch.t, contrast.synonym, contrast.synonym_tokens, batch.rows
             )
             others = self._feature(x_t, t, contrast.irrelevant, contrast.irrelevant_tokens, rows)
-        others = others.unflatten(0, (len(draw.rows), k))
+        others = others.unflatten(0, (len(batch.rows), k))
         return rsc_loss(concept, synonym, others, self.config.rsc_temperature)
 
     def _feature(

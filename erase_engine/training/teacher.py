@@ -1,10 +1,11 @@
-"""The teacher: the model with the adapter off, and its answers at the states of the banks."""
+"""The teacher: the model with the adapter off, and its velocities along the cached paths."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -13,10 +14,10 @@ from ..config import EraseConfig
 from ..interfaces import AttentionCapture, Conditioning, FlowModel
 from .encoded_prompts import EncodedPrompts
 from .losses import attention_mass
-from .trajectories import Teacher, TeacherOutput, TrajectoryCache, cache_trajectories
+from .trajectories import TeacherOutput, TrajectoryCache, cache_trajectories
 
 FORWARD_AND_BACKWARD = 3  # in forwards: a backward counts as two
-SAME_ANSWERS = 1e-4  # relative difference of one model's answers from one day to another
+SAME_TEACHER = 1e-4  # relative difference of one model's velocities on two machines
 
 
 @dataclass
@@ -57,29 +58,27 @@ class CountedModel:
         v = self.backend.velocity(x_t, t, cond, capture=capture)
         return v, [] if capture is None else [capture.mass[block] for block in self.blocks]
 
-    def erase_teacher(self, *, follow_anchor: bool) -> Teacher:
-        """The teacher on the concept's paths or the anchor's, where it is asked for both prompts.
+    def erase_teacher(
+        self, x_t: Tensor, t: Tensor, rows: Tensor, *, follow_anchor: bool = False
+    ) -> TeacherOutput:
+        """The teacher under the concept prompts and the anchor prompts of `rows`.
 
-        Both go in one batch; nothing of the anchor's prompt is watched.
+        Both go in one batch; nothing of the anchor's prompt is watched. The path follows the
+        concept's velocity, or with `follow_anchor` the anchor's.
         """
-
-        def teach(x_t: Tensor, t: Tensor, rows: Tensor) -> TeacherOutput:
-            both = Conditioning.cat(
-                [self.encoded.concept.take(rows), self.encoded.anchor.take(rows)]
-            )
+        both = Conditioning.cat([self.encoded.concept.take(rows), self.encoded.anchor.take(rows)])
+        tokens = None
+        if self.watched:
             tokens = self.encoded.tokens.take(rows).all
-            tokens = torch.cat([tokens, torch.full_like(tokens, -1)]) if self.watched else None
-            v, blocks = self.velocity(x_t.repeat(2, 1, 1, 1), t.repeat(2), both, tokens)
-            answers = torch.stack(v.chunk(2), dim=1)  # (B, 2, C, h, w): concept, anchor
-            mass = attention_mass(blocks).chunk(2)[0] if blocks else torch.zeros(len(rows), 0)
-            return TeacherOutput(answers[:, int(follow_anchor)], answers, mass)
-
-        return teach
+            tokens = torch.cat([tokens, torch.full_like(tokens, -1)])
+        v, blocks = self.velocity(x_t.repeat(2, 1, 1, 1), t.repeat(2), both, tokens)
+        mass = attention_mass(blocks).chunk(2)[0] if blocks else torch.zeros(len(rows), 0)
+        return TeacherOutput(torch.stack(v.chunk(2), dim=1), mass, follow=int(follow_anchor))
 
     def keep_teacher(self, x_t: Tensor, t: Tensor, rows: Tensor) -> TeacherOutput:
-        """The teacher on the keep prompts' paths: it wants of the student what it does itself."""
+        """The teacher under the keep prompts of `rows`, where nothing is watched."""
         v, _ = self.velocity(x_t, t, self.encoded.keep.take(rows), None)
-        return TeacherOutput(v, v[:, None], torch.zeros(len(rows), 0))
+        return TeacherOutput(v[:, None], torch.zeros(len(rows), 0))
 
 
 @dataclass(frozen=True)
@@ -97,41 +96,32 @@ def cache_all_trajectories(
     config, backend = model.config, model.backend
     times = backend.timesteps(config.trajectory_steps, *config.latent_size)
     shape = (config.paths, backend.latent_channels, *config.latent_size)
-
-    def paths(teacher: Teacher, rows: Tensor, noise: Tensor) -> TrajectoryCache:
-        def teach(*states: Tensor) -> TeacherOutput:
-            lesson = teacher(*states)
-            on_pass()
-            return lesson
-
-        return cache_trajectories(teach, rows, noise=noise, times=times, at_once=config.batch)
-
+    cached = partial(cache_trajectories, times=times, at_once=config.batch, on_pass=on_pass)
     noise = torch.randn(shape, generator=generator)
     rows = _every_row(len(model.encoded.concept), len(noise), generator)
-    concept, anchor = (
-        paths(model.erase_teacher(follow_anchor=follow), rows, noise) for follow in (False, True)
-    )
+    concept = cached(model.erase_teacher, rows, noise=noise)
+    anchor = cached(partial(model.erase_teacher, follow_anchor=True), rows, noise=noise)
     keep = None
     if keeps(config):
         rows = _every_row(len(model.encoded.keep), len(noise), generator)
-        keep = paths(model.keep_teacher, rows, torch.randn(shape, generator=generator))
+        noise = torch.randn(shape, generator=generator)
+        keep = cached(model.keep_teacher, rows, noise=noise)
     return Trajectories(TrajectoryCache.join(concept, anchor), keep)
 
 
-def same_teacher(model: CountedModel, bank: TrajectoryCache) -> bool:
-    """Whether a bank of concept and anchor paths is this model's: it is asked again.
+def same_teacher(model: CountedModel, erase: TrajectoryCache) -> bool:
+    """Whether the paths of concept and anchor are this model's: it is asked again.
 
     The first states only, in the batch in which they were asked first, so that the same model on
     the same machine gives the same bits. Not counted: the training itself needs no such pass.
     """
-    some = slice(0, model.config.batch)
-    teach = replace(model, count=ForwardCount(0)).erase_teacher(follow_anchor=False)
+    first = slice(0, model.config.batch)
+    rows, known = erase.rows[first], erase.teacher_velocity[first, 0]
+    uncounted = replace(model, count=ForwardCount(0))
     with torch.no_grad():
-        answers = teach(
-            bank.states[some, 0], bank.times[:1].expand(len(bank.rows[some])), bank.rows[some]
-        ).answers
-    known = bank.answers[some, 0]
-    return bool((answers.cpu() - known).norm() <= SAME_ANSWERS * known.norm())
+        t = erase.times[:1].expand(len(rows))
+        found = uncounted.erase_teacher(erase.states[first, 0], t, rows).teacher_velocity.cpu()
+    return bool((found - known).norm() <= SAME_TEACHER * known.norm())
 
 
 def _every_row(rows: int, count: int, generator: Generator) -> Tensor:
@@ -141,5 +131,5 @@ def _every_row(rows: int, count: int, generator: Generator) -> Tensor:
 
 
 def keeps(config: EraseConfig) -> bool:
-    """Whether anybody looks at the keep prompts' paths: L_keep, or the drift it measures."""
+    """Whether the keep prompts' paths are needed: for L_keep, or for the drift."""
     return config.weights.keep > 0 or config.solver == "budget"

@@ -1,7 +1,7 @@
-"""Cached teacher trajectories: the states that training looks at, with the teacher's answers.
+"""Cached teacher trajectories: the states that training looks at, with the teacher's velocities.
 
 Sampled once before the loop. Sampling a trajectory for every step, as the paper does, costs more
-than all the rest of the step, and the answers fall out of the sampling itself.
+than all the rest of the step, and the velocities fall out of the sampling itself.
 """
 
 from __future__ import annotations
@@ -9,45 +9,45 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor
 
-from ..flow import euler_path
+from ..flow import euler_step
 
 
 @dataclass(frozen=True)
 class TeacherOutput:
-    """What the teacher says of B states, each of one prompt's path, under P prompts."""
+    """What the teacher gives for B states, each on the path of one prompt, under P prompts."""
 
-    velocity: Tensor  # (B, C, h, w) along the path
-    answers: Tensor  # (B, P, C, h, w) velocities under each of the prompts
-    mass: Tensor  # (B, W) attention on each watched token; W = 0 where nobody watches
+    teacher_velocity: Tensor  # (B, P, C, h, w) velocities under each of the prompts
+    mass: Tensor  # (B, W) attention on each watched token; W = 0 where none is watched
+    follow: int = 0  # which of the P prompts the path follows
 
 
-Teacher = Callable[
-    [Tensor, Tensor, Tensor], TeacherOutput
-]  # (x_t, t, rows of the prompts) -> its output
+# (x_t, t, rows of the prompts) -> its output
+Teacher = Callable[[Tensor, Tensor, Tensor], TeacherOutput]
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """States for one step, and what the teacher says of them."""
+    """States for one step, with the teacher's output there."""
 
     x_t: Tensor  # (B, C, h, w)
     t: Tensor  # (B,)
     rows: Tensor  # (B,) the prompt whose path each is from
-    answers: Tensor  # (B, P, C, h, w)
+    teacher_velocity: Tensor  # (B, P, C, h, w)
     mass: Tensor  # (B, W)
 
 
 @dataclass(frozen=True)
 class TrajectoryCache:
-    """States of N paths at S times with the teacher's answers, on the CPU in float32."""
+    """States of N paths at S times with the teacher's output, on the CPU in float32."""
 
     states: Tensor  # (N, S, C, h, w)
-    answers: Tensor  # (N, S, P, C, h, w)
-    masses: Tensor  # (N, S, W)
+    teacher_velocity: Tensor  # (N, S, P, C, h, w)
+    mass: Tensor  # (N, S, W)
     times: Tensor  # (S,) falling from 1
     rows: Tensor  # (N,) the prompt of each path
 
@@ -56,46 +56,48 @@ class TrajectoryCache:
         times = math.ceil(early * len(self.times))
         n = torch.randint(len(self.states), (count,), generator=generator)
         s = torch.randint(times, (count,), generator=generator)
-        x_t, answers, mass = self.states[n, s], self.answers[n, s], self.masses[n, s]
-        return TrainingBatch(x_t, self.times[s], self.rows[n], answers, mass)
+        found = self.states[n, s], self.times[s], self.rows[n]
+        return TrainingBatch(*found, self.teacher_velocity[n, s], self.mass[n, s])
 
     @staticmethod
-    def join(*banks: TrajectoryCache) -> TrajectoryCache:
-        """All paths of several banks; their times must be the same."""
-        names = ("states", "answers", "masses", "rows")
-        joined = {name: torch.cat([getattr(bank, name) for bank in banks]) for name in names}
-        return TrajectoryCache(times=banks[0].times, **joined)
+    def join(*caches: TrajectoryCache) -> TrajectoryCache:
+        """All paths of several caches; their times must be the same."""
+        names = ("states", "teacher_velocity", "mass", "rows")
+        joined = {name: torch.cat([getattr(one, name) for one in caches]) for name in names}
+        return TrajectoryCache(times=caches[0].times, **joined)
 
 
+@torch.no_grad()
 def cache_trajectories(
-    teacher: Teacher, rows: Tensor, *, noise: Tensor, times: Tensor, at_once: int
+    teacher: Teacher,
+    rows: Tensor,
+    *,
+    noise: Tensor,
+    times: Tensor,
+    at_once: int,
+    on_pass: Callable[[], None] = lambda: None,
 ) -> TrajectoryCache:
-    """Samples one path for each of `rows`, from the noise beside it.
+    """Samples one path for each of `rows`, from the noise beside it, by Euler's method.
 
     Args:
-        teacher: asked once for each state; may raise to cancel.
+        teacher: called once for each state.
         rows: (N,) prompts, one for each path.
         noise: (N, C, h, w).
         times: (S + 1,) from 1 to 0.
         at_once: paths sampled together.
+        on_pass: called after each call of the teacher; may raise to cancel.
     """
-    parts = [
-        _sample(teacher, some, start, times)
-        for some, start in zip(rows.split(at_once), noise.split(at_once), strict=True)
-    ]
+    parts = []
+    for some, start in zip(rows.split(at_once), noise.split(at_once), strict=True):
+        states, velocities, masses = [start], [], []
+        for t, t_next in pairwise(times):
+            x_t = states[-1]
+            output = teacher(x_t, t.expand(len(x_t)).to(x_t), some)
+            on_pass()
+            velocities.append(output.teacher_velocity.cpu())
+            masses.append(output.mass.cpu())
+            v = velocities[-1][:, output.follow]
+            states.append(euler_step(x_t, v, t, t_next))
+        found = [torch.stack(each, dim=1) for each in (states[:-1], velocities, masses)]
+        parts.append(TrajectoryCache(*found, times=times[:-1].cpu().clone(), rows=some))
     return TrajectoryCache.join(*parts)
-
-
-def _sample(teacher: Teacher, rows: Tensor, noise: Tensor, times: Tensor) -> TrajectoryCache:
-    answers, masses = [], []
-
-    def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-        lesson = teacher(x_t, t, rows)
-        answers.append(lesson.answers.cpu())
-        masses.append(lesson.mass.cpu())
-        return lesson.velocity.cpu()
-
-    states = euler_path(velocity, noise, times)[:, :-1]
-    return TrajectoryCache(
-        states, torch.stack(answers, 1), torch.stack(masses, 1), times[:-1].cpu().clone(), rows
-    )

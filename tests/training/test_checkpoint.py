@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from erase_engine.config import EraseConfig, LossWeights
-from erase_engine.training.checkpoint import BANKS, STATE, Checkpoint, identity_of
+from erase_engine.training.checkpoint import STATE, TRAJECTORIES, Checkpoint, identity_of
 from erase_engine.training.encoded_prompts import EncodedPrompts
 from erase_engine.training.loop import Erasure, StepReport, train_erasure
 
@@ -77,7 +77,7 @@ def test_a_checkpoint_changes_nothing(small_flow, encoded, tmp_path) -> None:
     assert not tmp_path.exists()
 
 
-def test_the_bank_is_not_sampled_again(small_flow, encoded, tmp_path) -> None:
+def test_trajectories_are_not_sampled_again(small_flow, encoded, tmp_path) -> None:
     """All of a training's forwards but those that were done, and one batch to know the model by."""
     stopped(small_flow, encoded, tmp_path, 6)
     done, small_flow.samples = small_flow.samples, 0
@@ -101,7 +101,7 @@ def test_the_last_periodic_state_is_enough(small_flow, encoded, tmp_path) -> Non
 @pytest.mark.parametrize("changes", [{"learning_rate": 0.01}, {"seed": 1}, {"steps": 8}])
 def test_another_training_starts_anew(small_flow, encoded, tmp_path, changes) -> None:
     stopped(small_flow, encoded, tmp_path, 6)
-    with pytest.raises(ValueError, match=r"Got banks.*other settings.*begin anew"):
+    with pytest.raises(ValueError, match=r"Got trajectories.*other settings.*begin anew"):
         train(small_flow, encoded, Checkpoint(tmp_path, strict=True), **changes)
     anew = train(small_flow, encoded, Checkpoint(tmp_path), **changes)
     assert equal(anew, train(small_flow, encoded, **changes))
@@ -110,7 +110,7 @@ def test_another_training_starts_anew(small_flow, encoded, tmp_path, changes) ->
 def test_another_model_starts_anew(small_flow, encoded, tmp_path) -> None:
     stopped(small_flow, encoded, tmp_path, 6)
     small_flow.leave.weight.mul_(1.01)
-    with pytest.raises(ValueError, match="Got banks of another model"):
+    with pytest.raises(ValueError, match="Got trajectories of another model"):
         train(small_flow, encoded, Checkpoint(tmp_path, strict=True))
     anew = train(small_flow, encoded, Checkpoint(tmp_path))
     assert equal(anew, train(small_flow, encoded))
@@ -127,14 +127,14 @@ def test_a_damaged_file_is_not_gone_on_from(small_flow, encoded, tmp_path) -> No
 
 def test_the_files_are_safetensors_and_nothing_half_written(small_flow, encoded, tmp_path) -> None:
     stopped(small_flow, encoded, tmp_path, 6)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [BANKS, STATE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [STATE, TRAJECTORIES]
     with safe_open(tmp_path / STATE, "pt") as file:
         told = json.loads(file.metadata()["progress"])
     assert told["step"] == 6 and len(told["history"]["esd"]) == 6
 
 
 def poison(small_flow: Any, step: int, times: int) -> Any:
-    """The model answers NaN for the next passes after a step, as an overflow would."""
+    """The model gives NaN for the next passes after a step, as an overflow would."""
     healthy, left = small_flow.velocity, [0]
 
     def velocity(*args: Any, **kwargs: Any) -> torch.Tensor:

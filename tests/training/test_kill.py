@@ -14,7 +14,7 @@ import torch
 
 from erase_engine.config import EraseConfig, LossWeights
 from erase_engine.lora.file import save_lora
-from erase_engine.training.checkpoint import BANKS, STATE, Checkpoint
+from erase_engine.training.checkpoint import STATE, TRAJECTORIES, Checkpoint
 from erase_engine.training.encoded_prompts import EncodedPrompts
 from erase_engine.training.loop import train_erasure
 
@@ -68,7 +68,7 @@ def test_every_killed_training_ends_in_the_same_file(small_flow, encoded, tmp_pa
         folder = tmp_path / str(number)
         killed_after(rng.uniform(0, seconds), partial(run, small_flow, encoded, folder))
         left = {path.name for path in folder.rglob("*") if not hidden(path.relative_to(folder))}
-        assert left <= {"unfinished", BANKS, STATE, "star.safetensors"}
+        assert left <= {"unfinished", TRAJECTORIES, STATE, "star.safetensors"}
         gone_on += STATE in left
         run(small_flow, encoded, folder)
         assert (folder / "star.safetensors").read_bytes() == whole

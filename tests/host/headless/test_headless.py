@@ -268,7 +268,9 @@ def test_another_training_is_not_gone_on_from(
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(headless.Progress, "__call__", stop_with(KeyboardInterrupt(), 1))
         main(command())
-    with pytest.raises(SystemExit, match=r"Got banks\.safetensors \(another concept.*begin anew"):
+    with pytest.raises(
+        SystemExit, match=r"Got trajectories\.safetensors \(another concept.*begin anew"
+    ):
         main([*command(concept="dog"), "--resume"])
 
 

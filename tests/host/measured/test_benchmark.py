@@ -185,7 +185,7 @@ def distance(model: Any, cond: Conditioning, paths: Any) -> float:
     gaps = [
         (
             model.velocity(paths.states[:, s], paths.times[s].expand(3), cond)
-            - paths.answers[:, s, 0]
+            - paths.teacher_velocity[:, s, 0]
         )
         for s in range(len(paths.times) // 2)
     ]

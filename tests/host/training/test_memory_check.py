@@ -44,7 +44,9 @@ def test_states_take_what_is_said(small_flow: Any, encoded: Any) -> None:
     banks = cache_all_trajectories(model, generator=torch.Generator(), on_pass=lambda: None)
     assert banks.keep
     held = sum(
-        one.nbytes for bank in (banks.erase, banks.keep) for one in (bank.states, bank.answers)
+        one.nbytes
+        for bank in (banks.erase, banks.keep)
+        for one in (bank.states, bank.teacher_velocity)
     )
     assert held == bank_bytes(CONFIG.paths * CONFIG.trajectory_steps, 4, CONFIG.latent_size)
 
