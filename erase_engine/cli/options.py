@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m erase_engine",
         description="Trains a LoRA that makes a Flux model unable to draw a concept. "
         "Uses files on this machine only.",
+        epilog="python -m erase_engine --unfinished [FOLDER] [--clear] lists, or removes, what "
+        "stopped trainings have left there to be resumed.",
         argument_default=argparse.SUPPRESS,
     )
     add = made.add_argument

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..concepts.everyday import PICTURES
 from ..concepts.plan import ConceptPlan
-from ..concepts.planner import plan_concept
+from ..interfaces import FlowModel, TextEncoder
 from ..lora.file import save_lora
 from ..memory import MemoryEstimate, TrainingSize, described, estimate_memory
 from ..training.checkpoint import Checkpoint
-from ..training.encoded_prompts import EncodedPrompts, encode_prompts
-from ..training.loop import Erasure, StepReport, save_on_interrupt, train_erasure
+from ..training.encoded_prompts import EncodedPrompts
+from ..training.loop import Erasure, OnStep
 from ..training.metadata import erasure_metadata
+from ..training.run import run_training
 from .options import SUFFIX, Options, read_options
+from .unfinished import UNFINISHED, show_unfinished
 
 if TYPE_CHECKING:
     from ..backends.diffusers.files import ModelFiles
-
-SHOWN_EVERY = 0.05  # of all work, where stderr is no terminal
+    from ..backends.diffusers.model import DiffusersFlowModel
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; ends the process with a line on stderr where something is wrong."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        path = run(read_options(arguments))
+        done = show_unfinished(given) if UNFINISHED in given else str(run(read_options(given)))
     except KeyboardInterrupt:
         sys.exit("Stopped.")
     except ModuleNotFoundError as error:
@@ -45,19 +50,19 @@ def main(arguments: list[str] | None = None) -> None:
         )
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"Error: {error}")
-    sys.stdout.write(f"{path}\n")
+    sys.stdout.write(f"{done}\n")
 
 
 def run(job: Options) -> Path:
     """Trains the job's LoRA and saves it; the text encoders are gone before the model comes."""
     from ..backends.diffusers.files import ModelFiles
 
-    files = ModelFiles(job.model, job.text_encoders)
-    place = _place(job)
-    plan, encoded = _encoded(job, files, place)
-    gc.collect()  # the encoders refer to themselves, and their memory is wanted now
-    _say(plan.describe())
-    return _trained(job, files, place, plan=plan, encoded=encoded)
+    host = CommandHost(job, ModelFiles(job.model, job.text_encoders), _place(job))
+    checkpoint = Checkpoint(job.unfinished, resume=job.resume, strict=True)
+    trained = run_training(host, job.request, job.config, checkpoint=checkpoint)
+    for warning in trained.erasure.warnings:
+        host.say(warning)
+    return trained.path
 
 
 @dataclass(frozen=True)
@@ -83,49 +88,65 @@ def _place(job: Options) -> Place:
     return Place(device, getattr(torch, dtype))
 
 
-def _encoded(job: Options, files: ModelFiles, place: Place) -> tuple[ConceptPlan, EncodedPrompts]:
-    encoder = files.text_encoder(place.device, place.dtype)
-    plan = plan_concept(job.request, encoder)
-    encoded = encode_prompts(plan, encoder, contrast=job.config.weights.rsc > 0, dtype=place.dtype)
-    return plan, encoded
+@dataclass(frozen=True)
+class CommandHost:
+    """`training.run.Host` of the command: a diffusers model from files, words on stderr."""
 
+    job: Options
+    files: ModelFiles
+    place: Place
+    vocabulary = PICTURES
 
-def _trained(
-    job: Options, files: ModelFiles, place: Place, *, plan: ConceptPlan, encoded: EncodedPrompts
-) -> Path:
-    from ..backends.diffusers.files import HOST
-    from ..backends.diffusers.model import DiffusersFlowModel
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.place.dtype
 
-    net = files.transformer(place.device, place.dtype)
-    backend = DiffusersFlowModel(net, files.scheduler(net), guidance=job.config.guidance)
-    _say(described(_needed(net, encoded, job, place), job.config, backend.latent_channels))
-    generator = torch.Generator().manual_seed(job.config.seed)
-    checkpoint = Checkpoint(job.unfinished, resume=job.resume, strict=True)
+    def progress(self, total: int) -> Callable[[], None]:
+        return lambda: None  # some seconds, on whatever the encoders run
 
-    def save(path: Path, erasure: Erasure) -> Path:
-        base_model = backend.description
-        record = erasure_metadata(erasure, plan, job.config, base_model=base_model, host=HOST)
-        return save_lora(path, erasure.state, record, overwrite=path != job.out)
+    @contextmanager
+    def text_encoder(self) -> Iterator[TextEncoder]:
+        yield self.files.text_encoder(self.place.device, self.place.dtype)
 
-    def keep(so_far: Erasure | None, step: int) -> None:
-        if so_far is None:
-            _say("\nNothing was saved.")
-            return
-        path = save(job.out.with_name(f"{job.out.stem}_step{step}{SUFFIX}"), so_far)
-        _say(f"\nSaved so far as {path}; add --resume to go on.")
+    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
+        gc.collect()  # the encoders refer to themselves, and their memory is wanted now
+        self.say(plan.describe())
+        memory = _needed(self.model.net, encoded, self.job, self.place)
+        return described(memory, self.job.config, self.model.latent_channels)
 
-    with save_on_interrupt(checkpoint, keep), backend.session():
-        erasure = train_erasure(
-            backend,
-            encoded,
-            job.config,
-            generator=generator,
-            on_step=Progress(),
-            checkpoint=checkpoint,
-        )
-    path = save(job.out, erasure)
-    checkpoint.clear()
-    return path
+    @cached_property
+    def model(self) -> DiffusersFlowModel:
+        """Loaded when it is first asked for, after the text encoders."""
+        from ..backends.diffusers.model import DiffusersFlowModel
+
+        net = self.files.transformer(self.place.device, self.place.dtype)
+        guidance = self.job.config.guidance
+        return DiffusersFlowModel(net, self.files.scheduler(net), guidance=guidance)
+
+    @contextmanager
+    def session(self) -> Iterator[FlowModel]:
+        with self.model.session() as model:
+            yield model
+
+    def watch(self, model: FlowModel, plan: ConceptPlan, encoded: EncodedPrompts) -> OnStep:
+        from .progress import Progress
+
+        return Progress()
+
+    def save(self, erasure: Erasure, plan: ConceptPlan, *, step: int | None = None) -> Path:
+        from ..backends.diffusers.files import HOST
+
+        out, base_model = self.job.out, self.model.description
+        path = out if step is None else out.with_name(f"{out.stem}_step{step}{SUFFIX}")
+        record = erasure_metadata(erasure, plan, self.job.config, base_model=base_model, host=HOST)
+        return save_lora(path, erasure.state, record, overwrite=step is not None)
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+
+    def stopped(self, saved: Path | None) -> None:
+        so_far = f"Saved so far as {saved}; add --resume to go on." if saved else ""
+        self.say(f"\n{so_far or 'Nothing was saved.'}")
 
 
 def _needed(net: Any, encoded: EncodedPrompts, job: Options, place: Place) -> MemoryEstimate:
@@ -140,36 +161,3 @@ def _needed(net: Any, encoded: EncodedPrompts, job: Options, place: Place) -> Me
         compute_bytes=place.dtype.itemsize,
     )
     return estimate_memory(setting)
-
-
-@dataclass
-class Progress:
-    """Shows on stderr how far a training is, by forward passes: rewritten on a terminal."""
-
-    _begun: float = field(default_factory=time.monotonic)
-    _shown: float = 0.0  # share of the work
-    _before: float | None = None  # share that an earlier run has done
-
-    def __call__(self, report: StepReport) -> None:
-        share = report.forwards / report.total_forwards
-        if self._before is None:
-            self._before = share if report.step > 1 else 0.0
-        if sys.stderr.isatty():
-            erase_rest = "\x1b[K"
-            end = "\n" if report.step == report.total else ""
-            sys.stderr.write(f"\r{self._line(report, share)}{erase_rest}{end}")
-            sys.stderr.flush()
-        elif share >= self._shown + SHOWN_EVERY or report.step == report.total:
-            self._shown = share
-            _say(self._line(report, share))
-
-    def _line(self, report: StepReport, share: float) -> str:
-        mine = share - (self._before or 0.0)
-        left = (time.monotonic() - self._begun) * (1 - share) / max(mine, 1e-9) / 60  # minutes
-        losses = "".join(f", {name} {value:.4f}" for name, value in report.losses.items())
-        doing = f"step {report.step}/{report.total}" if report.step else "sampling states"
-        return f"{share:4.0%} {doing}, {left:.0f} min left{losses}"
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")

@@ -30,14 +30,18 @@ class Adversary:
         encoded: N concept prompts (N, T, D) and where their concept's tokens are (N, J).
         radius: share of a token's own norm that its change may have.
         rate: share of the radius that one step goes.
+        device: the model's, on which the attacked prompts are, so that no gradient leaves it.
     """
 
-    def __init__(self, encoded: EncodedPrompts, *, radius: float, rate: float) -> None:
+    def __init__(
+        self, encoded: EncodedPrompts, *, radius: float, rate: float, device: torch.device
+    ) -> None:
         self.concept, self.rate = encoded.concept, rate
         rows = zip(encoded.concept.prompts, encoded.tokens.concept, strict=True)
         own = [(prompt.text, tokens[tokens >= 0]) for prompt, tokens in rows]
-        self._tokens = [tokens.to(text.device) for text, tokens in own]
-        norms = [text[tokens].float().norm(dim=-1, keepdim=True) for text, tokens in own]
+        self._tokens = [tokens.to(device) for _, tokens in own]
+        vectors = [text[tokens.to(text.device)].to(device) for text, tokens in own]
+        norms = [each.float().norm(dim=-1, keepdim=True) for each in vectors]
         self.limit = radius * pad_sequence(norms, batch_first=True)  # (N, J, 1); 0 beyond a word
         width = encoded.concept.prompts[0].text.shape[1]
         self.change = torch.zeros(*self.limit.shape[:2], width, device=self.limit.device)
@@ -45,7 +49,11 @@ class Adversary:
     def attack(self, rows: Tensor, generator: Generator) -> tuple[Conditioning, Tensor]:
         """The prompts at `rows`, and which of them (B,) have the change that `learn` will move."""
         hit = torch.rand(len(rows), generator=generator) < SHARE
-        self._rows, prompts = rows[hit], list(self.concept.take(rows).prompts)
+        self._rows = rows[hit]
+        device = self.change.device
+        prompts = [
+            replace(one, text=one.text.to(device)) for one in self.concept.take(rows).prompts
+        ]
         self._leaf = self.change[self._rows].requires_grad_()
         for place, row, change in zip(hit.nonzero(), self._rows, self._leaf, strict=True):
             prompt, tokens = prompts[place], self._tokens[row]
@@ -57,7 +65,7 @@ class Adversary:
     def learn(self) -> None:
         """After the loss's backward: the attacked prompts go up the loss from where they are."""
         gradient, limit = self._leaf.grad, self.limit[self._rows]
-        if gradient is None:  # nobody was attacked
+        if gradient is None:  # no prompt was attacked
             return
         moved = self._leaf + self.rate * limit * gradient / _norm(gradient)
         self.change[self._rows] = moved * (limit / _norm(moved)).clamp_max(1)

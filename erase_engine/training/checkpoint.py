@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,23 +24,16 @@ from torch import Tensor
 from ..atomic_file import atomic_file
 from ..config import EraseConfig
 from .encoded_prompts import EncodedPrompts
+from .last_state import Snapshot, under
 from .teacher import Trajectories
 from .trajectories import TrajectoryCache
 
-TRAJECTORIES, STATE = "trajectories.safetensors", "state.safetensors"
+TRAJECTORIES, STATE, LOCK = "trajectories.safetensors", "state.safetensors", ".lock"
+FORMAT = 2  # of these files; in the identity, so that others are never read
 SAVED_EVERY = 20  # steps
+DIGITS = 12  # of a folder's name
 
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What the next step depends on besides the trajectories, and the figures so far."""
-
-    step: int  # steps that are done
-    forwards: int
-    history: dict[str, list[float]]  # the training's own, a value for each step that is done
-    lora: dict[str, Tensor]  # as `LoraSet.state_dict`
-    solver: dict[str, Tensor]  # optimizer, multiplier
-    generator: Tensor  # state of the random numbers
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -52,37 +48,60 @@ class SavedTrajectories:
 class Checkpoint:
     """A folder that a training leaves behind when it is stopped, and goes on from.
 
+    Each training has a folder of its own inside `root`, named by its identity, so that trainings
+    of one name leave each other alone. Saving is never a condition of training: where it can't be
+    done, `warnings` says why and the training goes on without.
+
     Args:
-        folder: made when there is something to keep; `clear` it when the LoRA is saved.
-        resume: go on from what the folder holds, if it is this very training's.
-        strict: raise ValueError where it holds another training, instead of starting anew.
+        root: made when there is something to save; None saves nothing.
+        resume: go on from the folder of this very training, if there is one.
+        strict: raise ValueError where only other trainings' are there, instead of starting anew.
         every: steps between two savings.
     """
 
     def __init__(
-        self, folder: Path, *, resume: bool = True, strict: bool = False, every: int = SAVED_EVERY
+        self,
+        root: Path | None,
+        *,
+        resume: bool = True,
+        strict: bool = False,
+        every: int = SAVED_EVERY,
     ) -> None:
-        self.folder, self.resume, self.strict, self.every = folder, resume, strict, every
-        self.latest: Snapshot | None = None  # for whoever wants the LoRA of a stopped training
-        self._identity = ""
+        self.root, self.resume, self.strict, self.every = root, resume, strict, every
+        self.folder: Path | None = None  # this training's own, inside `root`
+        self.latest: Snapshot | None = None  # the last one that was given to `save`
+        self.warnings: list[str] = []
+        self._identity, self._steps, self._saves = "", 0, True
+        self._refused: list[str] = []
 
-    def begin(self, encoded: EncodedPrompts, config: EraseConfig) -> None:
-        """Says which training this is; to be called first."""
-        self._identity = identity_of(encoded, config)
+    @contextmanager
+    def opened(self, encoded: EncodedPrompts, config: EraseConfig) -> Iterator[None]:
+        """This training's folder, locked: another process that trains the same saves nothing."""
+        if self.root is None:
+            yield
+            return
+        self._identity, self._steps = identity_of(encoded, config), config.steps
+        folder = self.root / self._identity[:DIGITS]
+        lock = self._locked(folder)
+        self.folder = folder if lock else None
+        try:
+            yield
+        finally:
+            if lock:
+                _unlock(lock)
 
     def load_trajectories(self) -> SavedTrajectories | None:
-        """The trajectories; None where there are none of this training."""
-        loaded = self._load(TRAJECTORIES)
-        if loaded is None:
-            return None
-        tensors, record = loaded
-        erase, keep = (_under(f"{name}.", tensors) for name in ("erase", "keep"))
-        found = Trajectories(TrajectoryCache(**erase), TrajectoryCache(**keep) if keep else None)
-        return SavedTrajectories(found, tensors["generator"], int(record["forwards"]))
+        """This training's; None where there are none.
+
+        Raises ValueError, where `strict`, if there are only those of other trainings.
+        """
+        found = self._load(TRAJECTORIES, _trajectories_from)
+        if found is None and self.strict and self.resume:
+            self._refuse_others()
+        return found
 
     def save_trajectories(self, saved: SavedTrajectories) -> None:
-        """Keeps new trajectories; a state that belongs to older ones is removed before."""
-        (self.folder / STATE).unlink(missing_ok=True)
+        """Writes new trajectories; a state that belongs to older ones is removed before."""
         tensors = {"generator": saved.generator}
         for name in ("erase", "keep"):
             cache = getattr(saved.trajectories, name)
@@ -91,77 +110,110 @@ class Checkpoint:
         self._save(TRAJECTORIES, tensors, {"forwards": str(saved.forwards)})
 
     def load(self) -> Snapshot | None:
-        """The state of the last saving; None where there is none of ours."""
-        found = self._load(STATE)
-        if found is None:
-            return None
-        tensors, record = found
-        self.latest = Snapshot(
-            **json.loads(record["progress"]),
-            lora=_under("lora.", tensors),
-            solver=_under("solver.", tensors),
-            generator=tensors["generator"],
-        )
+        """The state of the last saving; None where there is none of this training."""
+        self.latest = self._load(STATE, self._snapshot_from)
         return self.latest
 
-    def follow(self, snapshot: Snapshot) -> None:
-        """Takes note of a step that is done; saves it when it is time."""
+    def due(self, step: int) -> bool:
+        """Whether to save the state after this step, should nothing go wrong before the next."""
+        return self.folder is not None and self._saves and step % self.every == 0
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Writes the state after a step."""
         self.latest = snapshot
-        if snapshot.step % self.every == 0:
-            self.save()
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Whatever stops the training inside, its last state is saved."""
-        try:
-            yield
-        except BaseException:  # cancelling is no Exception on newer hosts
-            self.save()
-            raise
-
-    def save(self) -> None:
-        """Writes the state after the last step that was done."""
-        last = self.latest
-        if last is None:
-            return
-        tensors = {f"lora.{key}": value for key, value in last.lora.items()}
-        tensors |= {f"solver.{key}": value for key, value in last.solver.items()}
-        # A signal may fall between a step's losses and its state: the losses wait for the state.
-        history = {name: values[: last.step] for name, values in last.history.items()}
-        told = {"step": last.step, "forwards": last.forwards, "history": history}
-        record = {"progress": json.dumps(told)}
-        self._save(STATE, tensors | {"generator": last.generator}, record)
+        tensors = {f"lora.{key}": value for key, value in snapshot.lora.items()}
+        tensors |= {f"solver.{key}": value for key, value in snapshot.solver.items()}
+        told = {name: getattr(snapshot, name) for name in ("step", "forwards", "history")}
+        tensors["generator"] = snapshot.generator
+        self._save(STATE, tensors, {"progress": json.dumps(told)})
 
     def clear(self) -> None:
-        """Removes the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes this training's folder, and those above it that are then empty."""
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_empty(self.folder.parent)
+
+    def beside(self, why: str) -> None:
+        """What lies in the folder is another's: this training gets the next one."""
+        assert self.folder is not None
+        self._refused.append(f"{self.folder.name} ({why})")
+        number = len(self._refused) + 1
+        self.folder = self.folder.with_name(f"{self._identity[:DIGITS]}-{number}")
+
+    def _locked(self, folder: Path) -> FileLock | None:
+        lock = FileLock(folder / LOCK)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            self._stop_saving("another process runs this very training and saves it")
+        except (OSError, NotImplementedError) as error:
+            self._stop_saving(str(error))
+        else:
+            return lock
+        return None
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], record: dict[str, str]) -> None:
+        if self.folder is None or not self._saves:
+            return
         whole = {key: value.contiguous() for key, value in tensors.items()}
-        with atomic_file(self.folder / name) as draft:
-            save_file(whole, draft, {**record, "identity": self._identity})
+        try:
+            if name == TRAJECTORIES:
+                (self.folder / STATE).unlink(missing_ok=True)
+            with atomic_file(self.folder / name) as draft:
+                save_file(whole, draft, {**record, "identity": self._identity})
+        except (OSError, SafetensorError) as error:
+            self._stop_saving(f"{self.folder / name}: {error}")
 
-    def _load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """Tensors and record of a file of this training; else None, or ValueError where strict."""
-        path = self.folder / name
-        if not self.resume or not path.exists():
+    def _stop_saving(self, why: str) -> None:
+        """Says why nothing is saved from now on; what was saved before stays."""
+        self._saves = False
+        self.warnings.append(f"This training can't be resumed if it is stopped: {why}.")
+        logging.getLogger(__name__).warning(self.warnings[-1])
+
+    def _load(
+        self, name: str, read: Callable[[dict[str, Tensor], dict[str, str]], _T]
+    ) -> _T | None:
+        """What `read` makes of a file of this training; None where there is none."""
+        if not self.resume or self.folder is None or not (self.folder / name).exists():
             return None
         try:
-            with safe_open(path, "pt") as file:
+            with safe_open(self.folder / name, "pt") as file:
                 record = file.metadata() or {}
-                if record.get("identity") == self._identity:
-                    return {key: file.get_tensor(key) for key in file.keys()}, record  # noqa: SIM118
-            why = "another concept, other settings or other text encoders"
-        except SafetensorError as error:
-            why = f"is damaged: {error}"
-        return self.refuse(f"{path.name} ({why})")
+                if record.get("identity") != self._identity:
+                    raise ValueError("another training's")
+                return read({key: file.get_tensor(key) for key in file.keys()}, record)  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            if self.strict:
+                raise ValueError(
+                    f"Got {name} in {self.folder} that is damaged ({error}), expected what this "
+                    "training has saved. Begin anew without resuming."
+                ) from error
+            return None
 
-    def refuse(self, found: str) -> None:
-        """ValueError where strict: what was found can't be gone on from."""
-        if self.strict:
+    def _snapshot_from(self, tensors: dict[str, Tensor], record: dict[str, str]) -> Snapshot:
+        lora, solver = under("lora.", tensors), under("solver.", tensors)
+        told = json.loads(record["progress"])
+        if not 0 <= told["step"] <= self._steps or not all(
+            each.isfinite().all() for each in lora.values()
+        ):
+            raise ValueError(f"step {told['step']} of {self._steps}")
+        return Snapshot(**told, lora=lora, solver=solver, generator=tensors["generator"])
+
+    def _refuse_others(self) -> None:
+        """ValueError where `root` holds only what this training can't go on from."""
+        assert self.root is not None
+        old = [name for name in ("banks.safetensors", STATE) if (self.root / name).exists()]
+        others = [*self._refused, *(f"{name} (of an older version)" for name in old)]
+        settings = "another concept, other settings or other text encoders"
+        taken = {each.split(" ")[0] for each in others} | {self._identity[:DIGITS]}
+        folders = sorted(path.parent.name for path in self.root.glob(f"*/{TRAJECTORIES}"))
+        others += [f"{name} ({settings})" for name in folders if name not in taken]
+        if others:
             raise ValueError(
-                f"Got {found} in {self.folder}, expected this very training's. Use the model, "
-                "the concept and the settings it was begun with, or begin anew without resuming."
+                f"Got {', '.join(others)} in {self.root}, expected this very training's state. "
+                "Use the model, the concept and the settings it was begun with, or begin anew "
+                "without resuming."
             )
 
 
@@ -170,18 +222,38 @@ def identity_of(encoded: EncodedPrompts, config: EraseConfig) -> str:
 
     The model is not in it: it is recognised by its velocities (`teacher.same_teacher`).
     """
-    found = hashlib.sha256(config.to_json().encode())
-    parts = [encoded.concept, encoded.anchor, encoded.keep]
-    prompts = [prompt for part in parts for prompt in part.prompts]
-    features = [each for prompt in prompts for each in (prompt.text, prompt.pooled)]
-    for tensor in (encoded.tokens.concept, encoded.tokens.context, *features):
-        if tensor is None:  # a family without pooled vectors
-            continue
-        found.update(str(tuple(tensor.shape)).encode())
-        found.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    found = hashlib.sha256(f"{FORMAT} {config.to_json()}".encode())
+    prompts = [
+        each for part in (encoded.concept, encoded.anchor, encoded.keep) for each in part.prompts
+    ]
+    texts = [each for prompt in prompts for each in (prompt.text, prompt.pooled)]
+    for tensor in (encoded.tokens.concept, encoded.tokens.context, *texts):
+        if tensor is not None:
+            found.update(str(tuple(tensor.shape)).encode())
+            found.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return found.hexdigest()
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin so, without it."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def _trajectories_from(tensors: dict[str, Tensor], record: dict[str, str]) -> SavedTrajectories:
+    erase, keep = (under(f"{name}.", tensors) for name in ("erase", "keep"))
+    found = Trajectories(TrajectoryCache(**erase), TrajectoryCache(**keep) if keep else None)
+    return SavedTrajectories(found, tensors["generator"], int(record["forwards"]))
+
+
+def remove_empty(folder: Path) -> None:
+    """Removes `folder` and those above it, as far as they are empty, up to the one so named."""
+    for each in (folder, *folder.parents):
+        try:
+            each.rmdir()
+        except OSError:
+            return
+        if each.name.endswith("unfinished"):
+            return
+
+
+def _unlock(lock: FileLock) -> None:
+    folder = Path(lock.lock_file).parent
+    with suppress(OSError):  # removed while it is held: who comes next makes a new one
+        Path(lock.lock_file).unlink()
+    lock.release()
+    remove_empty(folder)

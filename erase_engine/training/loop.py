@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from torch import Generator, Tensor
@@ -11,8 +12,9 @@ from torch import Generator, Tensor
 from ..config import EraseConfig
 from ..interfaces import FlowModel
 from .adversary import Adversary
-from .checkpoint import Checkpoint, SavedTrajectories, Snapshot
+from .checkpoint import Checkpoint, SavedTrajectories
 from .encoded_prompts import EncodedPrompts
+from .last_state import LastState, Snapshot
 from .objective import Objective
 from .solvers import SOLVERS
 from .teacher import (
@@ -44,30 +46,15 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Erasure:
-    """A finished training: the LoRA's state, each loss step by step, and what it cost."""
+    """A training's outcome: the LoRA's state, each loss step by step, and what it cost."""
 
     state: dict[str, Tensor]
     history: dict[str, list[float]]
     forwards: int
+    warnings: tuple[str, ...] = ()  # for people: what did not go as it should
 
 
 OnStep = Callable[[StepReport], None]
-
-
-@contextmanager
-def save_on_interrupt(
-    checkpoint: Checkpoint, keep: Callable[[Erasure | None, int], None]
-) -> Iterator[None]:
-    """Whatever stops the training inside, `keep` gets the LoRA so far, None before there is one,
-    and its step.
-    """
-    try:
-        yield
-    except BaseException:  # cancelling is no Exception on newer hosts
-        done = checkpoint.latest
-        so_far = done and Erasure(done.lora, done.history, done.forwards)
-        keep(so_far, done.step if done else 0)
-        raise
 
 
 def train_erasure(
@@ -92,20 +79,16 @@ def train_erasure(
         generator: CPU generator; the same one gives the same LoRA.
         on_step: called after each step, and after each pass that samples trajectories; whatever it
             raises ends the training.
-        checkpoint: saved to every few steps and when the training is stopped; gone on from where
-            it holds this very training. The end is the same, byte for byte.
+        checkpoint: saved to every few steps and when the training is stopped; resumed where it
+            holds this very training. The end is the same, byte for byte.
 
     Raises:
         FloatingPointError: a loss or a gradient is not finite, twice in a row.
     """
+    checkpoint = checkpoint or Checkpoint(None)
     slices = backend.linear_slices(backend.target_names(config.lora.targets))
-    lora = backend.adapters(
-        slices,
-        rank=config.lora.rank,
-        alpha=config.lora.alpha,
-        init=config.lora.init,
-        generator=generator,
-    )
+    numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
+    lora = backend.adapters(slices, **numbers, generator=generator)
     count = ForwardCount(expected_forwards(encoded, config))
     history: dict[str, list[float]] = {}
 
@@ -114,41 +97,40 @@ def train_erasure(
         on_step(StepReport(step, config.steps, losses, norm, *spent, history))
 
     model = CountedModel(backend, encoded, config, count)
-    trajectories = _trajectories(model, generator, checkpoint, on_pass=lambda: report(0, {}, 0.0))
     adversary = None
     if config.attack:
-        adversary = Adversary(encoded, radius=config.attack, rate=config.attack_rate)
-    training = Training(Objective(model, lora, trajectories, generator, adversary), history)
-    with lora.attach(slices), checkpoint.kept() if checkpoint else nullcontext():
-        if checkpoint and (saved := checkpoint.load()):
-            training.go_on_from(saved)
-        for step in range(training.good.step + 1, config.steps + 1):
-            losses, norm = training.step(step)
-            if checkpoint:
-                checkpoint.follow(training.good)
-            report(step, losses, norm)
-        if checkpoint:
-            checkpoint.save()  # should the LoRA's own file come to nothing, no step is lost
-    return Erasure(lora.state_dict(), history, count.forwards)
+        radius, rate = config.attack, config.attack_rate
+        adversary = Adversary(encoded, radius=radius, rate=rate, device=backend.device)
+    with checkpoint.opened(encoded, config):
+        trajectories = _trajectories(
+            model, generator, checkpoint, on_pass=lambda: report(0, {}, 0.0)
+        )
+        training = Training(Objective(model, lora, trajectories, generator, adversary), history)
+        with lora.attach(slices), _saved_at_the_end(training, checkpoint):
+            if saved := checkpoint.load():
+                training.resume(saved)
+            for step in range(training.last_state.step + 1, config.steps + 1):
+                losses, norm = training.step(step)
+                if checkpoint.due(step):
+                    checkpoint.save(training.snapshot())
+                report(step, losses, norm)
+        return Erasure(lora.state_dict(), history, count.forwards, tuple(checkpoint.warnings))
 
 
 def _trajectories(
     model: CountedModel,
     generator: Generator,
-    checkpoint: Checkpoint | None,
+    checkpoint: Checkpoint,
     *,
     on_pass: Callable[[], None],
 ) -> Trajectories:
     """The checkpoint's where they are this training's and this model's; else new ones."""
-    if checkpoint is None:
-        return cache_all_trajectories(model, generator=generator, on_pass=on_pass)
-    checkpoint.begin(model.encoded, model.config)
-    if saved := checkpoint.load_trajectories():
+    while saved := checkpoint.load_trajectories():
         if same_teacher(model, saved.trajectories.erase):
             generator.set_state(saved.generator)
             model.count.forwards = saved.forwards
             return saved.trajectories
-        checkpoint.refuse("trajectories of another model")
+        checkpoint.beside("trajectories of another model")
     new = cache_all_trajectories(model, generator=generator, on_pass=on_pass)
     checkpoint.save_trajectories(
         SavedTrajectories(new, generator.get_state(), model.count.forwards)
@@ -156,56 +138,56 @@ def _trajectories(
     return new
 
 
+@contextmanager
+def _saved_at_the_end(training: Training, checkpoint: Checkpoint) -> Iterator[None]:
+    """Saves the last state, however the training inside ends: should the LoRA's own file come to
+    nothing, no step is lost. What stopped the training is what rises.
+    """
+    try:
+        yield
+    except BaseException:  # cancelling is no Exception on newer hosts
+        try:
+            checkpoint.save(training.snapshot())
+        except Exception:
+            logging.getLogger(__name__).exception("The state of a stopped training is lost.")
+        raise
+    checkpoint.save(training.snapshot())
+
+
 class Training:
-    """Steps of a solver that can be told, saved, and taken up again.
+    """Steps of a solver that can be told, saved, and resumed.
 
     A step whose losses or gradients are not finite is tried once more from the state before it,
-    on other states. `good` is the state after the last step that was done.
+    on other states of the trajectories.
     """
 
-    def __init__(self, run: Objective, history: dict[str, list[float]]) -> None:
-        self.run, self.history = run, history
-        self.solver = SOLVERS[run.config.solver](run)
-        self.good = self._snapshot(0)
+    def __init__(self, objective: Objective, history: dict[str, list[float]]) -> None:
+        self.objective, self.history = objective, history
+        self.solver = SOLVERS[objective.config.solver](objective)
+        self.last_state = LastState(objective, self.solver)
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
         try:
-            losses, norm = self._tried(step)
+            losses, norm = self.solver.step(step)
         except FloatingPointError:
-            losses, norm = self._tried(step)
+            self.last_state.restore()
+            losses, norm = self.solver.step(step)
         for name, value in losses.items():
             self.history.setdefault(name, []).append(value)
-        self.good = self._snapshot(step)
+        self.last_state.keep(step)
         return losses, norm
 
-    def go_on_from(self, saved: Snapshot) -> None:
+    def snapshot(self) -> Snapshot:
+        """The last state, for a file."""
+        return self.last_state.to_cpu(self.history)
+
+    def resume(self, saved: Snapshot) -> None:
         self.history.update(saved.history)
-        self.run.generator.set_state(saved.generator)
-        self.run.model.count.forwards = saved.forwards
-        self._set(saved)
-        self.good = self._snapshot(saved.step)
-
-    def _tried(self, step: int) -> tuple[dict[str, float], float]:
-        """One try; what fails leaves the last good weights."""
-        try:
-            return self.solver.step(step)
-        except FloatingPointError:
-            self._set(self.good)
-            raise
-
-    def _snapshot(self, step: int) -> Snapshot:
-        return Snapshot(
-            step=step,
-            forwards=self.run.model.count.forwards,
-            history=self.history,
-            lora=self.run.lora.state_dict(),
-            solver=self.solver.state_dict(),
-            generator=self.run.generator.get_state(),
-        )
-
-    def _set(self, to: Snapshot) -> None:
-        self.run.lora.load_state_dict(to.lora)
-        self.solver.load_state_dict(to.solver)
+        self.objective.generator.set_state(saved.generator)
+        self.objective.model.count.forwards = saved.forwards
+        self.objective.lora.load_state_dict(saved.lora)
+        self.solver.load(saved.solver)
+        self.last_state.keep(saved.step)
 
 
 def expected_forwards(encoded: EncodedPrompts, config: EraseConfig) -> int:

@@ -12,6 +12,8 @@ from torch.nn.utils import clip_grad_norm_
 
 from .objective import Objective
 
+FLOAT16_LOSS_SCALE = 2.0**14
+
 
 class AdapterOptimizer:
     """AdamW on the LoRA, with a learning rate for each update and clipped gradients.
@@ -21,13 +23,19 @@ class AdapterOptimizer:
     An update of Adam moves each number alike, so that A's moves add up over its n inputs: without
     this, a rate that suits a narrow model is n / rate_width times too high for a wide one. Source:
     LoRA+ (arXiv 2402.12354), which shows that A's rate must fall with the width and B's must not.
+
+    The losses are means, whose gradients with respect to one number of the velocity are smaller
+    than the smallest float16. For a model that computes in float16 the loss is therefore scaled
+    before the backward pass, and the LoRA's gradients, which are float32, are scaled back after it.
     """
 
-    def __init__(self, run: Objective) -> None:
-        self.config = run.config
-        self.parameters = run.lora.parameters()
+    def __init__(self, objective: Objective) -> None:
+        self.config = objective.config
+        self.parameters = objective.lora.parameters()
+        half = objective.model.backend.dtype == torch.float16
+        self.loss_scale = FLOAT16_LOSS_SCALE if half else 1.0
         self.optimizer = torch.optim.AdamW(
-            self._groups(), lr=run.config.learning_rate, weight_decay=run.config.weight_decay
+            self._groups(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -39,35 +47,50 @@ class AdapterOptimizer:
             shares.setdefault(share, []).append(parameter)
         return [{"params": some, "share": share} for share, some in shares.items()]
 
-    def apply(self, loss: Tensor, *, rate: float) -> float:
-        """One step down `loss` at `rate` times the learning rate; returns the gradient's norm."""
+    def step(self, loss: Tensor, *, rate: float) -> Tensor:
+        """One step down `loss` at `rate` times the learning rate.
+
+        Returns the gradient's norm before clipping: on the LoRA's device, so that nothing waits
+        for it. Where it is not finite, the LoRA is not either afterwards.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        limit = self.config.gradient_clip or math.inf
-        norm = clip_grad_norm_(self.parameters, limit).item()
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"Got a gradient whose norm is {norm}, expected a finite number. "
-                "Lower the learning rate or the strength of erasure."
-            )
+        self.backward(loss)
+        norm = clip_grad_norm_(self.parameters, self.config.gradient_clip or math.inf)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * rate * group["share"]
         self.optimizer.step()
         return norm
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """AdamW's moments and step of each parameter, as `<number>.<name>`, copied to the CPU."""
+    def backward(self, loss: Tensor) -> None:
+        """Adds the loss's gradients to the LoRA's."""
+        if self.loss_scale == 1:
+            loss.backward()
+            return
+        (loss * self.loss_scale).backward()
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(self.loss_scale)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """AdamW's own moments and step of each parameter, as `<number>.<name>`; no copies."""
         state = self.optimizer.state_dict()["state"]
         return {
-            f"{number}.{name}": value.cpu().clone()
+            f"{number}.{name}": value
             for number, values in state.items()
             for name, value in values.items()
         }
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back what `state_dict` gave."""
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes copies of what `tensors` gave; raises ValueError where some are missing."""
         nested: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
+        for key, value in tensors.items():
             number, name = key.split(".")
             nested.setdefault(int(number), {})[name] = value.clone()
+        complete = {"step", "exp_avg", "exp_avg_sq"}
+        missing = {*range(len(self.parameters))} ^ {*nested}
+        if nested and (missing or any(each.keys() != complete for each in nested.values())):
+            raise ValueError(
+                f"Got moments of {len(nested)} parameters, expected step, exp_avg and exp_avg_sq "
+                f"of {len(self.parameters)}. Begin anew without resuming."
+            )
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": nested})

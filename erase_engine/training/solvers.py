@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -15,36 +17,43 @@ from .optimizer import AdapterOptimizer
 class Alternate:
     """One erase step, then one preserve step at a lower rate, on one LoRA (the paper's solver)."""
 
-    def __init__(self, run: Objective) -> None:
-        self.run = run
-        self.updates = AdapterOptimizer(run)
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.optimizer = AdapterOptimizer(objective)
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
-        """The losses and the gradient's norm; FloatingPointError, before the update, for NaN."""
-        rate = self.run.config.rate_at(step)
-        erase = self.run.erase_losses()
-        losses = _values(erase, step)
-        norm = self.updates.apply(_weighted(self.run, erase), rate=rate)
-        self.run.learn_attack()
-        preserve = self.run.preserve_losses()
-        losses |= _values(preserve, step)
-        if preserve:
-            rate *= self.run.config.keep_learning_rate_ratio
-            norm = max(norm, self.updates.apply(_weighted(self.run, preserve), rate=rate))
-        return losses, norm
+        """The losses and the larger gradient's norm.
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """CPU copies of all that a step depends on besides the LoRA and the generator."""
-        state = self.updates.state_dict()
-        if self.run.adversary:
-            state["attack"] = self.run.adversary.change.cpu().clone()
-        return state
+        Raises FloatingPointError where one is not finite; the LoRA is not then, either.
+        """
+        objective, config = self.objective, self.objective.config
+        rate = config.rate_at(step)
+        losses = objective.erase_losses()
+        norms = [self.optimizer.step(self._weighted(losses), rate=rate)]
+        objective.learn_attack()
+        if preserve := objective.preserve_losses():
+            rate *= config.keep_learning_rate_ratio
+            norms.append(self.optimizer.step(self._weighted(preserve), rate=rate))
+        return numbers_of({**losses, **preserve}, norms, step=step)
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back what `state_dict` gave."""
-        if self.run.adversary:
-            self.run.adversary.change.copy_(state["attack"])
-        self.updates.load_state_dict({k: v for k, v in state.items() if k != "attack"})
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a step depends on besides the LoRA and the generator; no copies."""
+        adversary = self.objective.adversary
+        attack = {"attack": adversary.change} if adversary else {}
+        return self.optimizer.tensors() | attack
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes copies of what `tensors` gave; KeyError or ValueError where some are missing."""
+        if self.objective.adversary:
+            self.objective.adversary.change.copy_(tensors["attack"])
+        self.optimizer.load({key: value for key, value in tensors.items() if key != "attack"})
+
+    def _weighted(self, losses: Mapping[str, Tensor], multiplier: float = 1.0) -> Tensor:
+        """The losses' weighted sum; those that preserve also count `multiplier`."""
+        weights = self.objective.config.weights
+        factors = {name: multiplier if name in PRESERVING else 1.0 for name in losses}
+        terms = [factors[name] * getattr(weights, name) * loss for name, loss in losses.items()]
+        return reduce(add, terms)
 
 
 class Budget(Alternate):
@@ -55,59 +64,59 @@ class Budget(Alternate):
     with L_keep measured on the same states every time, so that only the LoRA moves it.
     """
 
-    def __init__(self, run: Objective) -> None:
-        super().__init__(run)
-        self.multiplier = 1.0
-        self.probe = run.draw_keep(2 * run.config.keep_per_step)
+    def __init__(self, objective: Objective) -> None:
+        super().__init__(objective)
+        self.multiplier = torch.tensor(1.0, dtype=torch.float64)  # on the CPU: reading is free
+        self.probe = objective.draw_keep(2 * objective.config.keep_per_step)
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
-        rate = self.run.config.rate_at(step)
-        losses = self.run.erase_losses() | self.run.preserve_losses()
-        values = _values(losses, step)
-        norm = self.updates.apply(_weighted(self.run, losses, self.multiplier), rate=rate)
-        self.run.learn_attack()
-        if step % self.run.config.budget_every == 0:
-            self._follow_drift()
-        return values | {"multiplier": self.multiplier}, norm
+        objective, config = self.objective, self.objective.config
+        losses = objective.erase_losses() | objective.preserve_losses()
+        total = self._weighted(losses, self.multiplier.item())
+        norm = self.optimizer.step(total, rate=config.rate_at(step))
+        objective.learn_attack()
+        if step % config.budget_every == 0:
+            with torch.no_grad():
+                losses = losses | {"drift": objective.keep_loss(self.probe)}
+        values, largest = numbers_of(losses, [norm], step=step)
+        if "drift" in values:
+            excess = (values.pop("drift") - config.drift_budget) / max(config.drift_budget, 1e-8)
+            self.multiplier.fill_(max(0.0, self.multiplier.item() + config.budget_rate * excess))
+        return values | {"multiplier": self.multiplier.item()}, largest
 
-    def state_dict(self) -> dict[str, Tensor]:
-        multiplier = torch.tensor(self.multiplier, dtype=torch.float64)
-        return super().state_dict() | {"multiplier": multiplier}
+    def tensors(self) -> dict[str, Tensor]:
+        return super().tensors() | {"multiplier": self.multiplier}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.multiplier = state["multiplier"].item()
-        super().load_state_dict({k: v for k, v in state.items() if k != "multiplier"})
-
-    @torch.no_grad()
-    def _follow_drift(self) -> None:
-        config = self.run.config
-        drift = self.run.keep_loss(self.probe).item()
-        excess = (drift - config.drift_budget) / max(config.drift_budget, 1e-8)
-        self.multiplier = max(0.0, self.multiplier + config.budget_rate * excess)
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        self.multiplier.copy_(tensors["multiplier"])
+        super().load({key: value for key, value in tensors.items() if key != "multiplier"})
 
 
 SOLVERS: dict[str, type[Alternate]] = {"alternate": Alternate, "budget": Budget}
+PRESERVING = ("keep", "rsc")
 
 
-_PRESERVING = ("keep", "rsc")
+def numbers_of(
+    losses: Mapping[str, Tensor], norms: Sequence[Tensor], *, step: int
+) -> tuple[dict[str, float], float]:
+    """The losses and the largest of the gradients' norms, in one transfer from their device.
 
-
-def _weighted(run: Objective, losses: dict[str, Tensor], multiplier: float = 1.0) -> Tensor:
-    """The losses' weighted sum; those that preserve also count `multiplier`."""
-    total = torch.zeros(())
-    for name, loss in losses.items():
-        factor = multiplier if name in _PRESERVING else 1.0
-        total = total.to(loss.device) + factor * getattr(run.config.weights, name) * loss
-    return total
-
-
-def _values(losses: dict[str, Tensor], step: int) -> dict[str, float]:
-    """The losses as numbers; raises FloatingPointError where one is not finite."""
-    values = {name: loss.item() for name, loss in losses.items()}
+    Raises FloatingPointError where one is not finite.
+    """
+    scalars = [each.detach().float() for each in (*losses.values(), *norms)]
+    found = torch.stack(scalars).tolist()
+    values = dict(zip(losses, found, strict=False))
     for name, value in values.items():
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"Got {value} for the {name} loss in step {step}, expected a finite number. "
                 "Lower the learning rate or the strength of erasure."
             )
-    return values
+    gradients = found[len(losses) :]
+    for norm in gradients:
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"Got a gradient whose norm is {norm} in step {step}, expected a finite number. "
+                "Lower the learning rate or the strength of erasure."
+            )
+    return values, max(gradients)

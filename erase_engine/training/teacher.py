@@ -54,7 +54,9 @@ class CountedModel:
     ) -> tuple[Tensor, list[Tensor]]:
         """Velocity, and the attention mass on `tokens` in each watched block."""
         self.count.forwards += len(x_t) * (FORWARD_AND_BACKWARD if torch.is_grad_enabled() else 1)
-        capture = None if tokens is None else AttentionCapture(tokens, self.blocks)
+        capture = None
+        if tokens is not None:  # to the device once, not in every block
+            capture = AttentionCapture(tokens.to(self.backend.device), self.blocks)
         v = self.backend.velocity(x_t, t, cond, capture=capture)
         return v, [] if capture is None else [capture.mass[block] for block in self.blocks]
 

@@ -1,36 +1,27 @@
-"""What a stopped training leaves: the LoRA of its last step, and a folder that it goes on from."""
+"""Where a stopped training goes on from, in ComfyUI's output folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
 
 from ...erase_engine.training.checkpoint import Checkpoint
-from ...erase_engine.training.loop import Erasure
+from ...erase_engine.training.unfinished import note_of
 from ..lora.files import FOLDER, lora_name
-from .events import TrainingEvents
 
 
 def checkpoint_for(stem: Path, *, resume: bool) -> Checkpoint:
-    """In ComfyUI's output folder, under the LoRA's name: one for each name, the last one stays."""
+    """Under the LoRA's name; each training has a folder of its own in there."""
     name = Path(lora_name(stem))
     inside = name.relative_to(FOLDER) if name.parts[0] == FOLDER else name
-    folder = Path(folder_paths.get_output_directory()) / FOLDER / "unfinished" / inside
-    return Checkpoint(folder, resume=resume)
+    return Checkpoint(_unfinished() / inside, resume=resume)
 
 
-def keeper(
-    live: TrainingEvents, stem: Path, save: Callable[[Path, Erasure], Path]
-) -> Callable[[Erasure | None, int], None]:
-    """For `save_on_interrupt`: saves the LoRA so far beside the LoRAs, and tells the page.
+def note_of_unfinished() -> str:
+    """How many lie there, how large they are, and how to be rid of them; "" for none."""
+    return note_of(_unfinished())
 
-    It has its step in its name: `star_step60_00001.safetensors`.
-    """
 
-    def keep(so_far: Erasure | None, step: int) -> None:
-        if so_far:
-            live.saved = lora_name(save(stem.with_name(f"{stem.name}_step{step}"), so_far))
-
-    return keep
+def _unfinished() -> Path:
+    return Path(folder_paths.get_output_directory()) / FOLDER / "unfinished"

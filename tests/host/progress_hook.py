@@ -10,7 +10,7 @@ import comfy.utils
 import graph
 import pytest
 from eraseanything_pack.erase_engine import atomic_file as atomic_file
-from eraseanything_pack.nodes.training import erase
+from eraseanything_pack.nodes.training import node_host
 
 Cancel = comfy.model_management.InterruptProcessingException
 Hook = Callable[[int, int], None]
@@ -23,7 +23,7 @@ def watch_progress(
 ) -> None:
     """The training's bar; with `preparing` those of planning and encoding as well."""
     if not preparing:
-        monkeypatch.setattr(erase, "sampling_progress", lambda total: lambda: None)
+        monkeypatch.setattr(node_host, "sampling_progress", lambda total: lambda: None)
 
     def hook(done: int, total: int, *preview: Any, **node: Any) -> None:
         watch(done, total)

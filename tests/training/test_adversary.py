@@ -15,6 +15,7 @@ from erase_engine.training.loop import train_erasure
 from erase_engine.training.objective import _mean_where
 
 RADIUS = 0.5
+CPU = torch.device("cpu")
 
 
 def attack(adversary: Adversary, target: torch.Tensor, steps: int, seed: int = 0) -> None:
@@ -29,7 +30,7 @@ def attack(adversary: Adversary, target: torch.Tensor, steps: int, seed: int = 0
 
 
 def test_only_concept_tokens_move_and_not_far(encoded) -> None:
-    adversary = Adversary(encoded, radius=RADIUS, rate=0.4)
+    adversary = Adversary(encoded, radius=RADIUS, rate=0.4, device=CPU)
     attack(adversary, torch.zeros(3, 6, 8), steps=40)
     clean = encoded.concept.text
     generator = Generator().manual_seed(1)
@@ -44,7 +45,7 @@ def test_only_concept_tokens_move_and_not_far(encoded) -> None:
 
 
 def test_it_goes_up_the_loss(encoded) -> None:
-    adversary = Adversary(encoded, radius=RADIUS, rate=0.4)
+    adversary = Adversary(encoded, radius=RADIUS, rate=0.4, device=CPU)
     target = encoded.concept.text + 1.0
     attack(adversary, target, steps=40)
     away = -(adversary.change * 1.0).sum(dim=-1)  # from the target, which lies at +1 in each
@@ -52,7 +53,7 @@ def test_it_goes_up_the_loss(encoded) -> None:
 
 
 def test_some_prompts_stay_as_they_are(encoded) -> None:
-    adversary = Adversary(encoded, radius=RADIUS, rate=0.4)
+    adversary = Adversary(encoded, radius=RADIUS, rate=0.4, device=CPU)
     adversary.change += 1.0
     generator = Generator().manual_seed(0)
     rows = torch.zeros(200, dtype=torch.long)

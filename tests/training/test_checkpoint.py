@@ -4,59 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
+from training_runs import CONFIG, equal, folder_in, stopped, train
 
-from erase_engine.config import EraseConfig, LossWeights
 from erase_engine.training.checkpoint import STATE, TRAJECTORIES, Checkpoint, identity_of
-from erase_engine.training.encoded_prompts import EncodedPrompts
-from erase_engine.training.loop import Erasure, StepReport, train_erasure
-
-CONFIG = EraseConfig(
-    weights=LossWeights(esd=1.0, attention=0.1, keep=1.0, rsc=0.01),
-    steps=9,
-    batch=4,
-    learning_rate=0.02,
-    cooldown=0.5,
-    budget_every=2,
-    trajectories=4,
-    trajectory_steps=4,
-    width=32,
-    height=32,
-)
-
-
-def train(
-    backend: Any, encoded: EncodedPrompts, checkpoint: Checkpoint | None = None, **changes: Any
-) -> Erasure:
-    on_step = changes.pop("on_step", lambda report: None)
-    config = replace(CONFIG, **changes)
-    generator = torch.Generator().manual_seed(config.seed)
-    return train_erasure(
-        backend, encoded, config, generator=generator, on_step=on_step, checkpoint=checkpoint
-    )
-
-
-def stop_at(step: int) -> Any:
-    def on_step(report: StepReport) -> None:
-        if report.step == step:
-            raise KeyboardInterrupt
-
-    return on_step
-
-
-def stopped(backend: Any, encoded: EncodedPrompts, folder: Path, step: int, **changes: Any) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(backend, encoded, Checkpoint(folder), on_step=stop_at(step), **changes)
-
-
-def equal(one: Erasure, other: Erasure) -> bool:
-    same = all(torch.equal(one.state[key], other.state[key]) for key in one.state)
-    return same and one.history == other.history and one.forwards == other.forwards
+from erase_engine.training.loop import StepReport
 
 
 @pytest.mark.parametrize("solver", ["alternate", "budget"])
@@ -90,27 +47,40 @@ def test_the_last_periodic_state_is_enough(small_flow, encoded, tmp_path) -> Non
     kept: dict[int, bytes] = {}
 
     def on_step(report: StepReport) -> None:
-        if (tmp_path / STATE).exists():
-            kept[report.step] = (tmp_path / STATE).read_bytes()
+        for path in tmp_path.glob(f"*/{STATE}"):
+            kept[report.step] = path.read_bytes()
 
     whole = train(small_flow, encoded, Checkpoint(tmp_path, every=4), on_step=on_step)
-    (tmp_path / STATE).write_bytes(kept[6])  # of step 4
+    (folder_in(tmp_path) / STATE).write_bytes(kept[6])  # of step 4
     assert equal(train(small_flow, encoded, Checkpoint(tmp_path)), whole)
 
 
 @pytest.mark.parametrize("changes", [{"learning_rate": 0.01}, {"seed": 1}, {"steps": 8}])
 def test_another_training_starts_anew(small_flow, encoded, tmp_path, changes) -> None:
     stopped(small_flow, encoded, tmp_path, 6)
-    with pytest.raises(ValueError, match=r"Got trajectories.*other settings.*begin anew"):
+    with pytest.raises(ValueError, match=r"Got \w+ \(another concept, other settings.*begin anew"):
         train(small_flow, encoded, Checkpoint(tmp_path, strict=True), **changes)
     anew = train(small_flow, encoded, Checkpoint(tmp_path), **changes)
     assert equal(anew, train(small_flow, encoded, **changes))
 
 
+@pytest.mark.parametrize("change", [{"step": 400}, {"step": -5}, {"more": 1}])
+def test_a_state_that_can_t_be_is_not_gone_on_from(small_flow, encoded, tmp_path, change) -> None:
+    stopped(small_flow, encoded, tmp_path, 6)
+    state = folder_in(tmp_path) / STATE
+    with safe_open(state, "pt") as file:
+        record, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    record["progress"] = json.dumps({**json.loads(record["progress"]), **change})
+    save_file(tensors, state, record)
+    begun: list[StepReport] = []
+    train(small_flow, encoded, Checkpoint(tmp_path), on_step=begun.append)
+    assert begun[0].step == 1
+
+
 def test_another_model_starts_anew(small_flow, encoded, tmp_path) -> None:
     stopped(small_flow, encoded, tmp_path, 6)
     small_flow.leave.weight.mul_(1.01)
-    with pytest.raises(ValueError, match="Got trajectories of another model"):
+    with pytest.raises(ValueError, match=r"Got \w+ \(trajectories of another model\)"):
         train(small_flow, encoded, Checkpoint(tmp_path, strict=True))
     anew = train(small_flow, encoded, Checkpoint(tmp_path))
     assert equal(anew, train(small_flow, encoded))
@@ -118,17 +88,18 @@ def test_another_model_starts_anew(small_flow, encoded, tmp_path) -> None:
 
 def test_a_damaged_file_is_not_gone_on_from(small_flow, encoded, tmp_path) -> None:
     stopped(small_flow, encoded, tmp_path, 6)
-    data = (tmp_path / STATE).read_bytes()
-    (tmp_path / STATE).write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match=r"Got state.safetensors \(is damaged"):
+    state = folder_in(tmp_path) / STATE
+    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"Got state.safetensors in .* that is damaged"):
         train(small_flow, encoded, Checkpoint(tmp_path, strict=True))
     assert equal(train(small_flow, encoded, Checkpoint(tmp_path)), train(small_flow, encoded))
 
 
 def test_the_files_are_safetensors_and_nothing_half_written(small_flow, encoded, tmp_path) -> None:
     stopped(small_flow, encoded, tmp_path, 6)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [STATE, TRAJECTORIES]
-    with safe_open(tmp_path / STATE, "pt") as file:
+    folder = folder_in(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == [STATE, TRAJECTORIES]
+    with safe_open(folder / STATE, "pt") as file:
         told = json.loads(file.metadata()["progress"])
     assert told["step"] == 6 and len(told["history"]["esd"]) == 6
 
@@ -161,11 +132,13 @@ def test_one_nan_is_tried_again_from_the_last_good_state(small_flow, encoded) ->
 def test_a_second_nan_stops_with_the_good_state_saved(small_flow, encoded, tmp_path) -> None:
     checkpoint = Checkpoint(tmp_path)
     with pytest.raises(FloatingPointError, match=r"Got nan for the esd loss in step 5"):
-        train(small_flow, encoded, checkpoint, on_step=poison(small_flow, 4, times=2))
+        train(
+            small_flow, encoded, checkpoint, on_step=poison(small_flow, 4, times=4)
+        )  # two passes with a gradient in each try
     assert checkpoint.latest and checkpoint.latest.step == 4
     saved = Checkpoint(tmp_path)
-    saved.begin(encoded, CONFIG)
-    found = saved.load()
+    with saved.opened(encoded, CONFIG):
+        found = saved.load()
     assert found and found.step == 4
     assert all(tensor.isfinite().all() for tensor in (*found.lora.values(), *found.solver.values()))
 

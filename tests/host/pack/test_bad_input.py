@@ -14,7 +14,7 @@ import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import model_description
 from eraseanything_pack.erase_engine.lora.file import save_lora
 from eraseanything_pack.nodes.attention import preview as attention
-from eraseanything_pack.nodes.training import erase
+from eraseanything_pack.nodes.training import erase, node_host
 from safetensors.torch import save_file
 
 
@@ -37,7 +37,7 @@ def _no_work(loras: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     clip = graph.clip()
     monkeypatch.setattr(clip, "encode_from_tokens", work)
-    monkeypatch.setattr(erase, "training_session", work)
+    monkeypatch.setattr(node_host, "training_session", work)
     monkeypatch.setattr(attention, "training_session", work)
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", work)
 

@@ -19,7 +19,7 @@ from eraseanything_pack.erase_engine.lora.file import save_lora
 from eraseanything_pack.nodes.attention import preview as attention
 from eraseanything_pack.nodes.lora import apply, merge
 from eraseanything_pack.nodes.report import report
-from eraseanything_pack.nodes.training import erase
+from eraseanything_pack.nodes.training import node_host
 from eraseanything_pack.nodes.training.plan import PlanConcept
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from pack_nodes import NODES
@@ -135,7 +135,7 @@ def stops_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*args: Any, **kwargs: Any) -> None:
         raise Started
 
-    for module in (erase, attention, report):
+    for module in (node_host, attention, report):
         monkeypatch.setattr(module, "training_session", work)
 
 

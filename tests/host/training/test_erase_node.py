@@ -14,7 +14,7 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine import atomic_file as atomic_file
-from eraseanything_pack.erase_engine.training import solvers, teacher
+from eraseanything_pack.erase_engine.training import losses, teacher
 from eraseanything_pack.nodes.training.inputs import FAST
 from progress_hook import STEPS, Cancel, interrupt_at, watch_progress
 from snapshot import assert_same, snapshot
@@ -72,9 +72,9 @@ def _fail_at_call(model: Any, wanted: int) -> None:
 
 
 def fail_backward(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss = solvers.ERASE_LOSSES["esd"]
+    loss = losses.ERASE_LOSSES["esd"]
     fails = lambda *args: _FailsBackward.apply(loss(*args))  # noqa: E731
-    monkeypatch.setitem(solvers.ERASE_LOSSES, "esd", fails)
+    monkeypatch.setitem(losses.ERASE_LOSSES, "esd", fails)
 
 
 class _FailsBackward(torch.autograd.Function):

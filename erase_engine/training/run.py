@@ -1,0 +1,141 @@
+"""A whole training, in one order for every program: from a wish to a LoRA file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from ..concepts.plan import ConceptPlan
+from ..concepts.planner import MOST_COMPARED, plan_concept
+from ..concepts.request import ConceptRequest
+from ..concepts.vocabulary import Vocabulary
+from ..config import EraseConfig
+from ..interfaces import FlowModel, TextEncoder
+from .checkpoint import Checkpoint
+from .encoded_prompts import EncodedPrompts, encode_prompts
+from .loop import Erasure, OnStep, train_erasure
+
+
+class Host(Protocol):
+    """What differs between the programs that train: one for a node, one for the command line."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that prompts are planned with."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in, and text features are kept in."""
+        ...
+
+    def progress(self, total: int) -> Callable[[], None]:
+        """What to call after each of so many texts; it may raise to cancel."""
+        ...
+
+    def text_encoder(self) -> AbstractContextManager[TextEncoder]:
+        """The encoders, loaded; after the `with` their memory may be used otherwise."""
+        ...
+
+    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
+        """What the training will need, in words; ValueError where the machine hasn't got it."""
+        ...
+
+    def session(self) -> AbstractContextManager[FlowModel]:
+        """The model, loaded and ready for exact gradients; afterwards as it was before."""
+        ...
+
+    def watch(self, model: FlowModel, plan: ConceptPlan, encoded: EncodedPrompts) -> OnStep:
+        """Called in the session; what it returns shows each step, and raises to cancel."""
+        ...
+
+    def save(self, erasure: Erasure, plan: ConceptPlan, *, step: int | None = None) -> Path:
+        """Writes the LoRA's file; one that was stopped has its last step in its name."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Shows words to people."""
+        ...
+
+    def stopped(self, saved: Path | None) -> None:
+        """Tells of the LoRA so far, once it is saved; None where there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training has made."""
+
+    plan: ConceptPlan
+    erasure: Erasure
+    path: Path
+    needs: str  # of memory, in words
+
+
+def run_training(
+    host: Host,
+    wanted: ConceptRequest | ConceptPlan,
+    config: EraseConfig,
+    *,
+    checkpoint: Checkpoint,
+) -> Trained:
+    """Plans, encodes, checks what it needs, trains, saves, and clears what was kept for resuming.
+
+    Whatever stops the training, its LoRA so far is saved; what stopped it is what rises.
+    """
+    plan, encoded = _planned(host, wanted, config)
+    needs = host.prepare(plan, encoded)
+    host.say(needs)
+    generator = torch.Generator().manual_seed(config.seed)
+    try:
+        with host.session() as model:
+            erasure = train_erasure(
+                model,
+                encoded,
+                config,
+                generator=generator,
+                on_step=host.watch(model, plan, encoded),
+                checkpoint=checkpoint,
+            )
+    except BaseException:  # cancelling is no Exception on newer hosts
+        _save_so_far(host, plan, checkpoint)
+        raise
+    path = host.save(erasure, plan)
+    checkpoint.clear()
+    return Trained(plan, erasure, path, needs)
+
+
+def _planned(
+    host: Host, wanted: ConceptRequest | ConceptPlan, config: EraseConfig
+) -> tuple[ConceptPlan, EncodedPrompts]:
+    """The plan in words, and as the model reads it."""
+    with host.text_encoder() as encoder:
+        if isinstance(wanted, ConceptPlan):
+            plan = wanted.located(encoder)
+        else:
+            on_text = host.progress(MOST_COMPARED)
+            plan = plan_concept(wanted, encoder, vocabulary=host.vocabulary, on_text=on_text)
+        contrast, dtype = config.weights.rsc > 0, host.dtype
+        encoded = encode_prompts(
+            plan, encoder, contrast=contrast, dtype=dtype, progress=host.progress
+        )
+        return plan, encoded
+
+
+def _save_so_far(host: Host, plan: ConceptPlan, checkpoint: Checkpoint) -> None:
+    """Saves a stopped training's LoRA; that it can't be saved is told, and hides nothing."""
+    last = checkpoint.latest
+    try:
+        path = None
+        if last and last.step:
+            so_far = Erasure(last.lora, last.history, last.forwards)
+            path = host.save(so_far, plan, step=last.step)
+        host.stopped(path)
+    except Exception:
+        logging.getLogger(__name__).exception("The LoRA of a stopped training could not be saved.")

@@ -1,0 +1,125 @@
+"""What a training needs of ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...erase_engine.backends.comfy.model import ComfyFlowModel, model_description, supported_family
+from ...erase_engine.concepts.plan import ConceptPlan
+from ...erase_engine.concepts.vocabulary import Vocabulary
+from ...erase_engine.config import EraseConfig
+from ...erase_engine.interfaces import FlowModel, TextEncoder
+from ...erase_engine.memory import MemoryEstimate, described
+from ...erase_engine.training.encoded_prompts import EncodedPrompts
+from ...erase_engine.training.loop import Erasure, OnStep, StepReport
+from ...erase_engine.training.metadata import figures_in_words, figures_of
+from ...erase_engine.training.run import Trained
+from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
+from ..host.progress import sampling_progress, step_progress
+from ..host.session import training_session
+from ..host.vae import decode_while_training, latent_channels, require_vae
+from ..lora.files import lora_name, save_erasure
+from .events import TrainingEvents
+from .interruption import note_of_unfinished
+from .memory_check import check_room, needed
+from .previews import Previews, Scene
+
+
+@dataclass
+class NodeHost:
+    """`training.run.Host` of a node: its inputs, the host's models and the page.
+
+    Raises ValueError, naming the input, before any work.
+    """
+
+    model: Any
+    clip: Any
+    vae: Any
+    config: EraseConfig
+    stem: Path  # of the LoRA's file
+    live: TrainingEvents
+    preview_every: int  # steps; 0 draws none
+    memory: MemoryEstimate | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        supported_family(self.model)
+        if self.vae is not None:
+            require_vae(self.vae, latent_channels(self.model))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return vocabulary_of(self.clip)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return ComfyFlowModel(self.model).dtype
+
+    def progress(self, total: int) -> Callable[[], None]:
+        return sampling_progress(total)
+
+    @contextmanager
+    def text_encoder(self) -> Iterator[TextEncoder]:
+        with ordinary_tensors():
+            yield encoder_for(self.clip)
+
+    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
+        self.memory = needed(self.model, encoded, self.config)
+        check_room(self.model, self.memory)
+        return described(self.memory, self.config, latent_channels(self.model))
+
+    def session(self) -> AbstractContextManager[FlowModel]:
+        assert self.memory is not None
+        reserved = self.memory.beside_weights
+        guidance = self.config.guidance
+        return training_session(self.model, guidance=guidance, memory_required=reserved)
+
+    def watch(self, model: FlowModel, plan: ConceptPlan, encoded: EncodedPrompts) -> OnStep:
+        """Shows each step, and pictures after every `preview_every` steps and the last."""
+        progress, every, live = step_progress(), self.preview_every, self.live
+        scene = Scene.of(plan, encoded, self.config, latent_channels(self.model))
+        reserved = self.memory.beside_weights if self.memory else 0
+        decode = partial(decode_while_training, self.model, self.vae, memory_required=reserved)
+        previews = Previews(model, scene, decode) if every else None
+        live.begin()
+
+        def on_step(report: StepReport) -> None:
+            live.step(report)
+            progress(report)
+            due = every and report.step and (not report.step % every or report.step == report.total)
+            if previews and due:
+                live.preview(previews.compare(), report.step)
+
+        return on_step
+
+    def save(self, erasure: Erasure, plan: ConceptPlan, *, step: int | None = None) -> Path:
+        """Beside the LoRAs, so that a stopped one can be tried: `star_step60_00001.safetensors`."""
+        stem = self.stem if step is None else self.stem.with_name(f"{self.stem.name}_step{step}")
+        base_model = model_description(self.model)
+        return save_erasure(stem, erasure, plan=plan, config=self.config, base_model=base_model)
+
+    def say(self, text: str) -> None:
+        self.live.say(text)
+
+    def stopped(self, saved: Path | None) -> None:
+        self.live.saved = lora_name(saved) if saved else ""
+
+
+def report_of(trained: Trained) -> str:
+    """What was done, in words and figures."""
+    erasure = trained.erasure
+    lines = [
+        f"Saved as {lora_name(trained.path)}",
+        trained.plan.describe(),
+        figures_in_words(figures_of(erasure)),
+        *erasure.warnings,
+        note_of_unfinished(),
+        trained.needs,
+    ]
+    return "\n".join(line for line in lines if line)
