@@ -1,0 +1,80 @@
+"""What stops a training is what rises, and each training of a name goes on from its own state."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import graph
+import pytest
+from eraseanything_pack.erase_engine.training import checkpoint
+from eraseanything_pack.nodes.training import node_host
+from progress_hook import STEPS, Cancel, interrupt_at, watch_progress
+
+
+@pytest.fixture
+def model() -> Any:
+    return graph.flux()
+
+
+def no_space(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def cancelled(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    with monkeypatch.context() as patch, pytest.raises(Cancel):
+        interrupt_at(patch, 2)
+        yield patch
+
+
+def steps_of(monkeypatch: pytest.MonkeyPatch, model: Any, **widgets: Any) -> int:
+    """How often the progress bar moves: once for each step, and for each pass of sampling."""
+    told: list[int] = []
+    with monkeypatch.context() as patch:
+        watch_progress(patch, lambda done, total: told.append(done))
+        graph.erase(model, **widgets)
+    return len(told)
+
+
+def test_two_seeds_of_one_name_each_go_on(
+    model: Any, loras: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in (0, 1):
+        with cancelled(monkeypatch):
+            graph.erase(model, seed=seed)
+    assert [steps_of(monkeypatch, model, seed=seed) for seed in (0, 1)] == [STEPS - 2, STEPS - 2]
+    assert not list((tmp_path / "output").rglob("unfinished"))
+
+
+def test_the_report_tells_of_what_lies_unfinished(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "unfinished" not in graph.erase(model, steps=1)[3]
+    with cancelled(monkeypatch):
+        graph.erase(model)
+    report = graph.erase(model, seed=1, steps=1)[3]
+    assert "1 unfinished training lies in" in report and "delete that folder" in report
+
+
+def test_a_full_disk_stops_no_training_and_is_reported(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "save_file", no_space)
+    report = graph.erase(model, steps=1)[3]
+    assert "This training can't be resumed if it is stopped:" in report
+    assert "No space left on device" in report
+
+
+def test_a_cancel_stays_a_cancel_where_nothing_can_be_saved(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cancelled(monkeypatch) as patch:
+        patch.setattr(checkpoint, "save_file", no_space)
+        patch.setattr(node_host, "save_erasure", no_space)
+        graph.erase(model)
+    assert not list(loras.rglob("*.safetensors"))
