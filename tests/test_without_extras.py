@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("accelerate", "comfy", "diffusers", "peft", "transformers", "yaml")
+EXTRAS = ("accelerate", "comfy", "diffusers", "peft", "tqdm", "transformers", "yaml")
 BLOCKED = f"""
 import sys
 sys.modules.update(dict.fromkeys({EXTRAS}))  # None: an import raises ModuleNotFoundError

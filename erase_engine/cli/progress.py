@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import sys
 
-from tqdm import tqdm
-
 from ..training.loop import StepReport
 
 SHOWN_EVERY = 0.05  # of all work, where stderr is no terminal
@@ -17,6 +15,8 @@ class Progress:
     """Shows each step by forward passes, which take alike long."""
 
     def __init__(self) -> None:
+        from tqdm import tqdm  # of the headless extra
+
         self._terminal = sys.stderr.isatty()
         file = sys.stderr if self._terminal else io.StringIO()
         self._bar = tqdm(

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.interfaces import Conditioning
+from eraseanything_pack.erase_engine.training.adversary import TINY
 from eraseanything_pack.erase_engine.training.losses import keep_loss
-from eraseanything_pack.erase_engine.training.optimizer import (
-    FLOAT16_LOSS_SCALE,
-    AdapterOptimizer,
-)
+from eraseanything_pack.erase_engine.training.optimizer import AdapterOptimizer
 from eraseanything_pack.nodes.host.session import training_session
 from tiny_flux import build, inputs, slices_of, trained_lora
 
@@ -20,14 +19,16 @@ DIFFERENCE = 0.01  # of the velocities of student and teacher, late in a trainin
 SIDE = 64  # latent pixels: 512 pixels of a picture
 
 
-def gradients(dtype: torch.dtype, *, scale: float | None = None) -> torch.Tensor:
-    """Of L_keep with respect to the LoRA, as the optimizer sees them, all in one."""
+def gradients(dtype: torch.dtype, *, scale: float | None = None) -> list[torch.Tensor]:
+    """Of L_keep: with respect to the LoRA, as the optimizer sees them; to the text, at length 1."""
     model = build(dtype)
     if dtype == torch.float32:  # the numbers that the other has
         with torch.inference_mode():
             for weight in model.model.diffusion_model.state_dict().values():
                 weight.copy_(weight.half())
-    _, t, cond = inputs()
+    _, t, given = inputs()
+    text = given.text.clone().requires_grad_()
+    cond = Conditioning.stacked(text, given.pooled)
     generator = torch.Generator().manual_seed(0)
     x_t, change = (torch.randn(2, 16, SIDE, SIDE, generator=generator) for _ in range(2))
     with training_session(model) as backend:
@@ -41,7 +42,9 @@ def gradients(dtype: torch.dtype, *, scale: float | None = None) -> torch.Tensor
             v = backend.velocity(x_t, t, cond)
             optimizer.backward(keep_loss(v, v.detach() - DIFFERENCE * change))
     found = [parameter.grad for parameter in lora.parameters()]
-    return torch.cat([each.flatten() for each in found if each is not None])
+    assert text.grad is not None
+    towards = text.grad / text.grad.norm(dim=-1, keepdim=True).clamp_min(TINY)
+    return [torch.cat([each.flatten() for each in found if each is not None]), towards]
 
 
 def error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -49,13 +52,17 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def test_float16_gradients_are_those_of_float32() -> None:
-    expected = gradients(torch.float32)
-    assert error(gradients(torch.float16, scale=1.0), expected) > 0.2  # what it is for
-    assert error(gradients(torch.float16), expected) < 0.01
+    """The LoRA's, and the direction that the adversary goes, which it makes of any length."""
+    expected, found, unscaled = (
+        gradients(dtype, scale=scale)
+        for dtype, scale in ((torch.float32, None), (torch.float16, None), (torch.float16, 1.0))
+    )
+    for of in range(2):
+        assert error(found[of], expected[of]) < 0.01
+        assert error(unscaled[of], expected[of]) > 0.2  # what it is for
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_no_other_dtype_is_scaled(dtype: torch.dtype) -> None:
-    plain = gradients(dtype)
-    assert torch.equal(plain, gradients(dtype, scale=1.0))
-    assert FLOAT16_LOSS_SCALE == 2.0**14
+    for one, unscaled in zip(gradients(dtype), gradients(dtype, scale=1.0), strict=True):
+        assert torch.equal(one, unscaled)
