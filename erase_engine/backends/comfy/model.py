@@ -28,8 +28,8 @@ def supported_family(model: Any) -> Family:
     """The family of a MODEL; raises ValueError, before any work, where it can't be trained on."""
     base: Any = getattr(model, "model", None)
     net: Any = getattr(base, "diffusion_model", None)
-    found = base if net is not None else next(x for x in (net, base, model) if x is not None)
-    family = family_of(type(found).__name__, "comfy")
+    found = next(type(each).__name__ for each in (net, base, model) if each is not None)
+    family = family_of(type(base).__name__, "comfy", net=found)
     if refused := family.comfy.refusal(net):
         raise ValueError(
             f"Got {refused}, expected text-to-image {family.name}. Load {family.models}."

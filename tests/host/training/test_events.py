@@ -12,7 +12,8 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine.training.loop import StepReport
-from eraseanything_pack.nodes.training import events as live
+from eraseanything_pack.nodes.host import page
+from eraseanything_pack.nodes.training import events
 from eraseanything_pack.nodes.training.events import Curve, TrainingEvents, training_events
 from eraseanything_pack.nodes.training.previews import LONGEST_SIDE
 from eraseanything_pack.tinyworld.models import load_tiny_flux
@@ -57,7 +58,7 @@ def test_a_curve_has_few_points_and_reaches_the_last_step(steps: int) -> None:
     for step in range(1, steps + 1):
         curve.add(step, {"esd": float(step)})
     points = curve.points()
-    assert min(steps, 100) <= len(points["steps"]) <= live.MOST_POINTS + 1
+    assert min(steps, 100) <= len(points["steps"]) <= events.MOST_POINTS + 1
     assert points["steps"] == sorted(set(points["steps"])) and points["steps"][-1] == steps
     assert len(points["losses"]["esd"]) == len(points["steps"])
 
@@ -98,7 +99,7 @@ def test_events_come_a_few_times_a_second(
     for step in range(1, 101):  # a step every 20 ms
         clock.now = step / 50
         shown.step(report(step, esd=1.0))
-    assert 4 <= len(sent) <= 1 + 2 / live.SECONDS_BETWEEN_EVENTS
+    assert 4 <= len(sent) <= 1 + 2 / events.SECONDS_BETWEEN_EVENTS
     shown.end("done")
     assert sent[-1]["step"] == 100 and len(sent[-1]["steps"]) == 100
 
@@ -158,17 +159,17 @@ def test_a_training_that_goes_on_shows_its_whole_curve(
 
 
 def test_nobody_is_told_where_there_is_no_page() -> None:
-    live.sender("workflow")({"state": "training"})
-    assert live._runs == {}
+    page.sender("workflow")({"state": "training"})
+    assert page._runs == {}
 
 
 def test_the_last_runs_are_remembered() -> None:
-    for number in range(2 * live.RUNS_REMEMBERED):
-        live._remember(("client", "workflow", str(number)), {"number": number})
-    live._remember(("client", "workflow", "40"), {"number": -1})
-    assert len(live._runs) == live.RUNS_REMEMBERED
-    assert [run["number"] for run in live._runs.values()][-1] == -1
-    live._runs.clear()
+    for number in range(2 * page.RUNS_REMEMBERED):
+        page._remember(("client", "workflow", str(number)), {"number": number})
+    page._remember(("client", "workflow", "40"), {"number": -1})
+    assert len(page._runs) == page.RUNS_REMEMBERED
+    assert [run["number"] for run in page._runs.values()][-1] == -1
+    page._runs.clear()
 
 
 # --- previews ----------------------------------------------------------------------------------
