@@ -42,7 +42,7 @@ def lora_stem(name: str, concept: str) -> Path:
     parts = PurePosixPath(name).parts
     bad = re.search(r'[\x00-\x1f\x7f\ud800-\udfff<>:"|?*\\]', name) or name.startswith("/")
     upwards = any(part.endswith((".", " ")) for part in parts)  # or a name that disks change
-    long = any(len(part.encode()) > LONGEST_PART for part in parts)
+    long = any(len(part.encode(errors="replace")) > LONGEST_PART for part in parts)
     if bad or upwards or long or name.endswith("/"):
         raise ValueError(
             f"Got the file name {shortened(name)!a}, expected a name inside models/loras, such as "
