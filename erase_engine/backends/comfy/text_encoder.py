@@ -67,13 +67,17 @@ class ComfyTextEncoder:
     ) -> Conditioning:
         """As CLIP Text Encode gives them, padded to one length, in `dtype`; equal texts share one.
 
-        One at a time, so that no more than one is held in the host's own precision.
+        One at a time into buffers made before: the host's own, in float32, would leave holes of up
+        to their size between those that are kept.
         """
         tokens = {prompt: self._tokens(prompt) for prompt in prompts}
         length = max(len(each["t5xxl"][0]) for each in tokens.values())
-        encoded = {}
-        for prompt, each in tokens.items():
-            encoded[prompt] = self._encode_one(each, length, dtype)
+        buffers, encoded = [], {}
+        for row, (prompt, each) in enumerate(tokens.items()):
+            features = self._encode_one(each, length)
+            buffers = buffers or [x.new_empty(len(tokens), *x.shape, dtype=dtype) for x in features]
+            kept = [b[row].copy_(x) for b, x in zip(buffers, features, strict=True)]
+            encoded[prompt] = Prompt(*kept)
             on_prompt()
         return Conditioning(tuple(encoded[prompt] for prompt in prompts))
 
@@ -86,8 +90,8 @@ class ComfyTextEncoder:
             )
         return self._clip.tokenize(text, disable_weights=True)
 
-    def _encode_one(self, tokens: dict[str, Any], length: int, dtype: torch.dtype) -> Prompt:
+    def _encode_one(self, tokens: dict[str, Any], length: int) -> tuple[Tensor, Tensor]:
         row = tokens["t5xxl"][0]
         row.extend([(self._clip.tokenizer.t5xxl.pad_token, 1.0)] * (length - len(row)))
         text, pooled = self._clip.encode_from_tokens(tokens, return_pooled=True)
-        return Prompt(ordinary(text)[0].to(dtype), ordinary(pooled)[0].to(dtype))
+        return ordinary(text)[0], ordinary(pooled)[0]

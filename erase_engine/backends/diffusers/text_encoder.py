@@ -73,13 +73,14 @@ class DiffusersTextEncoder:
         distinct = list(dict.fromkeys(prompts))
         longest = max(len(self.token_ids(prompt)) for prompt in distinct)
         length = max(self._shortest, min(longest, self.max_tokens) + 1)
+        rows = torch.empty(len(distinct), length, self._t5.config.d_model, dtype=dtype).unbind()
         encoded: dict[str, Prompt] = {}
         for part in _parts(distinct):
             ids = _padded_ids(self._t5_tokenizer, part, length).to(self._t5.device)
-            text = self._t5(ids).last_hidden_state.to("cpu", dtype)
-            pooled = self._pooled(part).to("cpu", dtype)
-            for prompt, *features in zip(part, text, pooled, strict=True):
-                encoded[prompt] = Prompt(*features)
+            found = zip(part, self._t5(ids).last_hidden_state, self._pooled(part), strict=True)
+            for prompt, text, pooled in found:
+                kept = rows[len(encoded)].copy_(text)
+                encoded[prompt] = Prompt(kept, pooled.to("cpu", dtype))
                 on_prompt()
         return Conditioning(tuple(encoded[prompt] for prompt in prompts))
 
