@@ -7,12 +7,13 @@ from random import Random
 
 import pytest
 import torch
+from judged import ASKED, figures, recorded, weights_now
 from safetensors import safe_open
 
 from tinyworld.evaluate import found, obeyed, prompts_with, prompts_without, shows
 from tinyworld.judge import HEADS, NO_SHAPE, Judge
 from tinyworld.make.data import random_scenes, render_all
-from tinyworld.make.judge import accuracy, recall, round_trip, truth_of, with_misshapen
+from tinyworld.make.judge import round_trip, with_misshapen
 from tinyworld.make.misshapen import Misshapen, likeness_to_disc
 from tinyworld.models import WEIGHTS, TinyAutoencoder, load_weights
 from tinyworld.pictures import DISTANCE, render
@@ -118,25 +119,21 @@ def test_the_autoencoder_gives_pictures_back(autoencoder: TinyAutoencoder) -> No
     assert (round_trip(autoencoder, pictures, 0.0) - pictures).abs().mean() < 0.03
 
 
-def test_the_judge_is_right_about_unseen_pictures(autoencoder: TinyAutoencoder) -> None:
-    scenes = random_scenes(1000, 101)
-    pictures, truth = render_all(scenes, 102).float() / 255, truth_of(scenes)
-    network = Judge.load().network
-    for seen in (pictures, round_trip(autoencoder, pictures, 0.0)):
-        right = accuracy(network, seen, truth)
+def test_the_judge_is_right_about_unseen_pictures() -> None:
+    for right in figures()["accuracy"].values():
         assert set(right) == set(HEADS)
         assert min(right.values()) >= 99, right
 
 
-def test_the_judge_sees_each_concept_on_unseen_pictures(autoencoder) -> None:
-    """On 3,000 scenes: a concept stands in some 300 of them, so that one miss is 0.3 points."""
-    scenes = random_scenes(3000, 99)
-    pictures, truth = render_all(scenes, 98).float() / 255, truth_of(scenes)
-    network = Judge.load().network
-    for seen in (pictures, round_trip(autoencoder, pictures, 0.0)):
-        right = recall(network, seen, truth)
+def test_the_judge_sees_each_concept_on_unseen_pictures() -> None:
+    for right in figures()["recall"].values():
         assert len(right) > 20
         assert min(right.values()) >= 99, right
+
+
+def test_the_record_of_the_judge_is_of_the_committed_weights() -> None:
+    assert recorded()["weights"] == weights_now(), f"Measure again: {ASKED}=1 pytest tests/world"
+    assert set(recorded()["figures"]) == {"accuracy", "recall"}
 
 
 def test_known_pictures_give_known_figures() -> None:
