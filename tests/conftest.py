@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there: threads of two wor
 
 import pytest
 import torch
+from comfy_server import Server, comfy_server
+from setup import comfyui_path
 from torch import Generator, Tensor, nn
 from xdist.scheduler import LoadFileScheduling
 
@@ -125,6 +128,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return OneServer(config, log)
+
+
+@pytest.fixture(scope="session")
+def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A ComfyUI with the pack in it, for all tests that ask a server."""
+    with comfy_server(comfyui_path(), tmp_path_factory.mktemp("comfyui")) as running:
+        yield running
 
 
 @pytest.fixture

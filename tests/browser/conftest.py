@@ -12,10 +12,8 @@ from playwright.sync_api import Browser
 from setup import NEWEST_PAGE, comfyui_path
 
 # The page that the oldest host brings, and one of the newest published.
-FRONTENDS: dict[str, tuple[str, ...]] = {
-    "pinned": (),
-    "newest": ("--front-end-root", str(NEWEST_PAGE)),
-}
+FRONTENDS = ("pinned", "newest")
+NEWEST = ("--front-end-root", str(NEWEST_PAGE))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -23,18 +21,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" not in metafunc.fixturenames:
         return
     both = metafunc.definition.get_closest_marker("both_frontends")
-    names = list(FRONTENDS) if both else ["pinned"]
+    names = FRONTENDS if both else FRONTENDS[:1]
     metafunc.parametrize("server", names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def server(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    options = FRONTENDS[request.param]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # the page needs a processor too
-        base = tmp_path_factory.mktemp("comfyui")
-        with comfy_server(comfyui_path(), base, options=options) as running:
-            yield running
+def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    base = tmp_path_factory.mktemp("newest")
+    with comfy_server(comfyui_path(), base, options=NEWEST) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(request: Any) -> Server:
+    return request.getfixturevalue("comfyui" if request.param == "pinned" else request.param)
 
 
 @pytest.fixture(scope="package")

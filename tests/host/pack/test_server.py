@@ -6,8 +6,8 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from comfy_server import PACK, PACK_NAME, ComfyError, comfy_server
-from setup import CHECKERS_BIN, comfyui_path
+from comfy_server import PACK, PACK_NAME, ComfyError
+from setup import CHECKERS_BIN
 from workflow_api import inputs_of, is_widget, options, to_api, widget_names
 
 NODES = {
@@ -29,9 +29,8 @@ CHOSEN |= {"erase_prompts", "keep_prompts"}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with comfy_server(comfyui_path(), tmp_path_factory.mktemp("comfyui")) as running:
-        yield running
+def server(comfyui):
+    return comfyui
 
 
 @pytest.fixture(scope="module")
