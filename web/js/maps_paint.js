@@ -6,9 +6,11 @@ import { make } from "./page.js";
 
 const OVERLAY = 0.75; // how much of the map there is over a picture
 // Dark blue to yellow, even in lightness, safe for colour-blind eyes (after cividis).
-export const SEQUENTIAL = [[0, 32, 76], [66, 78, 107], [124, 123, 120], [189, 173, 103], [255, 233, 69]];
+const SEQUENTIAL = [[0, 32, 76], [66, 78, 107], [124, 123, 120], [189, 173, 103], [255, 233, 69]];
 // Blue where attention has gone, white where it stayed, orange where it has come.
-export const DIVERGING = [[25, 90, 160], [150, 190, 220], [247, 247, 247], [245, 190, 130], [200, 90, 10]];
+const DIVERGING = [[25, 90, 160], [150, 190, 220], [247, 247, 247], [245, 190, 130], [200, 90, 10]];
+
+export { DIVERGING, SEQUENTIAL };
 
 /** One model's maps and picture, once the browser has read them. */
 export class Source {
