@@ -71,7 +71,9 @@ KILLS = {
     "banks half written": Kill(TRAJECTORIES, half=True),
     "banks written": Kill(TRAJECTORIES, left=(TRAJECTORIES,)),
     "first state half written": Kill(STATE, half=True, left=(TRAJECTORIES,)),
-    "third state half written": Kill(STATE, time=3, half=True, left=(TRAJECTORIES, STATE), begins=7),
+    "third state half written": Kill(
+        STATE, time=3, half=True, left=(TRAJECTORIES, STATE), begins=7
+    ),
     "third state written": Kill(STATE, time=3, left=(TRAJECTORIES, STATE), begins=10),
     "between two states": Kill(step=8, left=(TRAJECTORIES, STATE), begins=7),
     "after the last step": Kill(step=12, left=(TRAJECTORIES, STATE), begins=13),

@@ -145,7 +145,10 @@ def test_a_checkpoint_without_text_encoders(model: Any) -> None:
         ({"prompt": " ... ", "words": ""}, "expected at least one word. Write what"),
         ({"prompt": f"red {LONG} star", "words": "star"}, "cut off.*Move the concept forward"),
         ({"resolution": 72}, "Got resolution 72 pixels, expected a multiple of 16. Use 64"),
-        ({"vae": SimpleNamespace(latent_channels=4)}, "Got a vae with 4 latent channels.*Load the model"),
+        (
+            {"vae": SimpleNamespace(latent_channels=4)},
+            "Got a vae with 4 latent channels.*Load the model",
+        ),
         ({"view": "saliency", "contrast": "ring"}, "Got 'ring' in contrast, which is not in the"),
         ({"view": "saliency", "contrast": "star\nred"}, "Got 1 words to hold 'star' against"),
         ({"view": "saliency", "prompt": "red star"}, "expected at least 2. Write a longer prompt"),
@@ -186,7 +189,9 @@ def test_apply_with_a_file_that_is_cut_off(model: Any, loras: Path, kept: float)
 
 def test_apply_with_a_file_that_is_no_lora(model: Any, loras: Path) -> None:
     save_file({"weight": torch.zeros(2)}, loras / "a.safetensors")
-    with pytest.raises(ValueError, match=r"Got a.safetensors with 1 tensors.*Give a LoRA in diffusers"):
+    with pytest.raises(
+        ValueError, match=r"Got a.safetensors with 1 tensors.*Give a LoRA in diffusers"
+    ):
         graph.apply(model, file="a.safetensors")
 
 
