@@ -136,5 +136,6 @@ FLUX = Family(
     targets=TARGETS,
     tokenizers=frozenset({"l", "t5xxl"}),
     words="t5xxl",
+    pooled=("l", "clip_l"),
     text_loader="DualCLIPLoader, type flux",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from .family import Family
@@ -22,3 +23,14 @@ def family_of(kind: str, host: Host, *, net: str = "") -> Family:
         if kind in getattr(family, host).classes:
             return family
     raise ValueError(f"Got {net or kind}, expected a {NAMES} model. Load {MODELS}.")
+
+
+def family_of_tokenizers(found: Iterable[str]) -> Family:
+    """The family of a ComfyUI CLIP by the keys of what it tokenizes to; ValueError for others."""
+    keys = sorted(found)
+    for family in FAMILIES:
+        if keys == sorted(family.tokenizers):
+            return family
+    wanted = " or ".join(f"{sorted(one.tokenizers)} of {one.name}" for one in FAMILIES)
+    loaders = " or ".join(family.text_loader for family in FAMILIES)
+    raise ValueError(f"Got text encoders {keys}, expected {wanted}. Load them with {loaders}.")

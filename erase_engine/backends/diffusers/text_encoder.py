@@ -16,41 +16,41 @@ ENCODED_AT_ONCE = 16  # prompts
 
 
 class DiffusersTextEncoder:
-    """`TextEncoder` on a FluxPipeline's CLIP-L, for the pooled vector, and its T5, for the tokens.
+    """`TextEncoder` on a pipeline's two encoders: one for the pooled vector, one for the tokens.
 
     Args:
-        clip: tokenizer and model.
-        t5: tokenizer and model.
-        shortest: T5 tokens that prompts are padded to at least; ComfyUI pads to as many.
-        longest: T5 tokens that the model reads, the end mark included.
+        pooled: tokenizer and model (CLIP).
+        words: tokenizer and model, whose tokens are the net's text.
+        shortest: tokens that prompts are padded to at least; ComfyUI pads to as many.
+        longest: tokens that the model reads, the end mark included.
     """
 
     def __init__(
         self,
-        clip: tuple[Any, Any],
-        t5: tuple[Any, Any],
+        pooled: tuple[Any, Any],
+        words: tuple[Any, Any],
         *,
         shortest: int = 256,
         longest: int = 512,
     ) -> None:
-        self._clip_tokenizer, self._clip = clip
-        self._t5_tokenizer, self._t5 = t5
+        self._pooled_tokenizer, self._pooled_encoder = pooled
+        self._words_tokenizer, self._words_encoder = words
         self._shortest = shortest
         self.max_tokens = longest - 1
 
     def token_ids(self, text: str) -> list[int]:
-        """T5 ids of the text's own tokens, in order: no padding, no end mark."""
-        return self._t5_tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        """Ids of the text's own tokens, in order: no padding, no end mark."""
+        return self._words_tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
     def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
-        """Positions of a span's T5 tokens, or of all that the model reads."""
+        """Positions of a span's tokens, or of all that the model reads."""
         return positions_in(self.token_ids, prompt, span, self.max_tokens)
 
     @torch.no_grad()
     def vectors(
         self, texts: Sequence[str], *, on_text: Callable[[], None] = lambda: None
     ) -> Tensor:
-        """(N, P) float32 on the CPU: the pooled vectors that `encode` gives, without the T5."""
+        """(N, P) float32 on the CPU: the pooled vectors that `encode` gives, and no more is run."""
         vectors = []
         for part in _parts(texts):
             vectors.append(self._pooled(part).float().cpu())
@@ -66,18 +66,22 @@ class DiffusersTextEncoder:
         dtype: torch.dtype = torch.float32,
         on_prompt: Callable[[], None] = lambda: None,
     ) -> Conditioning:
-        """As FluxPipeline has them, padded to one length, in `dtype` on the CPU.
+        """As the pipeline has them, padded to one length, in `dtype` on the CPU.
 
         Equal texts share one.
         """
         distinct = list(dict.fromkeys(prompts))
         longest = max(len(self.token_ids(prompt)) for prompt in distinct)
         length = max(self._shortest, min(longest, self.max_tokens) + 1)
-        rows = torch.empty(len(distinct), length, self._t5.config.d_model, dtype=dtype).unbind()
+        rows = torch.empty(
+            len(distinct), length, self._words_encoder.config.d_model, dtype=dtype
+        ).unbind()
         encoded: dict[str, Prompt] = {}
         for part in _parts(distinct):
-            ids = _padded_ids(self._t5_tokenizer, part, length).to(self._t5.device)
-            found = zip(part, self._t5(ids).last_hidden_state, self._pooled(part), strict=True)
+            ids = _padded_ids(self._words_tokenizer, part, length).to(self._words_encoder.device)
+            found = zip(
+                part, self._words_encoder(ids).last_hidden_state, self._pooled(part), strict=True
+            )
             for prompt, text, pooled in found:
                 kept = rows[len(encoded)].copy_(text)
                 encoded[prompt] = Prompt(kept, pooled.to("cpu", dtype))
@@ -85,8 +89,10 @@ class DiffusersTextEncoder:
         return Conditioning(tuple(encoded[prompt] for prompt in prompts))
 
     def _pooled(self, texts: Sequence[str]) -> Tensor:
-        ids = _padded_ids(self._clip_tokenizer, texts, CLIP_TOKENS).to(self._clip.device)
-        return self._clip(ids).pooler_output
+        ids = _padded_ids(self._pooled_tokenizer, texts, CLIP_TOKENS).to(
+            self._pooled_encoder.device
+        )
+        return self._pooled_encoder(ids).pooler_output
 
 
 def _parts(texts: Sequence[str]) -> list[Sequence[str]]:
