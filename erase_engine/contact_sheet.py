@@ -63,7 +63,9 @@ def contact_sheet(
         _draw_captions(draw, row, left, top, cell)
         top += row.head
         draw.text((MARGIN, top + cell // 2 - 8), row.left, INK, FONT)
-        draw.text((right, top), _wrapped(row.right, cell), INK, FONT)
+        words = [part for line in row.right.splitlines() for part in wrap(line, LETTERS)]
+        beside = "\n".join(_fitting(line, TEXT) for line in words[: cell // LINE])
+        draw.text((right, top), beside, INK, FONT)
         for number, picture in enumerate(row.cells):
             if picture is not None:
                 at = left + number * (cell + GAP)
@@ -95,12 +97,6 @@ def _draw_captions(draw: ImageDraw.ImageDraw, row: Row, left: int, top: int, cel
         room = (after - number) * (cell + GAP) - GAP
         lines = [_fitting(line, room) for line in row.captions[number].splitlines()]
         draw.text((left + number * (cell + GAP), top), "\n".join(lines), INK, FONT)
-
-
-def _wrapped(text: str, height: int) -> str:
-    """The text in lines that fit right of a row of this height."""
-    lines = [part for line in text.splitlines() for part in wrap(line, LETTERS)]
-    return "\n".join(_fitting(line, TEXT) for line in lines[: height // LINE])
 
 
 def _fitting(text: str, width: int) -> str:

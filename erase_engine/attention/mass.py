@@ -30,8 +30,12 @@ def attention_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
     """
     _check(q, k, tokens)
     width = q.shape[-1]
-    chunks = [_chunk_mass(q, k, part) for part in tokens.to(q.device).split(width, dim=1)]
-    return torch.cat(chunks, dim=-1)
+    chunks = []
+    for part in tokens.to(q.device).split(width, dim=1):  # kernels want values as wide as keys
+        out = scaled_dot_product_attention(q, k, _indicators(part, k, width))
+        chunks.append(out[..., : part.shape[1]])
+    mass = torch.cat(chunks, dim=-1)
+    return mass.to(torch.promote_types(mass.dtype, torch.float32))
 
 
 def attention_and_mass(
@@ -113,13 +117,6 @@ def saliency(word: Tensor, contrast: Tensor) -> Tensor:
             "the prompt, or look at the training signal."
         )
     return torch.cat([word[:, None], contrast], dim=-1).softmax(dim=-1)[:, 0]
-
-
-def _chunk_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
-    """`attention_mass` for at most head_dim tokens."""
-    values = _indicators(tokens, k, k.shape[3])
-    mass = scaled_dot_product_attention(q, k, values)[..., : tokens.shape[1]]
-    return mass.to(torch.promote_types(mass.dtype, torch.float32))
 
 
 def _indicators(tokens: Tensor, k: Tensor, width: int) -> Tensor:

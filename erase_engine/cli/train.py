@@ -17,11 +17,11 @@ from ..concepts.everyday import PICTURES
 from ..concepts.plan import ConceptPlan
 from ..interfaces import FlowModel, TextEncoder
 from ..lora.file import save_lora
+from ..lora.metadata import erasure_metadata
 from ..memory import MemoryEstimate, TrainingSize, described, estimate_memory
 from ..training.checkpoint import Checkpoint
 from ..training.encoded_prompts import EncodedPrompts
 from ..training.loop import Erasure, OnStep
-from ..training.metadata import erasure_metadata
 from ..training.run import run_training
 from .options import SUFFIX, Options, read_options
 from .unfinished import UNFINISHED, show_unfinished
@@ -138,7 +138,9 @@ class CommandHost:
 
         out, base_model = self.job.out, self.model.description
         path = out if step is None else out.with_name(f"{out.stem}_step{step}{SUFFIX}")
-        record = erasure_metadata(erasure, plan, self.job.config, base_model=base_model, host=HOST)
+        record = erasure_metadata(
+            erasure.figures, plan, self.job.config, base_model=base_model, host=HOST
+        )
         return save_lora(path, erasure.state, record, overwrite=step is not None)
 
     def say(self, text: str) -> None:

@@ -87,7 +87,11 @@ def words_elsewhere(prompt: str, word: str) -> list[str]:
     Where fewer than two words are left, all others of the prompt.
     """
     places = spans(prompt, [word])
-    inside = [phrase for phrase in _phrases(prompt) if _overlaps(phrase, places)]
+    inside = [
+        (first, last)
+        for first, last in _phrases(prompt)
+        if any(first < end and start < last for start, end in places)
+    ]
     near = {each.lower() for start, end in inside for each in words_of(prompt[start:end])}
     own = {each.lower() for start, end in places for each in words_of(prompt[start:end])}
     elsewhere = [each for each in words_of(prompt) if each.lower() not in near | own]
@@ -104,10 +108,6 @@ def _phrases(prompt: str) -> list[tuple[int, int]]:
         phrases.append((start, found.start()))
         start = found.end()
     return [(start, end) for start, end in phrases if prompt[start:end].strip()]
-
-
-def _overlaps(one: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:
-    return any(one[0] < end and start < one[1] for start, end in others)
 
 
 def _pattern(wordings: Sequence[str]) -> str:

@@ -102,7 +102,8 @@ class ConceptPlan:
         values = _complete(read_json(text, cls), cls)
         lists = {name: tuple(one) for name, one in values.items() if isinstance(one, list)}
         try:
-            pairs = tuple(_pair_from(pair) for pair in lists["pairs"])
+            found = (_complete(pair, PromptPair) for pair in lists["pairs"])
+            pairs = tuple(PromptPair(**{**one, "tokens": tuple(one["tokens"])}) for one in found)
             return cls(**{**values, **lists, "pairs": pairs})
         except (TypeError, KeyError) as error:
             raise ValueError(
@@ -126,11 +127,6 @@ class ConceptPlan:
             *(f"Note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)
-
-
-def _pair_from(values: object) -> PromptPair:
-    found = _complete(values, PromptPair)
-    return PromptPair(**{**found, "tokens": tuple(found["tokens"])})
 
 
 def _complete(values: object, kind: type) -> dict[str, Any]:

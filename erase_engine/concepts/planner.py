@@ -53,7 +53,10 @@ def plan_concept(
     anchor, reason = draft.anchor(ranked)
     pairs = tuple(replace(pair, anchor_prompt=pair.swap(anchor)) for pair in own)
     pairs += draft.template_pairs(anchor, encoder)
-    irrelevant = _spread([word for word in ranked if word != anchor])
+    others = [word for word in ranked if word != anchor]
+    # The farthest, the middle and the nearest.
+    spread = (others[-1], others[len(others) // 2], others[0]) if others else ()
+    irrelevant = tuple(dict.fromkeys(spread))
     neighbours = (draft.known(ranked) or ranked)[:KEEP_NEIGHBOURS]  # what is likeliest to be harmed
     return ConceptPlan(
         concept=request.concept,
@@ -183,7 +186,9 @@ class _Draft:
         rng = self.writer.rng
         prompts: list[str] = []
         for line in dict.fromkeys((*self.request.keep, *concepts)):
-            bare = _is_bare(line)
+            # A concept, to be put into sentences, and not a prompt already?
+            few = len(line.split()) <= 3 and not re.search(r"[,.;:]", line)
+            bare = few and not re.match(OPENS_WITH_ARTICLE, line)
             prompts += [self.writer.about(line) if bare else line for _ in range(KEEP_PER_WORD)]
         anchors = dict.fromkeys(shuffle([pair.anchor_prompt for pair in pairs], rng))
         prompts += list(anchors)[:KEEP_FROM_ANCHORS]
@@ -205,19 +210,6 @@ def _check_token_limit(request: ConceptRequest, encoder: TextEncoder) -> None:
 def _clash(word: str, others: Sequence[str]) -> bool:
     """Whether two wordings name one thing, or one is part of the other's words."""
     return contains(word, others) or any(contains(other, [word]) for other in others)
-
-
-def _is_bare(line: str) -> bool:
-    """Whether a keep line is a concept, to be put into sentences, and not a prompt already."""
-    a_few_words = len(line.split()) <= 3 and not re.search(r"[,.;:]", line)
-    return a_few_words and not re.match(OPENS_WITH_ARTICLE, line)
-
-
-def _spread(ranked: Sequence[str]) -> tuple[str, ...]:
-    """The last, the middle and the first of words ranked nearest first, without repetition."""
-    if not ranked:
-        return ()
-    return tuple(dict.fromkeys((ranked[-1], ranked[len(ranked) // 2], ranked[0])))
 
 
 def plan_together(

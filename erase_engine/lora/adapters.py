@@ -52,7 +52,7 @@ class LoraSet:
         self._down: dict[str, nn.Parameter] = {}  # A, (r, in)
         self._up: dict[str, nn.Parameter] = {}  # B, (length, r)
         for name, part in slices.items():
-            place = device or _device(part.module)
+            place = device or next(part.module.parameters()).device
             a = _INITS[init](torch.empty(rank, part.in_features), generator)
             self._down[name] = nn.Parameter(a.to(place))
             self._up[name] = nn.Parameter(torch.zeros(part.length, rank, device=place))
@@ -94,7 +94,10 @@ class LoraSet:
         mine = self.state_dict()
         given = {f"{name}.alpha": torch.tensor(float(self.rank)) for name in self._down} | {**state}
         wrong = sorted(set(mine) ^ set(given))
-        wrong += [key for key in mine if key in given and _differs(mine[key], given[key])]
+        for key, one in mine.items():
+            other = given.get(key, one)
+            if one.shape != other.shape or (one.ndim == 0 and bool(one != other)):  # an alpha
+                wrong.append(key)
         if wrong:
             raise ValueError(
                 f"Got a state that differs in {wrong[:3]} ({len(wrong)} entries), expected this "
@@ -156,18 +159,15 @@ class LoraSet:
                 end = stop
             pieces.append((output.shape[-1] - end, None))
             parts = output.split([length for length, _ in pieces], dim=-1)
-            changed = [
-                part if name is None else (part + self._update(name, x)).to(part.dtype)
-                for part, (_, name) in zip(parts, pieces, strict=True)
-            ]
+            changed = []
+            for part, (_, name) in zip(parts, pieces, strict=True):
+                if name is not None:
+                    update = linear(linear(x, self._down[name]), self._up[name])
+                    part = (part + update * (self.alpha / self.rank)).to(part.dtype)
+                changed.append(part)
             return torch.cat(changed, dim=-1)
 
         return hook
-
-    def _update(self, name: str, x: Tensor) -> Tensor:
-        """(alpha / r) * B A x, all in the adapters' dtype."""
-        down, up = self._down[name], self._up[name]
-        return linear(linear(x, down), up) * (self.alpha / self.rank)
 
 
 def _kaiming(a: Tensor, generator: torch.Generator) -> Tensor:
@@ -180,12 +180,3 @@ def _gaussian(a: Tensor, generator: torch.Generator) -> Tensor:
 
 
 _INITS = {"kaiming": _kaiming, "gaussian": _gaussian}
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device
-
-
-def _differs(mine: Tensor, given: Tensor) -> bool:
-    """Another shape, or, for the scalar alphas, another value."""
-    return mine.shape != given.shape or (mine.ndim == 0 and bool(mine != given))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Generator, Tensor
 
@@ -52,6 +53,13 @@ class Erasure:
     history: dict[str, list[float]]
     forwards: int
     warnings: tuple[str, ...] = ()  # for people: what did not go as it should
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Steps (fewer than the config's where it was stopped), passes, each loss's last value."""
+        last = {name: values[-1] for name, values in self.history.items()}
+        steps = max(map(len, self.history.values()))
+        return {"steps": steps, "forwards": self.forwards, "last_losses": last}
 
 
 OnStep = Callable[[StepReport], None]

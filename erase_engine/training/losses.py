@@ -131,6 +131,12 @@ def rsc_loss(concept: Tensor, synonym: Tensor, irrelevant: Tensor, temperature: 
     return (torch.logaddexp(to_synonym, others) - others).mean()
 
 
+def mean_where(chosen: Tensor, values: Tensor) -> Tensor:
+    """The mean of the chosen ones of (B,) values; 0 where none is."""
+    chosen = chosen.to(values)
+    return (values * chosen).sum() / chosen.sum().clamp_min(1)
+
+
 ERASE_LOSSES = {"esd": erase_by_target, "hinge": erase_by_hinge}
 ATTENTION_LOSSES = {"ratio": attention_ratio, "sum": attention_sum}
 

@@ -10,7 +10,14 @@ from torch import Generator, Tensor
 from ..config import EraseConfig
 from ..interfaces import Adapters, Conditioning
 from .adversary import Adversary
-from .losses import ATTENTION_LOSSES, ERASE_LOSSES, attention_feature, keep_loss, rsc_loss
+from .losses import (
+    ATTENTION_LOSSES,
+    ERASE_LOSSES,
+    attention_feature,
+    keep_loss,
+    mean_where,
+    rsc_loss,
+)
 from .teacher import CountedModel, Trajectories
 from .trajectories import TrainingBatch
 
@@ -52,7 +59,7 @@ class Objective:
         if model.watched:
             attention = ATTENTION_LOSSES[self.config.attention_form]
             each = attention(blocks, batch.mass, tokens, self.config.attention_others)
-            losses["attention"] = _mean_where(~attacked, each)
+            losses["attention"] = mean_where(~attacked, each)
         return losses
 
     def learn_attack(self) -> None:
@@ -105,9 +112,3 @@ class Objective:
         """F of the words at `tokens` in the prompts `rows`."""
         _, blocks = self.model.velocity(x_t, t, cond.take(rows), tokens[rows])
         return attention_feature(blocks, tokens[rows].to(blocks[0].device))
-
-
-def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
-    """The mean of the chosen ones of (B,) values; 0 where none is."""
-    chosen = chosen.to(values)
-    return (values * chosen).sum() / chosen.sum().clamp_min(1)

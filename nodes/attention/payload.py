@@ -33,9 +33,11 @@ def page_maps(
     over all steps, then a row for each step in `steps`. White stands for `highest` or more: as on
     the sheet, the brightest place of all means. By single steps' peaks the rest would be dark.
     """
-    steps = _steps_shown(next(iter(found.values())).steps)
+    first = next(iter(found.values()))
+    steps, means = _steps_shown(first.steps), first.maps
+    size = min(means.shape[-2], LONGEST_SIDE), min(means.shape[-1], LONGEST_SIDE)
     tables = {
-        name: _small(torch.cat([maps.maps[None], maps.steps[steps]]))
+        name: adaptive_avg_pool2d(torch.cat([maps.maps[None], maps.steps[steps]]), size)
         for name, maps in found.items()
     }
     highest = max(max(table[0].max().item() for table in tables.values()), 1e-8)
@@ -45,8 +47,8 @@ def page_maps(
         "highest": finite(highest),
         "grid": list(next(iter(tables.values())).shape[-2:]),  # rows, columns
         "steps": [step + 1 for step in steps],
-        "total": len(next(iter(found.values())).steps),
-        "first": _clearest(next(iter(found.values())).maps),
+        "total": len(first.steps),
+        "first": int((means.amax(dim=(1, 2)) - means.amin(dim=(1, 2))).argmax()),  # the clearest
         "words": [
             {
                 "name": word.name,
@@ -66,23 +68,12 @@ def page_maps(
     }
 
 
-def _clearest(maps: Tensor) -> int:
-    """Which of (W, h, w) differs most between its places: the word to begin with."""
-    return int((maps.amax(dim=(1, 2)) - maps.amin(dim=(1, 2))).argmax())
-
-
 def _steps_shown(maps: Tensor) -> list[int]:
     """Which steps of (S, W, h, w) there is room for: all, or some, with the first and the last."""
     count, words, height, width = maps.shape
     places = words * min(height, LONGEST_SIDE) * min(width, LONGEST_SIDE)
     room = max(min(count, MOST_PLACES // places), 1)
     return sorted({round(at) for at in torch.linspace(0, count - 1, room).tolist()})
-
-
-def _small(maps: Tensor) -> Tensor:
-    """(R, W, h, w) with no side longer than the page needs."""
-    height, width = (min(side, LONGEST_SIDE) for side in maps.shape[-2:])
-    return adaptive_avg_pool2d(maps, (height, width))
 
 
 def _atlas(table: Tensor) -> str:

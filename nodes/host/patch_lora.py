@@ -37,7 +37,9 @@ def apply_lora(
             f"Got {name} without a layer such as 'transformer.<layer>.lora_A.weight', expected "
             "an erasure LoRA. Connect LORA_MODEL of Erase Concept, or choose a file it saved."
         )
-    fitting = _fitting_patches(model, state)
+    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(state)), keys)
+    fitting = {key: patch for key, patch in patches.items() if _fits(model, key, patch)}
     here = model_description(model)
     made_for = (metadata or {}).get("base_model", here)
     if len(fitting) < layers or made_for != here:
@@ -50,12 +52,6 @@ def apply_lora(
     if strength:
         clone.add_patches(fitting, strength)
     return clone, layers
-
-
-def _fitting_patches(model: Any, state: Mapping[str, Tensor]) -> dict[Any, Any]:
-    keys = comfy.lora.model_lora_keys_unet(model.model, {})
-    patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(state)), keys)
-    return {key: patch for key, patch in patches.items() if _fits(model, key, patch)}
 
 
 def _fits(model: Any, key: str | tuple[Any, ...], patch: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...erase_engine.lora.file import PREFIX
-from ...erase_engine.training.metadata import figures_in_words
+from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.validation import shortened
 from ..host.patch_lora import apply_lora
 from ..host.widgets import CATEGORY, advanced, checked_strength

@@ -11,8 +11,8 @@ import folder_paths
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.lora.file import save_lora
+from ...erase_engine.lora.metadata import erasure_metadata
 from ...erase_engine.training.loop import Erasure
-from ...erase_engine.training.metadata import erasure_metadata
 from ...erase_engine.validation import shortened
 
 FOLDER = "EraseAnything"  # in models/loras, where no name is given
@@ -79,7 +79,7 @@ def save_erasure(
     stem: Path, erasure: Erasure, *, plan: ConceptPlan, config: EraseConfig, base_model: str
 ) -> Path:
     """Writes the LoRA under the next free number, with all that it takes to train it again."""
-    record = erasure_metadata(erasure, plan, config, base_model=base_model, host=HOST)
+    record = erasure_metadata(erasure.figures, plan, config, base_model=base_model, host=HOST)
     return save_lora(free_path(stem), erasure.state, record)
 
 

@@ -20,8 +20,8 @@ from ...erase_engine.lora.fusion import (
     fusion_steps,
 )
 from ...erase_engine.lora.merge import State, layers_of
+from ...erase_engine.lora.metadata import plans_in
 from ...erase_engine.memory import gigabytes
-from ...erase_engine.training.metadata import plans_in
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.progress import sampling_progress
 from ..host.session import training_session

@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.lora.file import PREFIX, save_lora
 from ...erase_engine.lora.merge import weighted_sum
-from ...erase_engine.training.metadata import merged_metadata
+from ...erase_engine.lora.metadata import merged_metadata
 from ...erase_engine.validation import check_choice
 from ..host.widgets import CATEGORY, advanced, text
 from .files import HOST, free_path, lora_name, lora_stem

@@ -16,10 +16,10 @@ from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.concepts.vocabulary import Vocabulary
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.interfaces import FlowModel, TextEncoder
+from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.memory import MemoryEstimate, described
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
 from ...erase_engine.training.loop import Erasure, OnStep, StepReport
-from ...erase_engine.training.metadata import figures_in_words, figures_of
 from ...erase_engine.training.run import Trained
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
 from ..host.progress import sampling_progress, step_progress
@@ -117,7 +117,7 @@ def report_of(trained: Trained) -> str:
     lines = [
         f"Saved as {lora_name(trained.path)}",
         trained.plan.describe(),
-        figures_in_words(figures_of(erasure)),
+        figures_in_words(erasure.figures),
         *erasure.warnings,
         note_of_unfinished(),
         trained.needs,

@@ -71,7 +71,8 @@ class PlanConcept(io.ComfyNode):
                     on_text=sampling_progress(len(requests) * MOST_COMPARED),
                 )
                 planned = Planned(requests, plan)
-        text, whole = planned.plan.describe(), _readable(planned.plan)
+        text = planned.plan.describe()
+        whole = json.dumps(json.loads(planned.plan.to_json()), ensure_ascii=False, indent=1)
         shown = {"text": (text,), "eraseanything_plan": [whole]}
         return io.NodeOutput(planned, text, whole, ui=shown)
 
@@ -86,8 +87,3 @@ def _joined(join: Planned | None) -> tuple[ConceptRequest, ...]:
             "concept. Edit the last plan of the chain instead."
         )
     return join.requests
-
-
-def _readable(plan: ConceptPlan) -> str:
-    """The plan's JSON on many lines."""
-    return json.dumps(json.loads(plan.to_json()), ensure_ascii=False, indent=1)

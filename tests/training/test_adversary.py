@@ -12,7 +12,7 @@ from torch import Generator
 from erase_engine.config import EraseConfig, LossWeights
 from erase_engine.training.adversary import Adversary
 from erase_engine.training.loop import train_erasure
-from erase_engine.training.objective import _mean_where
+from erase_engine.training.losses import mean_where
 
 RADIUS = 0.5
 CPU = torch.device("cpu")
@@ -98,5 +98,5 @@ def test_attention_is_read_of_prompts_without_attack(
 
 def test_each_chosen_sample_counts_the_same() -> None:
     values = torch.tensor([0.5, 8.0, 1.0])
-    assert _mean_where(torch.tensor([True, False, True]), values) == 0.75
-    assert _mean_where(torch.tensor([False] * 3), values) == 0
+    assert mean_where(torch.tensor([True, False, True]), values) == 0.75
+    assert mean_where(torch.tensor([False] * 3), values) == 0

@@ -79,7 +79,11 @@ def frozen_linear(module: nn.Module) -> Forward | None:
     castable = isinstance(module, comfy.ops.CastWeightBiasOp) and "forward" not in vars(module)
 
     def pull_back(grad: Tensor, shape: torch.Size) -> Tensor:
-        return _through_weight(module, grad) if castable else _through_forward(own, grad, shape)
+        if castable:
+            return _through_weight(module, grad)
+        with torch.enable_grad():  # any affine forward, for example another node's
+            zero = torch.zeros(shape, dtype=grad.dtype, device=grad.device, requires_grad=True)
+            return torch.autograd.grad(own(zero), zero, grad)[0]
 
     return lambda x: _Frozen.apply(x, own, pull_back)
 
@@ -98,13 +102,6 @@ def _through_weight(module: Any, grad: Tensor) -> Tensor:
         scale = getattr(module, name, None)
         grad = grad if scale is None else grad * scale.to(grad)
     return grad
-
-
-def _through_forward(own: Forward, grad: Tensor, shape: torch.Size) -> Tensor:
-    """g W for any affine forward, for example one that another node has replaced."""
-    with torch.enable_grad():
-        zero = torch.zeros(shape, dtype=grad.dtype, device=grad.device, requires_grad=True)
-        return torch.autograd.grad(own(zero), zero, grad)[0]
 
 
 def frozen_norm(module: nn.Module) -> Forward | None:

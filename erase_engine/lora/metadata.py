@@ -12,14 +12,13 @@ import torch
 from .. import __version__
 from ..concepts.plan import ConceptPlan
 from ..config import EraseConfig
-from .loop import Erasure
 
 FORMAT_VERSION = "1"
 LOSS_NAMES = {"esd": "erase", "rsc": "contrast", "multiplier": "keep weight"}  # for people
 
 
 def erasure_metadata(
-    erasure: Erasure,
+    figures: Mapping[str, Any],
     plan: ConceptPlan,
     config: EraseConfig,
     *,
@@ -29,25 +28,19 @@ def erasure_metadata(
     """The metadata of an erasure's file.
 
     Args:
+        figures: what the training came to, as `Erasure.figures`.
         base_model: the model's kind and size in words; a loader compares it with its own.
         host: name and version of the program that ran the model.
     """
     return _record(plan.concept, base_model, host) | {
         "plan": plan.to_json(),
         "config": config.to_json(),
-        "figures": figures_of(erasure),
+        "figures": dict(figures),
     }
 
 
-def figures_of(erasure: Erasure) -> dict[str, Any]:
-    """Steps (fewer than the config's where it was stopped), passes, each loss's last value."""
-    last = {name: values[-1] for name, values in erasure.history.items()}
-    steps = max(map(len, erasure.history.values()))
-    return {"steps": steps, "forwards": erasure.forwards, "last_losses": last}
-
-
 def figures_in_words(figures: Mapping[str, Any]) -> str:
-    """What `figures_of` found, for people; KeyError, TypeError or ValueError for anything else."""
+    """What `Erasure.figures` holds, for people; KeyError, TypeError or ValueError for others."""
     losses = ", ".join(
         f"{LOSS_NAMES.get(name, name)} {value:.3g}"
         for name, value in dict(figures["last_losses"]).items()
