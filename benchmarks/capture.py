@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
-import comfy.model_patcher
 import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
+from eraseanything_pack.erase_engine.config import PIXELS_PER_TOKEN
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
-from eraseanything_pack.erase_engine.memory import tokens_of
 from eraseanything_pack.nodes.host.session import training_session
+from eraseanything_pack.nodes.training.memory_check import meta_twin
 from torch import Generator, Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,7 +26,6 @@ from .full_width import DEPTH, SINGLES, build, config_of, encoded_plan
 from .step import now, since
 
 PIXELS = (256, 384, 512)  # 256, 576 and 1024 image tokens
-META = torch.device("meta")
 WAYS = ("without", "with")
 MEGABYTE = 2**20
 
@@ -49,7 +48,7 @@ def operations() -> list[dict[str, Any]]:
                 more = {k: counted(backend, pixels, v) - plain for k, v in watched.items()}
                 rows.append({
                     "blocks": [depth, singles],
-                    "image_tokens": tokens_of(pixels, pixels),
+                    "image_tokens": (pixels // PIXELS_PER_TOKEN) ** 2,
                     "teraflops_of_a_pass": round(plain / 1e12, 2),
                     "gigaflops_of_watching_a_block": round(more["one"] / 1e9, 1),
                     "percent_of_a_step": {k: share(v, 2 * plain) for k, v in more.items()},
@@ -60,8 +59,7 @@ def operations() -> list[dict[str, Any]]:
 @contextmanager
 def without_numbers(depth: int, singles: int) -> Iterator[ComfyFlowModel]:
     """A model of shapes alone, with our LoRA on it."""
-    model = build(depth, singles, device="meta").model
-    backend = ComfyFlowModel(comfy.model_patcher.ModelPatcher(model, META, META))
+    backend = ComfyFlowModel(meta_twin(build(depth, singles, device="meta")))
     with backend.session(), adapted(backend):
         yield backend
 
@@ -99,7 +97,7 @@ def compared(backend: Any, pixels: int, repeats: int) -> dict[str, Any]:
     least, middle = ({k: f(v) for k, v in seconds.items()} for f in (min, median))
     pairs = zip(*(seconds[way] for way in WAYS), strict=True)
     return {
-        "image_tokens": tokens_of(pixels, pixels),
+        "image_tokens": (pixels // PIXELS_PER_TOKEN) ** 2,
         "repeats": repeats,
         "kept_mb": {way: round(kept_mb(backend, pixels, blocks[way]), 2) for way in WAYS},
         "least_s": {way: round(value, 3) for way, value in least.items()},

@@ -1,20 +1,19 @@
-"""Which settings fit on a card, by `erase_engine.preflight`: estimated, not measured there."""
+"""Which settings fit on a card, as the node estimates it: not measured there."""
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.memory import (
-    GIGABYTE,
-    TrainingSize,
-    estimate_memory,
-    tokens_of,
-)
+from eraseanything_pack.erase_engine.memory import GIGABYTE
+from eraseanything_pack.nodes.training.memory_check import peak_of_step
+
+from .full_width import DEPTH, SINGLES, build, encoded_plan
 
 CARDS = (8, 12, 16, 24)  # gigabytes
 PIXELS = (512, 768, 1024)
-WEIGHTS = {"fp8": 1, "bf16": 2}  # bytes of a weight; computed in bf16
+WEIGHTS = {"fp8": "float8_e4m3fn", "bf16": "bfloat16"}  # computed in bf16
 BATCHES = (1, 2, 4, 8)
 RESERVED = GIGABYTE  # for CUDA itself, the picture on the screen and what does not fit together
 
@@ -41,16 +40,14 @@ def largest(card: int, weights: str, pixels: int) -> str:
     return str(max(fitting)) if fitting else "–"
 
 
+@cache
 def peak(weights: str, pixels: int, batch: int) -> int:
     """Bytes at the peak of a step on the whole of FLUX.1-dev."""
-    setting = TrainingSize(
-        depth=19,
-        singles=38,
-        image_tokens=tokens_of(pixels, pixels),
-        text_tokens=256,
-        batch=batch,
-        weight_bytes=WEIGHTS[weights],
-        compute_bytes=2,
-        targets=EraseConfig.from_recipe("fast").lora.targets,
-    )
-    return estimate_memory(setting).total
+    sizes = {"width": pixels, "height": pixels, "batch": batch, "keep_per_step": batch}
+    encoded = encoded_plan()
+    return peak_of_step(
+        build(DEPTH, SINGLES, WEIGHTS[weights], device="meta"),
+        EraseConfig.from_recipe("fast", **sizes),
+        encoded.longest,
+        watched=encoded.watched_count,
+    ).total

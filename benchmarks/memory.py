@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from functools import cache
 from itertools import product
 from multiprocessing import get_context
 from typing import Any
@@ -23,20 +23,17 @@ import_pack()
 
 import comfyui_version
 import torch
-from eraseanything_pack.erase_engine.memory import (
-    TrainingSize,
-    estimate_memory,
-    predicted_seconds,
-    tokens_of,
-)
+from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig
+from eraseanything_pack.erase_engine.memory import MemoryEstimate
+from eraseanything_pack.nodes.training.memory_check import peak_of_step
 
 from .capture import capture_costs, operations
 from .cards import cards_table
 from .core import RANK, TRAINED, trained
-from .full_width import build, config_of
+from .full_width import build, config_of, encoded_plan
 from .process_memory import forget_peak, megabytes
 from .result_file import RESULTS, versions, write_result
-from .step import Clock, full_step
+from .step import Clock, full_step, predicted_seconds
 
 RESULT = RESULTS / "memory.json"
 NAMES = ("depth", "singles", "pixels", "dtype", "checkpointing", "rank")
@@ -57,8 +54,6 @@ CASES: list[dict[str, Any]] = [
 ]
 CORE_CASE = {"depth": 2, "singles": 2, "pixels": 256, "dtype": "bfloat16"}
 WHOLE = case_of(19, 38, 512, "float8_e4m3fn", True, RANK)
-TEXT_LENGTH = 256
-BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "float8_e4m3fn": (1, 2)}  # weights, computing
 REPEATS = 4  # of a pass with and without watching
 MEGABYTE = 2**20
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -153,8 +148,7 @@ def measured(threads: int, case: dict[str, Any]) -> dict[str, Any]:
     model = build(case["depth"], case["singles"], case["dtype"])
     weights = megabytes("VmRSS") - before
     clock = Clock(lambda: megabytes("VmHWM") - before)
-    config = config_of(case["pixels"])
-    config = replace(config, lora=replace(config.lora, rank=case["rank"], alpha=None))
+    config = setting_of(case["pixels"], case["rank"])
     full_step(model, config, checkpointing=case["checkpointing"], clock=clock)
     wall, processor = clock.elapsed()
     return {
@@ -178,28 +172,31 @@ def give_back_freed_memory() -> None:
 # --- predictions -------------------------------------------------------------------------------
 
 
-def setting_of(row: dict[str, Any]) -> TrainingSize:
-    weight_bytes, compute_bytes = BYTES[row["dtype"]]
-    return TrainingSize(
-        depth=row["depth"],
-        singles=row["singles"],
-        image_tokens=tokens_of(row["pixels"], row["pixels"]),
-        text_tokens=TEXT_LENGTH,
-        batch=1,
-        weight_bytes=weight_bytes,
-        compute_bytes=compute_bytes,
-        checkpointing=row["checkpointing"],
-        targets=row["targets"],
-        rank=row["rank"],
+def setting_of(pixels: int, rank: int) -> EraseConfig:
+    """What a case trains with."""
+    targets = EraseConfig.from_recipe("fast").lora.targets
+    return config_of(pixels, lora=LoraConfig(rank=rank, targets=targets))
+
+
+@cache
+def predicted(
+    *, depth: int, singles: int, pixels: int, dtype: str, checkpointing: bool, rank: int
+) -> MemoryEstimate:
+    """What the node would say of a case."""
+    encoded = encoded_plan()
+    return peak_of_step(
+        build(depth, singles, dtype, device="meta"),
+        setting_of(pixels, rank),
+        encoded.longest,
+        watched=encoded.watched_count,
+        checkpointing=checkpointing,
     )
 
 
 def with_prediction(row: dict[str, Any]) -> dict[str, Any]:
-    """The row, and what preflight says of it now."""
-    seconds = predicted_seconds(
-        row["forward_s"], plain=0, trained=2, checkpointing=row["checkpointing"]
-    )
-    size = estimate_memory(setting_of(row)).total / MEGABYTE
+    """The row, and what is said of it now."""
+    seconds = predicted_seconds(row["forward_s"], trained=2, checkpointing=row["checkpointing"])
+    size = predicted(**{name: row[name] for name in NAMES}).total / MEGABYTE
     return row | {"predicted_mb": round(size), "predicted_s": round(seconds, 2)}
 
 

@@ -18,6 +18,8 @@ from eraseanything_pack.nodes.host.session import training_session
 
 from .full_width import encoded_plan, random_banks
 
+BACKWARD = 1.0  # of a forward pass: weights get no gradient; 0.6 to 1.2, growing with the tokens
+
 
 class Clock:
     """Seconds since the step began, by the clock and of the processor, and of its forward passes.
@@ -85,3 +87,14 @@ def full_step(
             training.step(1)
             clock.tell("step ends")
     return lora
+
+
+def predicted_seconds(forward_s: float, *, trained: int, checkpointing: bool) -> float:
+    """forward_s trained (1 + [checkpointing] + BACKWARD).
+
+    Args:
+        forward_s: measured seconds of a forward pass.
+        trained: passes with a gradient.
+        checkpointing: each block runs once more in backward.
+    """
+    return forward_s * trained * (1 + checkpointing + BACKWARD)

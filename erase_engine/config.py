@@ -120,6 +120,11 @@ class EraseConfig:
         """Teacher samplings in a bank: a short training needs fewer than `trajectories`."""
         return min(self.trajectories, math.ceil(self.steps * self.batch / DRAWS_PER_PATH))
 
+    def watched_blocks(self, count: int) -> tuple[int, ...]:
+        """Numbers of the blocks whose attention is read, of `count`; -1 is the last."""
+        chosen = range(count) if self.attention_blocks == "all" else self.attention_blocks
+        return tuple(index % count if index < 0 else index for index in chosen)
+
     def rate_at(self, step: int) -> float:
         """The learning rate's factor in `step` (from 1): 1, then a straight fall towards 0."""
         left = 1 - (step - 1) / self.steps

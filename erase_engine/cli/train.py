@@ -18,7 +18,7 @@ from ..concepts.plan import ConceptPlan
 from ..interfaces import FlowModel, TextEncoder
 from ..lora.file import save_lora
 from ..lora.metadata import erasure_metadata
-from ..memory import MemoryEstimate, TrainingSize, described, estimate_memory
+from ..memory import META, MemoryEstimate, described, estimate_memory
 from ..training.checkpoint import Checkpoint
 from ..training.encoded_prompts import EncodedPrompts
 from ..training.loop import Erasure, OnStep
@@ -111,8 +111,8 @@ class CommandHost:
     def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
         gc.collect()  # the encoders refer to themselves, and their memory is wanted now
         self.say(plan.describe())
-        memory = _needed(self.model.net, encoded, self.job, self.place)
-        return described(memory, self.job.config, self.model.latent_channels)
+        memory, channels = _needed(self.model, encoded, self.job), self.model.latent_channels
+        return described(memory, self.job.config, channels, text_bytes=encoded.nbytes)
 
     @cached_property
     def model(self) -> DiffusersFlowModel:
@@ -151,15 +151,17 @@ class CommandHost:
         self.say(f"\n{so_far or 'Nothing was saved.'}")
 
 
-def _needed(net: Any, encoded: EncodedPrompts, job: Options, place: Place) -> MemoryEstimate:
-    """The peak of a step on a diffusers Flux, which is held in the numbers that it runs in."""
-    setting = TrainingSize.of(
-        job.config,
-        encoded.concept.text.shape[1],
-        depth=net.config.num_layers,
-        singles=net.config.num_single_layers,
-        hidden=net.inner_dim,
-        weight_bytes=place.dtype.itemsize,
-        compute_bytes=place.dtype.itemsize,
-    )
-    return estimate_memory(setting)
+def _needed(model: DiffusersFlowModel, encoded: EncodedPrompts, job: Options) -> MemoryEstimate:
+    """The peak of a step on this model, by parts; it is held in the numbers that it runs in."""
+    net = model.net
+    with META:
+        empty = type(net).from_config(net.config).to(net.dtype)
+    twin = type(model)(empty, None, guidance=job.config.guidance)
+    with twin.session():
+        return estimate_memory(
+            twin,
+            job.config,
+            encoded.longest,
+            watched=encoded.tokens.all.shape[1],
+            weights=net.get_memory_footprint(),
+        )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..concepts.plan import ConceptPlan, PromptPair
 from ..concepts.token_positions import concept_tokens
-from ..interfaces import Conditioning, TextEncoder, TokenSet
+from ..interfaces import Conditioning, Prompt, TextEncoder, TokenSet
 
 MOST_OTHERS = 48  # tokens beside the concept's: few enough to ride along with the attention
 
@@ -47,13 +47,22 @@ class EncodedPrompts:
     contrast: Contrast | None
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all text features: rows that share a prompt hold it once."""
+    def prompts(self) -> list[Prompt]:
+        """All of them, each once: rows that share a prompt hold it once."""
         contrast = (self.contrast.synonym, self.contrast.irrelevant) if self.contrast else ()
         parts = (self.concept, self.anchor, self.keep, *contrast)
-        prompts = {id(prompt): prompt for part in parts for prompt in part.prompts}
-        features = ((prompt.text, prompt.pooled) for prompt in prompts.values())
+        return list({id(prompt): prompt for part in parts for prompt in part.prompts}.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all text features."""
+        features = ((prompt.text, prompt.pooled) for prompt in self.prompts)
         return sum(each.nbytes for pair in features for each in pair if each is not None)
+
+    @property
+    def longest(self) -> Prompt:
+        """The prompt with most tokens."""
+        return max(self.prompts, key=lambda prompt: len(prompt.text))
 
 
 def text_bytes(plan: ConceptPlan, *, contrast: bool, tokens: int, width: int, itemsize: int) -> int:

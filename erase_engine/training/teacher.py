@@ -45,9 +45,7 @@ class CountedModel:
     @property
     def blocks(self) -> tuple[int, ...]:
         """The double blocks whose attention is read."""
-        count, chosen = self.backend.joint_blocks, self.config.attention_blocks
-        numbers = range(count) if chosen == "all" else chosen
-        return tuple(index % count if index < 0 else index for index in numbers)
+        return self.config.watched_blocks(self.backend.joint_blocks)
 
     def velocity(
         self, x_t: Tensor, t: Tensor, cond: Conditioning, tokens: Tensor | None

@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from copy import copy
+from math import isclose
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import torch
 
+from ...erase_engine.backends.comfy.model import ComfyFlowModel
 from ...erase_engine.config import EraseConfig
+from ...erase_engine.interfaces import Prompt
 from ...erase_engine.memory import (
+    META,
     MemoryEstimate,
-    TrainingSize,
     estimate_memory,
     gigabytes,
-    weights_of,
 )
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
 
+# Of each model that is loaded, the estimates that were made: each takes some seconds.
+_known: WeakKeyDictionary[Any, dict[Any, MemoryEstimate]] = WeakKeyDictionary()
+
 
 def needed(model: Any, encoded: EncodedPrompts, config: EraseConfig) -> MemoryEstimate:
-    """The peak of a step on this MODEL, by parts.
+    """The peak of a step on this MODEL, by parts."""
+    prompt, watched = encoded.longest, encoded.watched_count
+    key = (config, prompt.text.shape, watched, model.model_size(), _compute_dtype(model))
+    known = _known.setdefault(model.model, {})
+    if key not in known:
+        known[key] = peak_of_step(model, config, prompt, watched=watched)
+    return known[key]
+
+
+def peak_of_step(
+    model: Any, config: EraseConfig, prompt: Prompt, *, watched: int, checkpointing: bool = True
+) -> MemoryEstimate:
+    """`estimate_memory` of a MODEL, which is read and left alone.
 
     The weights are as large as the host says: packed ones may have any number of bytes.
     """
-    base, size = model.model, model.model_size()
-    params = base.diffusion_model.params
-    blocks = {"depth": params.depth, "singles": params.depth_single_blocks}
-    setting = TrainingSize.of(
-        config,
-        encoded.concept.text.shape[1],
-        **blocks,
-        hidden=params.hidden_size,
-        weight_bytes=max(1, round(size / weights_of(**blocks, hidden=params.hidden_size))),
-        compute_bytes=(base.manual_cast_dtype or base.get_dtype()).itemsize,
-    )
-    return replace(estimate_memory(setting), weights=size)
+    twin = ComfyFlowModel(meta_twin(model), guidance=config.guidance, checkpointing=checkpointing)
+    with twin.session():
+        return estimate_memory(twin, config, prompt, watched=watched, weights=model.model_size())
+
+
+def meta_twin(model: Any) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL as large as this one, without patches, values or memory.
+
+    Weights that are not of the dtype that the model computes in are cast for each use. How this
+    one holds them, packed or not, does not matter: the twin's are float8 then.
+    """
+    config, dtype = copy(model.model.model_config), _compute_dtype(model)
+    config.unet_config = dict(config.unet_config)
+    config.custom_operations = comfy.ops.manual_cast
+    config.set_inference_dtype(dtype, dtype)
+    base = config.get_model({}, "", device=META)
+    plain = sum(weight.nbytes for weight in base.diffusion_model.parameters())
+    if not isclose(model.model_size(), plain, rel_tol=0.01):
+        base.diffusion_model.to(torch.float8_e4m3fn)
+    return comfy.model_patcher.ModelPatcher(base, META, META)
 
 
 def check_room(model: Any, memory: MemoryEstimate) -> None:
@@ -52,3 +81,7 @@ def check_room(model: Any, memory: MemoryEstimate) -> None:
             f"{gigabytes(memory.beside_weights)} for one step beside the weights. Lower "
             "resolution, then batch."
         )
+
+
+def _compute_dtype(model: Any) -> Any:
+    return model.get_model_object("manual_cast_dtype") or model.model.get_dtype()

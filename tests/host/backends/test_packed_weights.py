@@ -15,11 +15,10 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from eraseanything_pack.benchmarks.full_width import CONFIG, TOKENS, build, config_of, encoded_plan
+from eraseanything_pack.benchmarks.full_width import TOKENS, build, config_of, encoded_plan
 from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
-from eraseanything_pack.erase_engine.memory import CAST_LAYER
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
@@ -177,14 +176,12 @@ def test_the_lora_applied_is_the_lora_attached(models: tuple[Any, Any]) -> None:
 
 
 def test_preflight_counts_them_as_they_lie(models: tuple[Any, Any]) -> None:
-    """With the one that is unpacked on use beside them, where all of them are packed."""
+    """With the one that is unpacked on use beside them."""
     found, plain = (needed(model, encoded_plan(), config_of(PIXELS)) for model in models)
-    unpacked = found.working - plain.working
-    if isinstance(models[0], PackedPatcher):
-        assert found.weights == pytest.approx(0.92 * plain.weights, rel=0.01) and unpacked == 0
-    else:
-        assert found.weights == pytest.approx(0.5 * plain.weights, rel=0.01)
-        assert unpacked == CAST_LAYER * CONFIG["hidden_size"] ** 2 * 2
+    share = 0.92 if isinstance(models[0], PackedPatcher) else 0.5
+    assert found.weights == pytest.approx(share * plain.weights, rel=0.01)
+    largest = max(weight.nbytes for weight in models[1].model.diffusion_model.parameters())
+    assert 0.5 * largest < found.working - plain.working <= largest
 
 
 @torch.no_grad()

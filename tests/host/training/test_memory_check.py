@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.erase_engine.memory import bank_bytes
 from eraseanything_pack.erase_engine.training.teacher import (
     CountedModel,
@@ -31,12 +33,34 @@ def test_the_report_says_it(loras: Path) -> None:
     )
 
 
-def test_sizes_are_the_models_own(encoded: Any) -> None:
+TEXT_LENGTH = 6
+
+
+@pytest.fixture
+def fitting(encoded: Any) -> Any:
+    """Prompts as wide as the model of `graph` wants them."""
+    params = graph.flux().model.diffusion_model.params
+    text = torch.randn(3, TEXT_LENGTH, params.context_in_dim)
+    cond = Conditioning.stacked(text, torch.randn(3, params.vec_in_dim))
+    return replace(encoded, concept=cond, anchor=cond, keep=cond)
+
+
+def test_sizes_are_the_models_own(fitting: Any) -> None:
     model = graph.flux()
     params = model.model.diffusion_model.params
-    blocks, tokens = params.depth + params.depth_single_blocks, 16 + encoded.concept.text.shape[1]
-    kept = needed(model, encoded, CONFIG).kept
-    assert kept == blocks * CONFIG.batch * tokens * params.hidden_size * 4  # an input for each
+    blocks, tokens = params.depth + params.depth_single_blocks, 16 + TEXT_LENGTH
+    memory = needed(model, fitting, CONFIG)
+    inputs = blocks * CONFIG.batch * tokens * params.hidden_size * 4
+    assert inputs <= memory.kept <= 1.5 * inputs  # the latents are among the rest
+    assert memory.weights == model.model_size()
+
+
+def test_it_is_counted_once_for_a_model_and_a_setting(fitting: Any) -> None:
+    model = graph.flux()
+    first = needed(model, fitting, CONFIG)
+    assert needed(model.clone(), fitting, CONFIG) is first
+    more = needed(model, fitting, replace(CONFIG, batch=4))
+    assert more.kept == pytest.approx(2 * first.kept, rel=0.05)
 
 
 def test_states_take_what_is_said(small_flow: Any, encoded: Any) -> None:
@@ -51,8 +75,8 @@ def test_states_take_what_is_said(small_flow: Any, encoded: Any) -> None:
     assert held == bank_bytes(CONFIG.paths * CONFIG.trajectory_steps, 4, CONFIG.latent_size)
 
 
-def test_a_gpu_that_is_too_small_is_named(monkeypatch: pytest.MonkeyPatch, encoded: Any) -> None:
-    memory = needed(graph.flux(), encoded, CONFIG)
+def test_a_gpu_that_is_too_small_is_named(monkeypatch: pytest.MonkeyPatch, fitting: Any) -> None:
+    memory = needed(graph.flux(), fitting, CONFIG)
     gpu = SimpleNamespace(load_device=torch.device("cuda", 0))
     monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda device: 10_000_000)
     with pytest.raises(ValueError, match=r"Got a GPU with 0\.0 GB, expected at least 0\.1 GB"):
