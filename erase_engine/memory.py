@@ -172,16 +172,16 @@ class LiveBytes(TorchDispatchMode):
 @contextmanager
 def fused_attention() -> Iterator[None]:
     """Attention of meta tensors as a GPU's kernels have it: torch would make all the scores."""
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:
+        return _FusedAttention.apply(query, key, value)
+
     library = torch.library.Library("aten", "IMPL")
-    library.impl("scaled_dot_product_attention", _attend, "AutogradMeta")
+    library.impl("scaled_dot_product_attention", attend, "AutogradMeta")
     try:
         yield
     finally:
         library._destroy()
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:
-    return _FusedAttention.apply(query, key, value)
 
 
 class _FusedAttention(torch.autograd.Function):
