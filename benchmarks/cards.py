@@ -49,5 +49,5 @@ def peak(weights: str, pixels: int, batch: int) -> int:
         build(DEPTH, SINGLES, WEIGHTS[weights], device="meta"),
         EraseConfig.from_recipe("fast", **sizes),
         encoded.longest,
-        watched=encoded.watched_count,
+        watched=encoded.tokens.all.shape[1],
     ).total

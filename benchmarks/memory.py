@@ -188,7 +188,7 @@ def predicted(
         build(depth, singles, dtype, device="meta"),
         setting_of(pixels, rank),
         encoded.longest,
-        watched=encoded.watched_count,
+        watched=encoded.tokens.all.shape[1],
         checkpointing=checkpointing,
     )
 

@@ -85,7 +85,7 @@ def bank_bytes(states: int, channels: int, latent_size: tuple[int, int]) -> int:
 
 
 def described(
-    memory: MemoryEstimate, config: EraseConfig, channels: int, *, text_bytes: int = 0
+    memory: MemoryEstimate, config: EraseConfig, channels: int, *, text_bytes: int
 ) -> str:
     """What a training will need, in a sentence for people; `text_bytes` of all text features."""
     states = bank_bytes(config.paths * config.trajectory_steps, channels, config.latent_size)

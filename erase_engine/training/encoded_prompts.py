@@ -65,20 +65,6 @@ class EncodedPrompts:
         return max(self.prompts, key=lambda prompt: len(prompt.text))
 
 
-def text_bytes(plan: ConceptPlan, *, contrast: bool, tokens: int, width: int, itemsize: int) -> int:
-    """Bytes of the plan's text features, before they are made: one (T, D) for each distinct prompt.
-
-    Pooled vectors, a thousandth of that, are not counted.
-
-    Args:
-        contrast: as `encode_prompts` takes it.
-        tokens: T, what the prompts are padded to.
-        width: D of the text encoder.
-        itemsize: bytes of a number.
-    """
-    return len(_distinct(_groups(plan, contrast=contrast))) * tokens * width * itemsize
-
-
 def encode_prompts(
     plan: ConceptPlan,
     encoder: TextEncoder,

@@ -29,7 +29,7 @@ _known: WeakKeyDictionary[Any, dict[Any, MemoryEstimate]] = WeakKeyDictionary()
 
 def needed(model: Any, encoded: EncodedPrompts, config: EraseConfig) -> MemoryEstimate:
     """The peak of a step on this MODEL, by parts."""
-    prompt, watched = encoded.longest, encoded.watched_count
+    prompt, watched = encoded.longest, encoded.tokens.all.shape[1]
     key = (config, prompt.text.shape, watched, model.model_size(), _compute_dtype(model))
     known = _known.setdefault(model.model, {})
     if key not in known:

@@ -72,7 +72,8 @@ class NodeHost:
     def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
         self.memory = needed(self.model, encoded, self.config)
         check_room(self.model, self.memory)
-        return described(self.memory, self.config, latent_channels(self.model))
+        channels, text = latent_channels(self.model), encoded.nbytes
+        return described(self.memory, self.config, channels, text_bytes=text)
 
     def session(self) -> AbstractContextManager[FlowModel]:
         assert self.memory is not None
