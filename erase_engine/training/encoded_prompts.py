@@ -85,7 +85,7 @@ def encode_prompts(
             to cancel.
     """
     groups = _groups(plan, contrast=contrast)
-    texts = _distinct(groups)
+    texts = list(dict.fromkeys(text for text, _ in chain.from_iterable(groups.values())))
     rows = encoder.encode(texts, dtype=dtype, on_prompt=progress(len(texts))).prompts
     by_text = dict(zip(texts, rows, strict=True))
     conds = {
@@ -140,8 +140,3 @@ def _groups(plan: ConceptPlan, *, contrast: bool) -> dict[str, list[tuple[str, s
             (pair.swap(word), word) for pair in plan.pairs for word in plan.irrelevant
         ]
     return groups
-
-
-def _distinct(groups: dict[str, list[tuple[str, str]]]) -> list[str]:
-    """Every prompt of the groups once, in order."""
-    return list(dict.fromkeys(text for text, _ in chain.from_iterable(groups.values())))

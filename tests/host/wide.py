@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
-from eraseanything_pack.benchmarks.full_width import TOKENS, encoded_plan
+from eraseanything_pack.benchmarks.full_width import TOKENS, build, encoded_plan
 from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
@@ -14,6 +15,12 @@ from tiny_flux import loss_of, parameter_names
 
 TEXT_LENGTH, PIXELS = 8, 64  # 16 image tokens
 Gradients = dict[str, torch.Tensor]
+
+
+@functools.cache
+def built(dtype: str = "bfloat16") -> Any:
+    """Built once, since filling it takes seconds: who takes it gives it back as it was."""
+    return build(dtype=dtype)
 
 
 def state_and_text() -> tuple[torch.Tensor, torch.Tensor, Any]:

@@ -28,13 +28,13 @@ from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from snapshot import assert_same, snapshot
-from wide import PIXELS, TEXT_LENGTH, Gradients, gradients, state_and_text
+from wide import PIXELS, TEXT_LENGTH, Gradients, built, gradients, state_and_text
 
 WIDTH = CONFIG["hidden_size"]
 
 
 def test_float8_gradients_are_those_of_the_weights_dequantized() -> None:
-    packed, plain = build(dtype="float8_e4m3fn"), build(dtype="bfloat16")
+    packed, plain = built("float8_e4m3fn"), build(dtype="bfloat16")
     with torch.inference_mode():
         plain.model.load_state_dict(packed.model.state_dict())
     found, expected = gradients(packed), gradients(plain)
@@ -45,7 +45,7 @@ def test_float8_gradients_are_those_of_the_weights_dequantized() -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
 def test_two_steps_give_a_lora_and_the_model_back(dtype: str) -> None:
-    model, config, encoded = build(dtype=dtype), config_of(PIXELS, steps=2), encoded_plan(8)
+    model, config, encoded = built(dtype), config_of(PIXELS, steps=2), encoded_plan(8)
     before = snapshot(model, encoded.concept)
     with torch.inference_mode(), training_session(model, checkpointing=False) as backend:
         assert backend.dtype == torch.bfloat16
@@ -102,7 +102,7 @@ def test_a_lora_like_the_published_one_finds_all_its_layers() -> None:
 
 
 def test_attention_mass_is_columns_of_a_dense_softmax() -> None:
-    model, seen = build(), []
+    model, seen = built().clone(), []
 
     def record(func: Any, q: torch.Tensor, k: torch.Tensor, *args: Any, **options: Any) -> Any:
         seen.append((q.float(), k.float()))

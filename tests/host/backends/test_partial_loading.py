@@ -10,7 +10,6 @@ import comfy.model_management
 import comfy.model_patcher
 import pytest
 import torch
-from eraseanything_pack.benchmarks import full_width
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig
 from eraseanything_pack.erase_engine.families.flux import FLUX
@@ -22,6 +21,7 @@ from eraseanything_pack.nodes.host.session import training_session
 from expected import reference_gradients, relative_error
 from tiny_flux import TOKENS, build, gradients, inputs, trained_lora
 from torch._subclasses.fake_tensor import FakeTensorMode
+from wide import built
 from wide import gradients as wide_gradients
 
 CONFIG = EraseConfig.from_recipe(
@@ -113,7 +113,7 @@ def test_the_gradient_is_the_references() -> None:
 
 
 def test_the_gradient_at_full_width_is_that_of_the_model_loaded_fully() -> None:
-    model = full_width.build()
+    model = built()
     expected = wide_gradients(model)
     card = on_a_small_card(model)
     found = wide_gradients(card)
