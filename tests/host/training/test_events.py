@@ -215,6 +215,23 @@ def test_a_vae_that_pushes_the_model_out_does_not_change_the_file(
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_preview_leaves_the_memory_that_the_training_reserved(
+    loras: Path, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the MODEL is loaded again, and not only at the start."""
+    model, load, reserved = graph.flux(), comfy.model_management.load_models_gpu, []
+
+    def loading(models: Any, memory_required: float = 0, **options: Any) -> None:
+        if model in models:
+            reserved.append(memory_required)
+        load(models, memory_required=memory_required, **options)
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", loading)
+    erase(1, vae, model)
+    assert len(reserved) > 2  # before the training, and after each drawing
+    assert set(reserved) == {reserved[0]} and reserved[0] > 0
+
+
 def test_previews_show_what_the_training_did(loras: Path, vae: Any) -> None:
     widgets = {"steps": 3, "negative_guidance": 10.0, "targets": "text_all"}
     event = erase(2, vae, **widgets)
