@@ -102,7 +102,6 @@ class Family:
     words: str  # the one of them whose tokens are the net's text
     pooled: tuple[str, str]  # the one that the pooled vector is made of, and the encoder's name
     text_loader: str  # how people load the text encoders in ComfyUI
-    pixels_per_latent: int = 8
     latents_per_token: int = 2  # side of the patch of latent pixels that is one image token
 
     def describe(self, layout: NetLayout, net: Any) -> str:
