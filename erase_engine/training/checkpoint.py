@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
@@ -81,21 +81,19 @@ class Checkpoint:
             yield
             return
         self._identity, self._steps = identity_of(encoded, config), config.steps
-        folder = self.root / self._identity[:DIGITS]
-        lock = self._locked(folder)
-        self.folder = folder if lock else None
-        try:
+        with ExitStack() as self._locks:
+            self._enter(self.root / self._identity[:DIGITS])
             yield
-        finally:
-            if lock:
-                _unlock(lock)
 
     def load_trajectories(self) -> SavedTrajectories | None:
-        """This training's; None where there are none.
+        """Those of this identity, resuming or not: another model's are to be left alone.
 
-        Raises ValueError, where `strict`, if there are only those of other trainings.
+        None where there are none. Raises ValueError, where `strict`, if there are only those of
+        other trainings.
         """
-        found = self._load(TRAJECTORIES, _trajectories_from)
+        found = self._load(
+            TRAJECTORIES, _trajectories_from
+        )  # another model's, without resuming too
         if found is None and self.strict and self.resume:
             self._refuse_others()
         return found
@@ -111,7 +109,7 @@ class Checkpoint:
 
     def load(self) -> Snapshot | None:
         """The state of the last saving; None where there is none of this training."""
-        self.latest = self._load(STATE, self._snapshot_from)
+        self.latest = self._load(STATE, self._snapshot_from) if self.resume else None
         return self.latest
 
     def due(self, step: int) -> bool:
@@ -138,10 +136,11 @@ class Checkpoint:
         assert self.folder is not None
         self._refused.append(f"{self.folder.name} ({why})")
         number = len(self._refused) + 1
-        self.folder = self.folder.with_name(f"{self._identity[:DIGITS]}-{number}")
+        self._enter(self.folder.with_name(f"{self._identity[:DIGITS]}-{number}"))
 
-    def _locked(self, folder: Path) -> FileLock | None:
-        lock = FileLock(folder / LOCK)
+    def _enter(self, folder: Path) -> None:
+        """Makes a folder this training's own, unless another process has it."""
+        lock, self.folder = FileLock(folder / LOCK), None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
@@ -150,8 +149,8 @@ class Checkpoint:
         except (OSError, NotImplementedError) as error:
             self._stop_saving(str(error))
         else:
-            return lock
-        return None
+            self.folder = folder
+            self._locks.callback(_unlock, lock)
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], record: dict[str, str]) -> None:
         if self.folder is None or not self._saves:
@@ -175,7 +174,7 @@ class Checkpoint:
         self, name: str, read: Callable[[dict[str, Tensor], dict[str, str]], _T]
     ) -> _T | None:
         """What `read` makes of a file of this training; None where there is none."""
-        if not self.resume or self.folder is None or not (self.folder / name).exists():
+        if self.folder is None or not (self.folder / name).exists():
             return None
         try:
             with safe_open(self.folder / name, "pt") as file:
@@ -184,7 +183,7 @@ class Checkpoint:
                     raise ValueError("another training's")
                 return read({key: file.get_tensor(key) for key in file.keys()}, record)  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            if self.strict:
+            if self.strict and self.resume:
                 raise ValueError(
                     f"Got {name} in {self.folder} that is damaged ({error}), expected what this "
                     "training has saved. Begin anew without resuming."

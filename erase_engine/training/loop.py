@@ -114,9 +114,9 @@ def train_erasure(
             model, generator, checkpoint, on_pass=lambda: report(0, {}, 0.0)
         )
         training = Training(Objective(model, lora, trajectories, generator, adversary), history)
+        if saved := checkpoint.load():
+            training.resume(saved)  # fails before anything is saved over what it was given
         with lora.attach(slices), _saved_at_the_end(training, checkpoint):
-            if saved := checkpoint.load():
-                training.resume(saved)
             for step in range(training.last_state.step + 1, config.steps + 1):
                 losses, norm = training.step(step)
                 if checkpoint.due(step):
@@ -135,6 +135,8 @@ def _trajectories(
     """The checkpoint's where they are this training's and this model's; else new ones."""
     while saved := checkpoint.load_trajectories():
         if same_teacher(model, saved.trajectories.erase):
+            if not checkpoint.resume:  # begun anew: what it has left may be overwritten
+                break
             generator.set_state(saved.generator)
             model.count.forwards = saved.forwards
             return saved.trajectories
@@ -201,7 +203,7 @@ class Training:
 def expected_forwards(encoded: EncodedPrompts, config: EraseConfig) -> int:
     """How many samples a training sends through the model; a backward counts as two.
 
-    Banks: `paths` x `trajectory_steps` x (2 for the concept's paths + 2 for the anchor's +
+    Trajectories: `paths` x `trajectory_steps` x (2 for the concept's paths + 2 for the anchor's +
     1 for the keep prompts'). Each step: 3 x `batch` + 3 x `keep_per_step`, and for L_rsc
     `keep_per_step` x (3 + 1 + K) more.
     """

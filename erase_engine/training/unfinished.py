@@ -35,9 +35,10 @@ class Unfinished:
 
 def unfinished_in(root: Path) -> list[Unfinished]:
     """Those in folders named unfinished in or below `root`, the newest first."""
+    root = root.resolve()
     roots = [root] if root.name.endswith("unfinished") else list(root.rglob("*unfinished"))
     folders = {path.parent for each in roots for name in NAMES for path in each.rglob(name)}
-    return sorted(map(_told, folders), key=lambda one: one.age)
+    return sorted(filter(None, map(_told, folders)), key=lambda one: one.age)
 
 
 def clear(found: Sequence[Unfinished]) -> list[Unfinished]:
@@ -65,16 +66,23 @@ def note_of(root: Path) -> str:
     found = unfinished_in(root)
     if not found:
         return ""
-    one = len(found) == 1
+    one, old = len(found) == 1, sum(each.old for each in found)
     count = "1 unfinished training lies" if one else f"{len(found)} unfinished trainings lie"
+    resumed = f" ({old} of an older version can't be resumed)" if old else ""
     return (
-        f"{count} in {root} ({gigabytes(sum(one.size for one in found))}): queue the same training "
-        "again to go on with it, or delete that folder."
+        f"{count} in {root} ({gigabytes(sum(each.size for each in found))}): queue the same "
+        f"training again to go on with it{resumed}, or delete that folder."
     )
 
 
-def _told(folder: Path) -> Unfinished:
-    stats = [path.stat() for path in folder.iterdir() if path.is_file()]
+def _told(folder: Path) -> Unfinished | None:
+    """None where the folder can't be read, or has just been cleared."""
+    try:
+        stats = [path.stat() for path in folder.iterdir() if path.is_file()]
+    except OSError:
+        return None
+    if not stats:
+        return None
     return Unfinished(
         folder,
         size=sum(each.st_size for each in stats),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management
+import torch
 from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel
@@ -41,7 +42,7 @@ def fuse_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str, 
     prompts = fusion_prompts([_plans(part) for part in parts])
     memory, room = _needed(states, model)
     with ordinary_tensors():
-        conds = _encoded(prompts, clip)
+        conds = _encoded(prompts, clip, ComfyFlowModel(model).dtype)
         with training_session(model, memory_required=room) as backend:
             steps = fusion_steps(states, conds)
             state = fuse(
@@ -53,9 +54,11 @@ def fuse_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str, 
                 on_step=sampling_progress(steps),
             )
     count = sum(map(len, prompts))
+    texts = {id(one): one.text.nbytes for cond in conds for one in cond.prompts}
+    host = memory.host + sum(texts.values())
     return state, (
         f"Looked at {count} prompts, with about {gigabytes(memory.device)} beside the model's "
-        f"weights and a forward pass, and {gigabytes(memory.host)} of the computer's memory."
+        f"weights and a forward pass, and {gigabytes(host)} of the computer's memory."
     )
 
 
@@ -89,10 +92,11 @@ def _needed(states: Sequence[State], model: Any) -> tuple[FusionMemory, int]:
     return memory, needed
 
 
-def _encoded(prompts: Sequence[Sequence[str]], clip: Any) -> list[Conditioning]:
+def _encoded(prompts: Sequence[Sequence[str]], clip: Any, dtype: torch.dtype) -> list[Conditioning]:
     """Before the model is loaded, because the text encoders may push it out of memory."""
     encoder = encoder_for(clip)
     on_prompt = sampling_progress(sum(map(len, prompts)))
     return [
-        encoder.encode(some, on_prompt=on_prompt) if some else Conditioning(()) for some in prompts
+        encoder.encode(some, dtype=dtype, on_prompt=on_prompt) if some else Conditioning(())
+        for some in prompts
     ]

@@ -14,6 +14,7 @@ from ...erase_engine.validation import check_choice
 from ..host.widgets import CATEGORY, advanced, text
 from .files import HOST, free_path, lora_name, lora_stem
 from .fusion import fuse_parts
+from .schedule import require_always_on
 from .slots import Part, fingerprint, parts_of, slot
 
 SLOTS = tuple(f"_{number}" for number in range(1, 9))
@@ -113,3 +114,4 @@ def _check(method: str, model: Any, clip: Any) -> None:
             "the model. Connect them, or choose method sum."
         )
     supported_family(model)
+    require_always_on(model)

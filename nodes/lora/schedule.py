@@ -15,6 +15,10 @@ from ...erase_engine.lora.file import PREFIX
 
 KEY = "eraseanything_range"
 A = ".lora_A.weight"
+NOT_ALWAYS_ON = (
+    "Got a training on an erasure that is on in a part of sampling, expected one that is always "
+    "on. Set start to 0 and end to 1 on Apply Erasure LoRA."
+)
 
 
 def apply_during(
@@ -34,6 +38,13 @@ def apply_during(
     kind = extension.WrappersMP.APPLY_MODEL
     extension.add_wrapper_with_key(kind, KEY, wrapper, clone.model_options, is_model_options=True)
     return clone
+
+
+def require_always_on(model: Any) -> None:
+    """Raises ValueError, before any work, where an erasure on the MODEL has a range."""
+    wrappers = model.model_options.get("transformer_options", {}).get("wrappers", {})
+    if wrappers.get(extension.WrappersMP.APPLY_MODEL, {}).get(KEY):
+        raise ValueError(NOT_ALWAYS_ON)
 
 
 def _adapters(
@@ -61,10 +72,7 @@ def _wrapper(
     def wrapper(executor: Any, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Any:
         on = inside(sigma)
         if torch.is_grad_enabled() or bool(on.any()) != bool(on.all()):
-            raise ValueError(
-                "Got a training on an erasure that is on in a part of sampling, expected one that "
-                "is always on. Set start to 0 and end to 1 on Apply Erasure LoRA."
-            )
+            raise ValueError(NOT_ALWAYS_ON)
         if not bool(on.any()):
             return executor(x, sigma, *args, **kwargs)
         with lora.to(device=x.device).attach(slices):

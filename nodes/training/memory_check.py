@@ -30,7 +30,7 @@ _known: WeakKeyDictionary[Any, dict[Any, MemoryEstimate]] = WeakKeyDictionary()
 def needed(model: Any, encoded: EncodedPrompts, config: EraseConfig) -> MemoryEstimate:
     """The peak of a step on this MODEL, by parts."""
     prompt, watched = encoded.longest, encoded.tokens.all.shape[1]
-    key = (config, prompt.text.shape, watched, model.model_size(), _compute_dtype(model))
+    key = (config, prompt.text.shape, watched, model.model_size(), ComfyFlowModel(model).dtype)
     known = _known.setdefault(model.model, {})
     if key not in known:
         known[key] = peak_of_step(model, config, prompt, watched=watched)
@@ -55,7 +55,7 @@ def meta_twin(model: Any) -> comfy.model_patcher.ModelPatcher:
     Weights that are not of the dtype that the model computes in are cast for each use. How this
     one holds them, packed or not, does not matter: the twin's are float8 then.
     """
-    config, dtype = copy(model.model.model_config), _compute_dtype(model)
+    config, dtype = copy(model.model.model_config), ComfyFlowModel(model).dtype
     config.unet_config = dict(config.unet_config)
     config.custom_operations = comfy.ops.manual_cast
     config.set_inference_dtype(dtype, dtype)
@@ -81,7 +81,3 @@ def check_room(model: Any, memory: MemoryEstimate) -> None:
             f"{gigabytes(memory.beside_weights)} for one step beside the weights. Lower "
             "resolution, then batch."
         )
-
-
-def _compute_dtype(model: Any) -> Any:
-    return model.get_model_object("manual_cast_dtype") or model.model.get_dtype()

@@ -26,6 +26,7 @@ from ..host.progress import sampling_progress, step_progress
 from ..host.session import training_session
 from ..host.vae import decode_while_training, latent_channels, require_vae
 from ..lora.files import lora_name, save_erasure
+from ..lora.schedule import require_always_on
 from .events import TrainingEvents
 from .interruption import note_of_unfinished
 from .memory_check import check_room, needed
@@ -50,6 +51,7 @@ class NodeHost:
 
     def __post_init__(self) -> None:
         supported_family(self.model)
+        require_always_on(self.model)
         if self.vae is not None:
             require_vae(self.vae, latent_channels(self.model))
 

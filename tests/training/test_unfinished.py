@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from safetensors import safe_open
-from training_runs import CONFIG, equal, folder_in, stopped, train
+from training_runs import CONFIG, equal, folder_in, stop_at, stopped, train
 
 from erase_engine.cli.train import main
 from erase_engine.training.checkpoint import STATE, TRAJECTORIES, Checkpoint
-from erase_engine.training.loop import Erasure, StepReport
-from erase_engine.training.unfinished import note_of
+from erase_engine.training.loop import Erasure, StepReport, Training
+from erase_engine.training.unfinished import clear, note_of, unfinished_in
 
 
 @pytest.mark.parametrize("changes", [{"learning_rate": 0.01}, {"seed": 1}])
@@ -126,3 +126,51 @@ def test_a_note_says_how_many_and_how_to_be_rid_of_them(left: Path) -> None:
     assert note.startswith(f"2 unfinished trainings lie in {left} (0.0 GB)")
     assert "delete that folder" in note
     assert note_of(left / "nothing") == ""
+
+
+def test_a_resume_that_fails_leaves_the_state_as_it_was(
+    small_flow: Any, encoded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(small_flow, encoded, tmp_path, 5)
+    state = folder_in(tmp_path) / STATE
+    before = state.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "resume", fail)
+        with pytest.raises(MemoryError):
+            train(small_flow, encoded, Checkpoint(tmp_path))
+    assert state.read_bytes() == before
+    whole = train(small_flow, encoded)
+    assert equal(train(small_flow, encoded, Checkpoint(tmp_path)), whole)
+
+
+def fail(self: Training, saved: Any) -> None:
+    raise MemoryError
+
+
+def test_beginning_anew_leaves_another_model_s_state_alone(
+    small_flow: Any, encoded: Any, tmp_path: Path
+) -> None:
+    stopped(small_flow, encoded, tmp_path, 5)
+    first = folder_in(tmp_path)
+    before = {path.name: path.read_bytes() for path in first.glob("*.safetensors")}
+    with pytest.raises(KeyboardInterrupt):
+        anew = Checkpoint(tmp_path, resume=False)
+        train(type(small_flow)(seed=1), encoded, anew, on_step=stop_at(3))
+    assert {path.name: path.read_bytes() for path in first.glob("*.safetensors")} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [first.name, f"{first.name}-2"]
+
+
+def test_one_that_runs_beside_another_model_s_is_not_cleared(
+    small_flow: Any, encoded: Any, tmp_path: Path
+) -> None:
+    stopped(small_flow, encoded, tmp_path / "unfinished", 5)
+    cleared: list[str] = []
+
+    def on_step(report: StepReport) -> None:
+        if report.step == 4:
+            cleared.extend(one.folder.name for one in clear(unfinished_in(tmp_path)))
+
+    checkpoint = Checkpoint(tmp_path / "unfinished", every=2)
+    train(type(small_flow)(seed=1), encoded, checkpoint, on_step=on_step)
+    assert cleared == []
+    assert len(clear(unfinished_in(tmp_path))) == 2

@@ -74,7 +74,8 @@ class ComfyFlowModel:
         self.guidance = guidance
         self.checkpointing = checkpointing
         self.device: torch.device = model.load_device
-        self.dtype: torch.dtype = self._base.manual_cast_dtype or self._base.get_dtype()
+        cast: torch.dtype | None = model.get_model_object("manual_cast_dtype")  # nodes may patch it
+        self.dtype: torch.dtype = cast or self._base.get_dtype()
         self.joint_blocks = self.family.comfy.joint_blocks(self._net)
         self.blocks = sum(self.family.comfy.counts(self._net))
         self.latent_channels: int = self._base.latent_format.latent_channels
@@ -134,7 +135,7 @@ class ComfyFlowModel:
         self, x_t: Tensor, t: Tensor, cond: Conditioning, capture: AttentionCapture | None
     ) -> Tensor:
         """What the net answers to prompts of one length, in its own numbers."""
-        x_t, given = x_t.to(self.device), self._inputs(x_t, cond)
+        x_t, t, given = x_t.to(self.device), t.to(self.device), self._inputs(x_t, cond)
         text = given.pop("c_crossattn")
         request = BlockRequest(capture, self.checkpointing, spans_of(self.family, text, x_t))
         override = training_attention(self._options.get(OVERRIDE))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers.models.attention_dispatch import AttentionBackendName
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
@@ -198,8 +199,9 @@ def _own_checkpointing_off(net: Any) -> Iterator[None]:
 def _plain_attention(net: Any) -> Iterator[None]:
     """Torch's own attention: other kernels may have no gradient, or can't be looked at."""
     before = [(each, vars(each).get("_attention_backend")) for each in net.attn_processors.values()]
-    net.set_attention_backend("native")
     try:
+        for processor, _ in before:  # the net's own setter would change it for all models
+            processor._attention_backend = AttentionBackendName.NATIVE
         yield
     finally:
         for processor, backend in before:

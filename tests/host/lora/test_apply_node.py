@@ -201,8 +201,12 @@ def test_a_range_is_named_on_the_node(model: Any, file: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_training_on_a_part_time_erasure_is_refused(model: Any, file: str, batch: int) -> None:
+def test_training_on_a_part_time_erasure_is_refused(
+    model: Any, file: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any work: not even a prompt is encoded."""
     erased = graph.apply(model, file=file, start=0.5).args[0]
+    monkeypatch.setattr(graph.clip(), "encode_from_tokens", None)
     with pytest.raises(ValueError, match="Set start to 0 and end to 1 on Apply"):
         graph.erase(erased, batch=batch)
 
