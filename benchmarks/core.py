@@ -1,7 +1,7 @@
 """Core's own Train LoRA node beside ours: seconds of a pass and memory, on one kind of model.
 
 A pass is a forward of one sample; a backward counts as two, checkpointing's second forward as
-none. Both train for some steps, and what comes after the first of them is timed: set-up, a bank
+none. Both train for some steps, and what comes after the first of them is timed: set-up, sampling
 and the first touch of memory are in nobody's seconds.
 """
 
@@ -62,7 +62,7 @@ def trained(way: str, model: Any, pixels: int) -> dict[str, Any]:
 
 
 def ours(model: Any, pixels: int, targets: str, laps: Laps) -> int:
-    """Our recipe with one sample in each half of a step; its teacher's passes are in the bank."""
+    """Our recipe with one sample in each half of a step; its teacher's passes are cached."""
     adapter = LoraConfig(rank=RANK, targets=targets)  # type: ignore[arg-type]
     config = config_of(pixels, steps=STEPS["ours"], lora=adapter)
 

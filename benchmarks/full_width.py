@@ -101,11 +101,11 @@ def encoded_plan(text_length: int = 256) -> EncodedPrompts:
     return EncodedPrompts(prompt(), prompt(), tokens, prompt(), None)
 
 
-def random_banks(config: EraseConfig) -> Trajectories:
+def random_trajectories(config: EraseConfig) -> Trajectories:
     """What sampling one path of one step would give, drawn at random: sampling is not measured."""
     generator = Generator().manual_seed(2)
 
-    def bank(prompts: int) -> TrajectoryCache:
+    def cache(prompts: int) -> TrajectoryCache:
         def draw(*shape: int) -> Tensor:
             size = (*shape, CONFIG["out_channels"], *config.latent_size)
             return torch.randn(size, generator=generator)
@@ -113,4 +113,4 @@ def random_banks(config: EraseConfig) -> Trajectories:
         mass, times, rows = torch.full((1, 1), 0.01), torch.ones(1), torch.zeros(1)
         return TrajectoryCache(draw(1, 1), draw(1, 1, prompts), mass, times, rows.long())
 
-    return Trajectories(bank(2), bank(1))
+    return Trajectories(cache(2), cache(1))

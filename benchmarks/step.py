@@ -16,7 +16,7 @@ from eraseanything_pack.erase_engine.training.objective import Objective
 from eraseanything_pack.erase_engine.training.teacher import CountedModel, ForwardCount
 from eraseanything_pack.nodes.host.session import training_session
 
-from .full_width import encoded_plan, random_banks
+from .full_width import encoded_plan, random_trajectories
 
 BACKWARD = 1.0  # of a forward pass: weights get no gradient; 0.6 to 1.2, growing with the tokens
 
@@ -81,7 +81,7 @@ def full_step(
         slices = backend.linear_slices(backend.target_names(config.lora.targets))
         lora = backend.adapters(slices, rank=config.lora.rank, generator=generator)
         prompted = TimedModel(backend, encoded_plan(text_length), config, ForwardCount(0), clock)
-        training = Training(Objective(prompted, lora, random_banks(config), generator), {})
+        training = Training(Objective(prompted, lora, random_trajectories(config), generator), {})
         with lora.attach(slices):
             clock.start()
             training.step(1)

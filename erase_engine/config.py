@@ -90,7 +90,7 @@ class EraseConfig:
     budget_rate: float = within(1.0, 0)  # beta: how fast the multiplier follows the drift
     budget_every: int = within(10, 1, 100_000)  # steps between two measurements of the drift
     rsc_temperature: float = within(0.07, 1e-3, 100)
-    trajectories: int = within(8, 1, 4096)  # most teacher samplings in a bank of x_t
+    trajectories: int = within(8, 1, 4096)  # most paths that the teacher samples, of each sort
     trajectory_steps: int = within(20, 1, 1000)
     guidance: float | None = 3.0  # input of guidance-distilled models; None: the model has none
     width: int = within(512, PIXELS_PER_TOKEN, 8192)  # pixels
@@ -117,7 +117,7 @@ class EraseConfig:
 
     @property
     def paths(self) -> int:
-        """Teacher samplings in a bank: a short training needs fewer than `trajectories`."""
+        """Paths of each sort: a short training needs fewer than `trajectories`."""
         return min(self.trajectories, math.ceil(self.steps * self.batch / DRAWS_PER_PATH))
 
     def watched_blocks(self, count: int) -> tuple[int, ...]:

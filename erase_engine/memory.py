@@ -75,8 +75,8 @@ def estimate_memory(
     )
 
 
-def bank_bytes(states: int, channels: int, latent_size: tuple[int, int]) -> int:
-    """Float32 latents that the banks hold for so many states of each of their three kinds of paths.
+def trajectory_bytes(states: int, channels: int, latent_size: tuple[int, int]) -> int:
+    """Float32 latents of all trajectories, of so many states of each of the three kinds of paths.
 
     A concept's or anchor's state has two answers of the teacher beside it, a keep prompt's one.
     """
@@ -88,7 +88,7 @@ def described(
     memory: MemoryEstimate, config: EraseConfig, channels: int, *, text_bytes: int
 ) -> str:
     """What a training will need, in a sentence for people; `text_bytes` of all text features."""
-    states = bank_bytes(config.paths * config.trajectory_steps, channels, config.latent_size)
+    states = trajectory_bytes(config.paths * config.trajectory_steps, channels, config.latent_size)
     return (
         f"Expected to need about {gigabytes(memory.total)}: {gigabytes(memory.weights)} for the "
         f"weights and {gigabytes(memory.beside_weights)} for a step; and "

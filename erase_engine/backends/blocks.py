@@ -41,6 +41,18 @@ class BlockRequest:
     spans: Spans
 
 
+@dataclass(frozen=True)
+class AttentionCall:
+    """One call of attention inside a block."""
+
+    q: Tensor  # (B, H, N, D), as k and v
+    k: Tensor
+    v: Tensor
+    mask: Tensor | None
+    run: Callable[[], Tensor]  # computes it: (B, N, H * D)
+    plain: bool  # whether that is torch's own attention and nothing else
+
+
 @dataclass
 class BlockAttention:
     """The attention of one run of one block: its first joint call is captured, where that is asked.
@@ -56,34 +68,29 @@ class BlockAttention:
     found: list[Tensor] = field(default_factory=list)
     calls: int = 0
 
-    def __call__(
-        self, attend: Callable[[], Tensor], q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        """One attention call, q k v (B, H, N, D); `attend` computes it, giving (B, N, H * D).
+    def __call__(self, call: AttentionCall) -> Tensor:
+        """The call's output (B, N, H * D).
 
-        With `attend` torch's own attention (`plain`), the mass comes with the output, unless it is
-        of a part of the batch or of too many tokens: then attention is run once more for it.
+        The mass comes with the output of a plain call, unless it is of a part of the batch or of
+        too many tokens: then, as for other calls, attention is run once more for it.
         """
         self.calls += 1
-        if self.capture is None or self.found or k.shape[2] < self.spans.length:
-            return attend()
-        return self._captured(self.capture, attend, q, k, v, mask)
+        if self.capture is None or self.found or call.k.shape[2] < self.spans.length:
+            return call.run()
+        return self._captured(self.capture, call)
 
-    def _captured(
-        self, capture: AttentionCapture, attend: Callable[[], Tensor], *qkv: Any
-    ) -> Tensor:
-        q, k, v, mask = qkv
+    def _captured(self, capture: AttentionCapture, call: AttentionCall) -> Tensor:
         tokens = torch.where(capture.tokens < 0, -1, capture.tokens + self.spans.text.start)
         few = tokens.shape[1] <= MOST_RIDING and self.samples == slice(None)
-        if capture.masses and few and getattr(attend, "plain", False):
-            out, mass = attention_and_mass(q, k, v, tokens, mask)
+        if capture.masses and few and call.plain:
+            out, mass = attention_and_mass(call.q, call.k, call.v, tokens, call.mask)
             rows = out.transpose(1, 2).flatten(2)
             self.found.append(mass[:, :, self.spans.image])
         else:
             if capture.masses:
-                image = q[self.samples][:, :, self.spans.image]
-                self.found.append(attention_mass(image, k[self.samples], tokens))
-            rows = attend()
+                image = call.q[self.samples][:, :, self.spans.image]
+                self.found.append(attention_mass(image, call.k[self.samples], tokens))
+            rows = call.run()
         if capture.outputs:
             self.found.append(output_likeness(rows[self.samples], tokens, self.spans.image))
         return rows

@@ -29,6 +29,7 @@ from .teacher import Trajectories
 from .trajectories import TrajectoryCache
 
 TRAJECTORIES, STATE, LOCK = "trajectories.safetensors", "state.safetensors", ".lock"
+OLD_TRAJECTORIES = "banks.safetensors"  # beside the state, before trainings had their own folders
 FORMAT = 2  # of these files; in the identity, so that others are never read
 SAVED_EVERY = 20  # steps
 DIGITS = 12  # of a folder's name
@@ -202,7 +203,7 @@ class Checkpoint:
     def _refuse_others(self) -> None:
         """ValueError where `root` holds only what this training can't go on from."""
         assert self.root is not None
-        old = [name for name in ("banks.safetensors", STATE) if (self.root / name).exists()]
+        old = [name for name in (OLD_TRAJECTORIES, STATE) if (self.root / name).exists()]
         others = [*self._refused, *(f"{name} (of an older version)" for name in old)]
         settings = "another concept, other settings or other text encoders"
         taken = {each.split(" ")[0] for each in others} | {self._identity[:DIGITS]}

@@ -11,9 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..memory import gigabytes
-from .checkpoint import LOCK, STATE, TRAJECTORIES, remove_empty
+from .checkpoint import LOCK, OLD_TRAJECTORIES, STATE, TRAJECTORIES, remove_empty
 
-OLD_TRAJECTORIES = "banks.safetensors"  # beside the state, before each training had its own folder
 NAMES = (TRAJECTORIES, OLD_TRAJECTORIES, STATE)
 
 

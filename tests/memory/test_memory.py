@@ -16,11 +16,11 @@ from erase_engine.memory import (
     META,
     LiveBytes,
     MemoryEstimate,
-    bank_bytes,
     described,
     estimate_memory,
     fused_attention,
     gigabytes,
+    trajectory_bytes,
 )
 
 CONFIG: dict[str, Any] = {"width": 256, "height": 256, "batch": 2, "keep_per_step": 2}
@@ -117,7 +117,7 @@ def test_a_gigabyte_is_that_of_graphics_cards() -> None:
 def test_the_sentence_adds_text_to_the_states() -> None:
     config = EraseConfig(**CONFIG, trajectories=4096, trajectory_steps=1000)
     memory = MemoryEstimate(weights=2**31, kept=2**30, working=0, lora=0, rest=0)
-    states = bank_bytes(config.paths * 1000, 16, config.latent_size)
+    states = trajectory_bytes(config.paths * 1000, 16, config.latent_size)
     assert described(memory, config, 16, text_bytes=2**30 - states) == (
         "Expected to need about 3.0 GB: 2.0 GB for the weights and 1.0 GB for a step; and 1.0 GB "
         "of the computer's memory for sampled states and text."

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ...families.family import BlockList
-from ..blocks import BlockAttention
+from ..blocks import AttentionCall, BlockAttention
 
 Forward = Callable[..., Any]
 OPTIONS = "transformer_options"
@@ -74,13 +74,12 @@ def looked_at(override: Forward, look: BlockAttention) -> Forward:
         q, k, v, heads, *rest = qkv
         mask = rest[0] if rest else kwargs.get("mask")
 
-        def attend() -> Tensor:
+        def run() -> Tensor:
             out = override(func, *qkv, **kwargs)
             return out.transpose(1, 2).flatten(2) if kwargs.get("skip_output_reshape") else out
 
-        attend.plain = override is alone  # type: ignore[attr-defined]
         q, k, v = (by_heads(each, int(heads), kwargs) for each in (q, k, v))
-        rows = look(attend, q, k, v, full_mask(mask))
+        rows = look(AttentionCall(q, k, v, full_mask(mask), run, plain=override is alone))
         if kwargs.get("skip_output_reshape"):
             return rows.unflatten(2, (int(heads), -1)).transpose(1, 2)
         return rows

@@ -16,6 +16,7 @@ from ...families.family import BlockList, Pass
 from ...families.registry import family_of
 from ...interfaces import Adapters, AttentionCapture, Conditioning, LinearSlice
 from ..blocks import (
+    AttentionCall,
     BlockAttention,
     BlockRequest,
     GuardedBlocks,
@@ -236,10 +237,9 @@ class _LookedAt(TorchFunctionMode):
         names = ("query", "key", "value", "attn_mask")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
 
-        def attend() -> Tensor:
+        def run() -> Tensor:
             return func(*args, **kwargs).transpose(1, 2).flatten(2)
 
-        attend.plain = True  # type: ignore[attr-defined]
         q, k, v = (given[name] for name in names[:3])
-        rows = self._look(attend, q, k, v, given.get("attn_mask"))
+        rows = self._look(AttentionCall(q, k, v, given.get("attn_mask"), run, plain=True))
         return rows.unflatten(2, (q.shape[1], -1)).transpose(1, 2)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.interfaces import Conditioning
-from eraseanything_pack.erase_engine.memory import bank_bytes
+from eraseanything_pack.erase_engine.memory import trajectory_bytes
 from eraseanything_pack.erase_engine.training.teacher import (
     CountedModel,
     ForwardCount,
@@ -72,7 +72,7 @@ def test_states_take_what_is_said(small_flow: Any, encoded: Any) -> None:
         for bank in (banks.erase, banks.keep)
         for one in (bank.states, bank.teacher_velocity)
     )
-    assert held == bank_bytes(CONFIG.paths * CONFIG.trajectory_steps, 4, CONFIG.latent_size)
+    assert held == trajectory_bytes(CONFIG.paths * CONFIG.trajectory_steps, 4, CONFIG.latent_size)
 
 
 def test_a_gpu_that_is_too_small_is_named(monkeypatch: pytest.MonkeyPatch, fitting: Any) -> None:
