@@ -43,9 +43,10 @@ def test_float8_gradients_are_those_of_the_weights_dequantized() -> None:
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
-def test_two_steps_give_a_lora_and_the_model_back(dtype: str) -> None:
-    model, config, encoded = built(dtype), config_of(PIXELS, steps=2), encoded_plan(8)
+# A second step of float8 is the same work, most of it torch's casts: half a minute.
+@pytest.mark.parametrize(("dtype", "steps"), [("bfloat16", 2), ("float8_e4m3fn", 1)])
+def test_steps_give_a_lora_and_the_model_back(dtype: str, steps: int) -> None:
+    model, config, encoded = built(dtype), config_of(PIXELS, steps=steps), encoded_plan(8)
     before = snapshot(model, encoded.concept)
     with torch.inference_mode(), training_session(model, checkpointing=False) as backend:
         assert backend.dtype == torch.bfloat16
