@@ -120,12 +120,9 @@ def encoded_plan(*, contrast: bool = True) -> EncodedPrompts:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """None for a single file, which would be one worker's alone.
-
-    Else one more than two cores: the worker that asks the server waits for it half of its time.
-    """
+    """None for a single file, which would be one worker's alone."""
     named = [Path(arg.split("::")[0]) for arg in config.args]
-    return 0 if len(named) == 1 and named[0].is_file() else 3
+    return 0 if len(named) == 1 and named[0].is_file() else 2
 
 
 @pytest.hookimpl(optionalhook=True)
