@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,6 @@ from eraseanything_pack.tinyworld.vocabulary import family
 from torch import Tensor
 
 KINDS = {"shape": "object", "colour": "style", "style": "style", "relation": "relation"}
-Train = Callable[..., Erasure]  # as `train_erasure`
 FIRST_SEED = 1_000_000  # of pictures to judge; training seeds are small
 
 
@@ -45,15 +44,13 @@ class World:
         request = ConceptRequest(concept=concept, kind=kind, seed=seed, **fields)  # type: ignore
         return plan_concept(request, self.encoder, vocabulary=TINY_WORLD)
 
-    def erase(
-        self, plan: ConceptPlan, config: EraseConfig, *, train: Train = train_erasure
-    ) -> Erasure:
+    def erase(self, plan: ConceptPlan, config: EraseConfig) -> Erasure:
         """Trains at the tiny world's resolution."""
         config = replace(config, width=128, height=128)
         encoded = encode_prompts(plan, self.encoder, contrast=config.weights.rsc > 0)
         generator = torch.Generator().manual_seed(config.seed)
         with self.backend.session():
-            return train(self.backend, encoded, config, generator=generator)
+            return train_erasure(self.backend, encoded, config, generator=generator)
 
     def draw(self, prompts: Sequence[str], seed: int, erasure: Erasure | None = None) -> Tensor:
         """Pictures by the base model, or with an erasure on."""

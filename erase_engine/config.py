@@ -16,6 +16,7 @@ AdapterInit = Literal["kaiming", "gaussian"]
 Solver = Literal["alternate", "budget"]
 EraseForm = Literal["esd", "hinge"]
 AttentionForm = Literal["ratio", "sum"]
+Sampling = Literal["cached", "fresh"]
 Blocks = Literal["all"] | tuple[int, ...]
 
 DRAWS_PER_PATH = 8  # at the least: a path that fewer states are drawn from is not worth sampling
@@ -49,6 +50,7 @@ class LossWeights:
     attention: float = within(0.0, 0)
     keep: float = within(1.0, 0)
     rsc: float = within(0.0, 0)
+    reconstruction: float = within(0.0, 0)  # on pictures to keep, given or drawn by the model
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -90,7 +92,8 @@ class EraseConfig:
     budget_rate: float = within(1.0, 0)  # beta: how fast the multiplier follows the drift
     budget_every: int = within(10, 1, 100_000)  # steps between two measurements of the drift
     rsc_temperature: float = within(0.07, 1e-3, 100)
-    trajectories: int = within(8, 1, 4096)  # most paths that the teacher samples, of each sort
+    sampling: Sampling = "cached"  # states of cached paths; or fresh: of one sampled for each
+    trajectories: int = within(8, 1, 4096)  # most paths or pictures that the teacher samples
     trajectory_steps: int = within(20, 1, 1000)
     guidance: float | None = 3.0  # input of guidance-distilled models; None: the model has none
     width: int = within(512, PIXELS_PER_TOKEN, 8192)  # pixels
@@ -104,6 +107,7 @@ class EraseConfig:
         check_choice("solver", self.solver, get_args(Solver))
         check_choice("erase_form", self.erase_form, get_args(EraseForm))
         check_choice("attention_form", self.attention_form, get_args(AttentionForm))
+        check_choice("sampling", self.sampling, get_args(Sampling))
         if self.guidance is not None:
             check_number("guidance", self.guidance, low=0, high=100)
         _check_side("width", self.width)
@@ -156,7 +160,7 @@ class EraseConfig:
 
 
 # A recipe lists what differs from the defaults above. `paper` is the paper with its release's
-# weights, but keeps by distillation, as all recipes do, and not by fitting pictures anew; its
+# schedule, 100 erase steps and 100 preserve steps of one sample, and its release's weights; its
 # learning rate suits the hotter gaussian adapters only.
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -177,15 +181,17 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "lora": LoraConfig(targets="text_pooled"),
         },
         "paper": {
+            "steps": 100,
             "learning_rate": 1e-3,
             "weight_decay": 1e-5,
             "gradient_clip": 0.0,
             "batch": 1,
             "keep_per_step": 1,
+            "sampling": "fresh",
             "trajectory_steps": 28,
             "attention_form": "sum",
             "attention_blocks": (-1,),
-            "weights": LossWeights(esd=1.0, attention=1e-3, keep=0.1, rsc=0.1),
+            "weights": LossWeights(esd=1.0, attention=1e-3, keep=0.0, rsc=0.1, reconstruction=0.1),
             "lora": LoraConfig(init="gaussian"),
         },
     }

@@ -84,11 +84,26 @@ def trajectory_bytes(states: int, channels: int, latent_size: tuple[int, int]) -
     return states * (3 + 3 + 2) * channels * height * width * 4
 
 
+def sampled_bytes(config: EraseConfig, channels: int) -> int:
+    """What is kept of sampling: trajectories, or the paths of one step; and drawn pictures."""
+    height, width = config.latent_size
+    latent = channels * height * width * 4
+    if config.sampling == "cached":
+        states = config.paths * config.trajectory_steps
+        kept = trajectory_bytes(states, channels, config.latent_size)
+    else:
+        kept = (config.trajectory_steps + 1) * max(config.batch, config.keep_per_step) * latent
+    return kept + (config.paths * latent if config.weights.reconstruction > 0 else 0)
+
+
 def described(
     memory: MemoryEstimate, config: EraseConfig, channels: int, *, text_bytes: int
 ) -> str:
-    """What a training will need, in a sentence for people; `text_bytes` of all text features."""
-    states = trajectory_bytes(config.paths * config.trajectory_steps, channels, config.latent_size)
+    """What a training will need, in a sentence for people.
+
+    `text_bytes`: of text features, and of pictures that were given.
+    """
+    states = sampled_bytes(config, channels)
     return (
         f"Expected to need about {gigabytes(memory.total)}: {gigabytes(memory.weights)} for the "
         f"weights and {gigabytes(memory.beside_weights)} for a step; and "
@@ -128,7 +143,8 @@ def _passes(config: EraseConfig) -> list[int]:
     """Samples of each pass among those that wait for one backward, where they are most."""
     erase = [config.batch]
     preserve = [config.keep_per_step] * sum(
-        weight > 0 for weight in (config.weights.keep, config.weights.rsc)
+        weight > 0
+        for weight in (config.weights.keep, config.weights.rsc, config.weights.reconstruction)
     )
     return erase + preserve if config.solver == "budget" else max(erase, preserve, key=sum)
 

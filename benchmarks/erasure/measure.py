@@ -11,7 +11,7 @@ from eraseanything_pack.erase_engine.concepts.grammar import fill, frame_of
 from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.concepts.token_positions import concept_tokens
 from eraseanything_pack.erase_engine.training.encoded_prompts import padded
-from eraseanything_pack.erase_engine.training.loop import Erasure, train_erasure
+from eraseanything_pack.erase_engine.training.loop import Erasure
 from eraseanything_pack.tinyworld.draw import draw_conditioned, start_noise
 from eraseanything_pack.tinyworld.evaluate import (
     Prompt,
@@ -28,7 +28,6 @@ from ..world import FIRST_SEED, World
 from .attacks import attacked_text, other_wordings, paths_of
 from .figures import drift, frechet_distance, percent
 from .methods import config_of
-from .paper import train_paper
 
 ATTACKED = 12  # prompts
 
@@ -116,8 +115,7 @@ def quality(case: Case, erased: dict[str, Tensor], base: dict[str, Tensor]) -> d
 def _train(case: Case, method: str) -> tuple[Erasure, dict[str, float]]:
     forget_peak()
     start = time.perf_counter()
-    train = train_paper if method == "paper" else train_erasure
-    erasure = case.world.erase(case.plan, config_of(method, case.seed), train=train)
+    erasure = case.world.erase(case.plan, config_of(method, case.seed))
     return erasure, {
         "forwards": erasure.forwards,
         "seconds": round(time.perf_counter() - start, 1),

@@ -47,12 +47,12 @@ def config_of(method: str, seed: int) -> EraseConfig:
     """A method's settings: its own objective and layers, on as many samples and paths as `fast`.
 
     Rivals get a learning rate and a fall of it that serve them better than their own; but for
-    `paper`, whose rate belongs to its adapters, and which samples in its own number of steps.
+    `paper`, which is the node's recipe, on its release's schedule.
     """
     if method in ABLATION:
         return replace(FAST, seed=seed, **ABLATION[method])
-    shared = {name: getattr(FAST, name) for name in ("steps", "batch", "keep_per_step", "cooldown")}
     if method == "paper":
-        return EraseConfig.from_recipe(method, seed=seed, **shared)
+        return EraseConfig.from_recipe(method, seed=seed)
+    shared = {name: getattr(FAST, name) for name in ("steps", "batch", "keep_per_step", "cooldown")}
     shared |= {name: getattr(FAST, name) for name in ("trajectories", "trajectory_steps")}
     return EraseConfig(seed=seed, learning_rate=RIVALS_RATE, **shared, **RIVALS[method])

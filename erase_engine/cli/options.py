@@ -15,6 +15,7 @@ from typing import Any
 from ..concepts.request import ConceptRequest
 from ..concepts.vocabulary import KINDS
 from ..config import RECIPES, EraseConfig, LoraConfig, LossWeights
+from ..training.states.pictures import check_pictures_count
 from ..validation import check_fields
 
 SUFFIX = ".safetensors"
@@ -32,6 +33,7 @@ class Options:
     config: EraseConfig
     model: Path
     text_encoders: Path | None
+    keep_images: Path | None  # a folder of pictures
     out: Path
     device: str  # "" chooses
     dtype: str  # "" chooses
@@ -61,6 +63,12 @@ def parser() -> argparse.ArgumentParser:
     add("--replace-with", help="what should appear instead; else the planner chooses")
     add("--synonyms", nargs="+", metavar="WORDING", help="other words for it; erased, too")
     add("--keep", nargs="+", metavar="TEXT", help="concepts or prompts that must not change")
+    add(
+        "--keep-images",
+        metavar="FOLDER",
+        help="pictures to keep, for the recipe paper; in the "
+        "order of their names they show what --keep says",
+    )
     add("--prompts", nargs="+", metavar="TEXT", help="your own sentences with the concept")
     add("--recipe", choices=tuple(RECIPES), help="where all numbers come from; fast if not given")
     add("--steps", type=int, help="training steps")
@@ -83,12 +91,16 @@ def read_options(arguments: list[str] | None = None) -> Options:
     values = _read_config(Path(options["config"])) if "config" in options else {}
     for name, value in options.items():
         values |= dict.fromkeys(_FIELDS.get(name, (name,)), value)
-    text = options.get("text_encoders")
+    text, images = options.get("text_encoders"), options.get("keep_images")
+    config = _config(values)
+    if images:
+        check_pictures_count(config)
     return Options(
         request=_request(values),
-        config=_config(values),
+        config=config,
         model=Path(options["model"]),
         text_encoders=Path(text) if text else None,
+        keep_images=Path(images) if images else None,
         out=_checked_out(Path(options["out"])),
         device=options.get("device", ""),
         dtype=options.get("dtype", ""),

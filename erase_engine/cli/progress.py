@@ -28,7 +28,7 @@ class Progress:
         bar, share = self._bar, report.forwards / report.total_forwards
         if not bar.total:
             bar.total = report.total_forwards
-            if report.step > 1:  # an earlier run has done what comes before
+            if report.done_before:  # an earlier run has done what comes before
                 bar.n = bar.initial = report.forwards
         bar.set_description_str(
             f"step {report.step}/{report.total}" if report.step else "sampling states",

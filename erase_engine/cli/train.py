@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..concepts.everyday import PICTURES
 from ..concepts.plan import ConceptPlan
@@ -24,6 +25,7 @@ from ..training.encoded_prompts import EncodedPrompts
 from ..training.loop import Erasure, OnStep
 from ..training.run import run_training
 from .options import SUFFIX, Options, read_options
+from .pictures import pictures_in, read_picture
 from .unfinished import UNFINISHED, show_unfinished
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ def run(job: Options) -> Path:
     from ..backends.diffusers.files import ModelFiles
 
     host = CommandHost(job, ModelFiles(job.model, job.text_encoders), _place(job))
+    if job.keep_images:
+        host.files.vae_folder, pictures_in(job.keep_images)  # wrong ones are told before any work
     checkpoint = Checkpoint(job.unfinished, resume=job.resume, strict=True)
     trained = run_training(host, job.request, job.config, checkpoint=checkpoint)
     for warning in trained.erasure.warnings:
@@ -107,6 +111,16 @@ class CommandHost:
     @contextmanager
     def text_encoder(self) -> Iterator[TextEncoder]:
         yield self.files.text_encoder(self.place.device, self.place.dtype)
+
+    def keep_pictures(self) -> Tensor | None:
+        if not self.job.keep_images:
+            return None
+        from ..backends.diffusers.vae import encode
+
+        gc.collect()  # the text encoders, which refer to themselves
+        vae = self.files.vae(self.place.device, self.place.dtype)
+        size = self.job.config.height, self.job.config.width
+        return encode(vae, (read_picture(each, size) for each in pictures_in(self.job.keep_images)))
 
     def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
         gc.collect()  # the encoders refer to themselves, and their memory is wanted now

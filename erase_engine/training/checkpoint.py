@@ -25,6 +25,7 @@ from ..atomic_file import atomic_file
 from ..config import EraseConfig
 from .encoded_prompts import EncodedPrompts
 from .last_state import Snapshot, under
+from .states.pictures import Pictures
 from .teacher import Trajectories
 from .trajectories import TrajectoryCache
 
@@ -33,6 +34,11 @@ OLD_TRAJECTORIES = "banks.safetensors"  # beside the state, before trainings had
 FORMAT = 2  # of these files; in the identity, so that others are never read
 SAVED_EVERY = 20  # steps
 DIGITS = 12  # of a folder's name
+PARTS: Mapping[str, type] = {
+    "erase": TrajectoryCache,
+    "keep": TrajectoryCache,
+    "pictures": Pictures,
+}
 
 _T = TypeVar("_T")
 
@@ -102,10 +108,10 @@ class Checkpoint:
     def save_trajectories(self, saved: SavedTrajectories) -> None:
         """Writes new trajectories; a state that belongs to older ones is removed before."""
         tensors = {"generator": saved.generator}
-        for name in ("erase", "keep"):
-            cache = getattr(saved.trajectories, name)
-            if cache is not None:
-                tensors |= {f"{name}.{one.name}": getattr(cache, one.name) for one in fields(cache)}
+        for name in PARTS:
+            part = getattr(saved.trajectories, name)
+            if part is not None:
+                tensors |= {f"{name}.{one.name}": getattr(part, one.name) for one in fields(part)}
         self._save(TRAJECTORIES, tensors, {"forwards": str(saved.forwards)})
 
     def load(self) -> Snapshot | None:
@@ -218,7 +224,7 @@ class Checkpoint:
 
 
 def identity_of(encoded: EncodedPrompts, config: EraseConfig) -> str:
-    """One name for one training: a hash of its config and of its prompts as the model reads them.
+    """One name for one training: a hash of its config, and of its prompts and pictures as encoded.
 
     The model is not in it: it is recognised by its velocities (`teacher.same_teacher`).
     """
@@ -227,7 +233,7 @@ def identity_of(encoded: EncodedPrompts, config: EraseConfig) -> str:
         each for part in (encoded.concept, encoded.anchor, encoded.keep) for each in part.prompts
     ]
     texts = [each for prompt in prompts for each in (prompt.text, prompt.pooled)]
-    for tensor in (encoded.tokens.concept, encoded.tokens.context, *texts):
+    for tensor in (encoded.tokens.concept, encoded.tokens.context, *texts, encoded.pictures):
         if tensor is not None:
             found.update(str(tuple(tensor.shape)).encode())
             found.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
@@ -235,8 +241,9 @@ def identity_of(encoded: EncodedPrompts, config: EraseConfig) -> str:
 
 
 def _trajectories_from(tensors: dict[str, Tensor], record: dict[str, str]) -> SavedTrajectories:
-    erase, keep = (under(f"{name}.", tensors) for name in ("erase", "keep"))
-    found = Trajectories(TrajectoryCache(**erase), TrajectoryCache(**keep) if keep else None)
+    given = {name: under(f"{name}.", tensors) for name in PARTS}
+    parts = {name: kind(**given[name]) for name, kind in PARTS.items() if given[name]}
+    found = Trajectories(**{**dict.fromkeys(PARTS), **parts})
     return SavedTrajectories(found, tensors["generator"], int(record["forwards"]))
 
 

@@ -38,13 +38,17 @@ class Contrast:
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """Conditionings of a plan's prompts; row i of `concept` and of `anchor` are pair i."""
+    """Conditionings of a plan's prompts; row i of `concept` and of `anchor` are pair i.
+
+    `pictures` are in model space. Where they are more than the keep prompts, these begin anew.
+    """
 
     concept: Conditioning
     anchor: Conditioning
     tokens: TokenSet  # of the concept prompts, at least one column of each sort
     keep: Conditioning
     contrast: Contrast | None
+    pictures: Tensor | None = None  # (N, C, h, w) latents to keep; picture i shows keep prompt i
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -55,9 +59,10 @@ class EncodedPrompts:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all text features."""
+        """Bytes of all text features and pictures."""
         features = ((prompt.text, prompt.pooled) for prompt in self.prompts)
-        return sum(each.nbytes for pair in features for each in pair if each is not None)
+        tensors = (*chain.from_iterable(features), self.pictures)
+        return sum(each.nbytes for each in tensors if each is not None)
 
     @property
     def longest(self) -> Prompt:

@@ -16,7 +16,7 @@ from .adversary import Adversary
 from .checkpoint import Checkpoint, SavedTrajectories
 from .encoded_prompts import EncodedPrompts
 from .last_state import LastState, Snapshot
-from .objective import Objective
+from .objective import STATES, Objective
 from .solvers import SOLVERS
 from .teacher import (
     FORWARD_AND_BACKWARD,
@@ -33,7 +33,7 @@ from .teacher import (
 class StepReport:
     """What one step did. `losses` holds those that were computed, unweighted.
 
-    While trajectories are sampled, reports come with step 0 and no losses.
+    A pass that samples is told of without losses; `step` is then the last one that is done.
     """
 
     step: int
@@ -43,6 +43,11 @@ class StepReport:
     forwards: int  # samples through the model so far; a backward counts as two
     total_forwards: int  # of the whole training
     history: Mapping[str, list[float]] = field(default_factory=dict)  # each loss up to this step
+
+    @property
+    def done_before(self) -> int:
+        """Steps that were done before what is told of."""
+        return self.step - bool(self.losses)
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,8 @@ def train_erasure(
 
     Args:
         generator: CPU generator; the same one gives the same LoRA.
-        on_step: called after each step, and after each pass that samples trajectories; whatever it
-            raises ends the training.
+        on_step: called after each step, and after each pass that samples; whatever it raises ends
+            the training.
         checkpoint: saved to every few steps and when the training is stopped; resumed where it
             holds this very training. The end is the same, byte for byte.
 
@@ -104,16 +109,18 @@ def train_erasure(
         spent = count.forwards, count.expected
         on_step(StepReport(step, config.steps, losses, norm, *spent, history))
 
+    def on_pass() -> None:
+        report(max(map(len, history.values()), default=0), {}, 0.0)
+
     model = CountedModel(backend, encoded, config, count)
     adversary = None
     if config.attack:
         radius, rate = config.attack, config.attack_rate
         adversary = Adversary(encoded, radius=radius, rate=rate, device=backend.device)
     with checkpoint.opened(encoded, config):
-        trajectories = _trajectories(
-            model, generator, checkpoint, on_pass=lambda: report(0, {}, 0.0)
-        )
-        training = Training(Objective(model, lora, trajectories, generator, adversary), history)
+        trajectories = _trajectories(model, generator, checkpoint, on_pass=on_pass)
+        states = STATES[config.sampling](model, lora, trajectories, on_pass)
+        training = Training(Objective(model, lora, states, generator, adversary), history)
         if saved := checkpoint.load():
             training.resume(saved)  # fails before anything is saved over what it was given
         with lora.attach(slices), _saved_at_the_end(training, checkpoint):
@@ -204,14 +211,33 @@ def expected_forwards(encoded: EncodedPrompts, config: EraseConfig) -> int:
     """How many samples a training sends through the model; a backward counts as two.
 
     Trajectories: `paths` x `trajectory_steps` x (2 for the concept's paths + 2 for the anchor's +
-    1 for the keep prompts'). Each step: 3 x `batch` + 3 x `keep_per_step`, and for L_rsc
-    `keep_per_step` x (3 + 1 + K) more.
+    1 for the keep prompts' + 1 for pictures that are to be drawn). Each step: 3 x `batch` + 3 x
+    `keep_per_step` for each of L_keep and L_lora, and for L_rsc `keep_per_step` x (3 + 1 + K).
+
+    Fresh: for trajectories 2; and for the states of each loss but L_lora a path and the teacher's
+    answer, which L_rsc reads off its 1 + K paths.
     """
     weights, keep, trained = config.weights, config.keep_per_step, FORWARD_AND_BACKWARD
-    step = config.batch * trained
-    step += keep * trained if weights.keep > 0 else 0
+    sampled = config.trajectory_steps
+    fresh, budget = config.sampling == "fresh", config.solver == "budget"
+    step = config.batch * (trained + (sampled + 2 if fresh else 0))
+    step += keep * (trained + (sampled + 1 if fresh else 0)) if weights.keep > 0 else 0
+    step += keep * trained if weights.reconstruction > 0 else 0
     if weights.rsc > 0 and encoded.contrast is not None:
-        step += keep * (trained + 1 + encoded.contrast.per_pair)
-    probes = config.steps // config.budget_every if config.solver == "budget" else 0
-    states = config.paths * config.trajectory_steps
-    return states * (5 if keeps(config) else 4) + config.steps * step + probes * 2 * keep
+        step += keep * (trained + (1 + encoded.contrast.per_pair) * (sampled if fresh else 1))
+    start = 2 if fresh else config.paths * sampled * (5 if keeps(config) else 4)
+    if weights.reconstruction > 0 and encoded.pictures is None:
+        start += config.paths * sampled
+    probes = config.steps // config.budget_every if budget else 0
+    start += 2 * keep * (sampled + 1) if fresh and budget else 0
+    return start + config.steps * step + probes * 2 * keep
+
+
+def cost_in_words(encoded: EncodedPrompts, config: EraseConfig) -> str:
+    """What a training costs, for people, against the recipe fast."""
+    cost = expected_forwards(encoded, config)
+    fast = expected_forwards(encoded, EraseConfig.from_recipe("fast"))
+    against = (
+        "" if cost == fast else f", {cost / fast:.1f} times those of the recipe fast ({fast:,})"
+    )
+    return f"It takes {cost:,} passes of the model{against}."

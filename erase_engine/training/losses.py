@@ -1,4 +1,4 @@
-"""The four losses of an erasure: functions of tensors, free of models, devices and settings.
+"""The losses of an erasure: functions of tensors, free of models, devices and settings.
 
 v_S and v_T are the velocities of the student (adapter on) and of the teacher (adapter off), c is a
 prompt with the concept, c0 the same with the anchor in its place.
@@ -54,6 +54,14 @@ def erase_by_hinge(v_student: Tensor, v_concept: Tensor, v_anchor: Tensor, eta: 
 def keep_loss(v_student: Tensor, v_teacher: Tensor) -> Tensor:
     """L_keep = mean (v_S(x_t, c_k) - v_T(x_t, c_k))^2; holds unrelated prompts where they are."""
     return _mean_square(v_student, v_teacher)
+
+
+def reconstruction_loss(v_student: Tensor, x_0: Tensor, noise: Tensor) -> Tensor:
+    """L_lora = mean (v_S(x_t, c_k) - (noise - x_0))^2; teaches pictures x_0 of what is to be kept.
+
+    The flow-matching loss, at x_t = (1 - t) x_0 + t noise. All (B, C, h, w).
+    """
+    return _mean_square(v_student, noise.to(v_student) - x_0.to(v_student))
 
 
 def attention_mass(blocks: Sequence[Tensor]) -> Tensor:

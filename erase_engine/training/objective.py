@@ -8,17 +8,19 @@ import torch
 from torch import Generator, Tensor
 
 from ..config import EraseConfig
-from ..interfaces import Adapters, Conditioning
+from ..interfaces import Adapters
 from .adversary import Adversary
 from .losses import (
     ATTENTION_LOSSES,
     ERASE_LOSSES,
-    attention_feature,
     keep_loss,
     mean_where,
+    reconstruction_loss,
     rsc_loss,
 )
-from .teacher import CountedModel, Trajectories
+from .states.cached import CachedStates
+from .states.fresh import FreshStates
+from .teacher import CountedModel
 from .trajectories import TrainingBatch
 
 
@@ -28,7 +30,7 @@ class Objective:
 
     model: CountedModel
     lora: Adapters
-    trajectories: Trajectories
+    states: CachedStates
     generator: Generator
     adversary: Adversary | None = None
 
@@ -43,9 +45,7 @@ class Objective:
         the teacher's attention on them is not known, and holding it down moves other words' too.
         """
         model, encoded = self.model, self.model.encoded
-        batch = self.trajectories.erase.draw(
-            self.config.batch, self.generator, early=self.config.early
-        )
+        batch = self.states.erase(self.config.batch, self.generator)
         tokens = encoded.tokens.take(batch.rows)
         if self.adversary:
             cond, attacked = self.adversary.attack(batch.rows, self.generator)
@@ -68,18 +68,19 @@ class Objective:
             self.adversary.learn()
 
     def preserve_losses(self) -> dict[str, Tensor]:
-        """L_keep and L_rsc, those that count."""
+        """L_keep, L_lora and L_rsc, those that count."""
         weights, losses = self.config.weights, {}
         if weights.keep > 0:
             losses["keep"] = self.keep_loss(self.draw_keep(self.config.keep_per_step))
+        if weights.reconstruction > 0:
+            losses["reconstruction"] = self._reconstruction_loss()
         if weights.rsc > 0 and self.model.encoded.contrast is not None:
             losses["rsc"] = self._rsc_loss()
         return losses
 
     def draw_keep(self, count: int) -> TrainingBatch:
         """States of the keep prompts' paths."""
-        assert self.trajectories.keep is not None
-        return self.trajectories.keep.draw(count, self.generator)
+        return self.states.keep(count, self.generator)
 
     def keep_loss(self, batch: TrainingBatch) -> Tensor:
         """L_keep on given states of the keep prompts' paths."""
@@ -87,28 +88,22 @@ class Objective:
         v, _ = self.model.velocity(batch.x_t, batch.t, cond, None)
         return keep_loss(v, batch.teacher_velocity[:, 0].to(v))
 
+    def _reconstruction_loss(self) -> Tensor:
+        """L_lora on pictures of what is to be kept, under the prompts that they show."""
+        batch = self.states.pictures(self.config.keep_per_step, self.generator)
+        cond = self.model.encoded.keep.take(batch.rows)
+        v, _ = self.model.velocity(batch.x_t, batch.t, cond, None)
+        return reconstruction_loss(v, batch.x_0, batch.noise)
+
     def _rsc_loss(self) -> Tensor:
-        """L_rsc on one state for all of a sentence's words: concept, synonym, K irrelevant."""
-        encoded, contrast = self.model.encoded, self.model.encoded.contrast
-        assert contrast is not None
-        batch = self.trajectories.erase.draw(self.config.keep_per_step, self.generator)
-        k = contrast.per_pair
-        rows = (batch.rows[:, None] * k + torch.arange(k)).flatten()
-        x_t, t = batch.x_t.repeat_interleave(k, 0), batch.t.repeat_interleave(k)
-        concept = self._feature(
+        """L_rsc: the student's attention to the concept against the teacher's to other words."""
+        encoded = self.model.encoded
+        batch = self.states.contrast(self.config.keep_per_step, self.generator)
+        concept = self.model.feature(
             batch.x_t, batch.t, encoded.concept, encoded.tokens.concept, batch.rows
         )
-        with torch.no_grad(), self.lora.disabled():
-            synonym = self._feature(
-                batch.x_t, batch.t, contrast.synonym, contrast.synonym_tokens, batch.rows
-            )
-            others = self._feature(x_t, t, contrast.irrelevant, contrast.irrelevant_tokens, rows)
-        others = others.unflatten(0, (len(batch.rows), k))
-        return rsc_loss(concept, synonym, others, self.config.rsc_temperature)
+        temperature = self.config.rsc_temperature
+        return rsc_loss(concept, batch.synonym, batch.irrelevant, temperature)
 
-    def _feature(
-        self, x_t: Tensor, t: Tensor, cond: Conditioning, tokens: Tensor, rows: Tensor
-    ) -> Tensor:
-        """F of the words at `tokens` in the prompts `rows`."""
-        _, blocks = self.model.velocity(x_t, t, cond.take(rows), tokens[rows])
-        return attention_feature(blocks, tokens[rows].to(blocks[0].device))
+
+STATES = {"cached": CachedStates, "fresh": FreshStates}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from ..concepts.plan import ConceptPlan
 from ..concepts.planner import MOST_COMPARED, plan_concept
@@ -19,7 +20,7 @@ from ..config import EraseConfig
 from ..interfaces import FlowModel, TextEncoder
 from .checkpoint import Checkpoint
 from .encoded_prompts import EncodedPrompts, encode_prompts
-from .loop import Erasure, OnStep, train_erasure
+from .loop import Erasure, OnStep, cost_in_words, train_erasure
 
 
 class Host(Protocol):
@@ -41,6 +42,10 @@ class Host(Protocol):
 
     def text_encoder(self) -> AbstractContextManager[TextEncoder]:
         """The encoders, loaded; after the `with` their memory may be used otherwise."""
+        ...
+
+    def keep_pictures(self) -> Tensor | None:
+        """(N, C, h, w) latents, in model space, of a person's pictures to keep; None for none."""
         ...
 
     def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
@@ -75,7 +80,7 @@ class Trained:
     plan: ConceptPlan
     erasure: Erasure
     path: Path
-    needs: str  # of memory, in words
+    needs: str  # of memory and passes, in words
 
 
 def run_training(
@@ -85,12 +90,13 @@ def run_training(
     *,
     checkpoint: Checkpoint,
 ) -> Trained:
-    """Plans, encodes, checks what it needs, trains, saves, and clears what was kept for resuming.
+    """Plans, encodes, says what it needs, trains, saves, and clears what was kept for resuming.
 
     Whatever stops the training, its LoRA so far is saved; what stopped it is what rises.
     """
     plan, encoded = _planned(host, wanted, config)
-    needs = host.prepare(plan, encoded)
+    encoded = replace(encoded, pictures=host.keep_pictures())
+    needs = f"{host.prepare(plan, encoded)} {cost_in_words(encoded, config)}"
     host.say(needs)
     generator = torch.Generator().manual_seed(config.seed)
     try:

@@ -93,7 +93,7 @@ class Budget(Alternate):
 
 
 SOLVERS: dict[str, type[Alternate]] = {"alternate": Alternate, "budget": Budget}
-PRESERVING = ("keep", "rsc")
+PRESERVING = ("keep", "rsc", "reconstruction")
 
 
 def numbers_of(

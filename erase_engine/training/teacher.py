@@ -6,14 +6,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count as numbers
 
 import torch
 from torch import Generator, Tensor
 
 from ..config import EraseConfig
+from ..flow import euler_path
 from ..interfaces import AttentionCapture, Conditioning, FlowModel
 from .encoded_prompts import EncodedPrompts
-from .losses import attention_mass
+from .losses import attention_feature, attention_mass
+from .states.pictures import Pictures
 from .trajectories import TeacherOutput, TrajectoryCache, cache_trajectories
 
 FORWARD_AND_BACKWARD = 3  # in forwards: a backward counts as two
@@ -58,6 +61,48 @@ class CountedModel:
         v = self.backend.velocity(x_t, t, cond, capture=capture)
         return v, [] if capture is None else [capture.mass[block] for block in self.blocks]
 
+    @property
+    def times(self) -> Tensor:
+        """(S + 1,) of a path, from 1 to 0."""
+        return self.backend.timesteps(self.config.trajectory_steps, *self.config.latent_size)
+
+    def noise(self, count: int, generator: Generator) -> Tensor:
+        """(count, C, h, w): what paths begin with."""
+        shape = (count, self.backend.latent_channels, *self.config.latent_size)
+        return torch.randn(shape, generator=generator)
+
+    def path(
+        self,
+        cond: Conditioning,
+        noise: Tensor,
+        *,
+        on_pass: Callable[[], None],
+        tokens: Tensor | None = None,
+        read_at: int = -1,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(B, S + 1, C, h, w) every state from noise to picture; attention in pass `read_at`.
+
+        The attention is that on `tokens` in each watched block, as `velocity` gives it.
+        """
+        read: list[Tensor] = []
+        passes = numbers()
+
+        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+            watched = tokens if next(passes) == read_at else None
+            v, blocks = self.velocity(x_t, t, cond, watched)
+            read.extend(blocks)
+            on_pass()
+            return v.cpu()
+
+        return euler_path(velocity, noise, self.times), read
+
+    def feature(
+        self, x_t: Tensor, t: Tensor, cond: Conditioning, tokens: Tensor, rows: Tensor
+    ) -> Tensor:
+        """F of the words at `tokens` in the prompts `rows`."""
+        _, blocks = self.velocity(x_t, t, cond.take(rows), tokens[rows])
+        return attention_feature(blocks, tokens[rows].to(blocks[0].device))
+
     def erase_teacher(
         self, x_t: Tensor, t: Tensor, rows: Tensor, *, follow_anchor: bool = False
     ) -> TeacherOutput:
@@ -83,30 +128,65 @@ class CountedModel:
 
 @dataclass(frozen=True)
 class Trajectories:
-    """States on paths of the concept and anchor prompts, and of the keep prompts."""
+    """States on paths of the concept and anchor prompts, and of the keep prompts; pictures.
+
+    Where paths are sampled afresh, `erase` is one state, by which the model is known again.
+    """
 
     erase: TrajectoryCache
     keep: TrajectoryCache | None
+    pictures: Pictures | None = None
 
 
 def cache_all_trajectories(
     model: CountedModel, *, generator: Generator, on_pass: Callable[[], None]
 ) -> Trajectories:
     """Teacher paths. Concept and anchor share their noise: the erased model moves between them."""
-    config, backend = model.config, model.backend
-    times = backend.timesteps(config.trajectory_steps, *config.latent_size)
-    shape = (config.paths, backend.latent_channels, *config.latent_size)
-    cached = partial(cache_trajectories, times=times, at_once=config.batch, on_pass=on_pass)
-    noise = torch.randn(shape, generator=generator)
+    config = model.config
+    cached = partial(cache_trajectories, times=model.times, at_once=config.batch, on_pass=on_pass)
+    fresh = config.sampling == "fresh"
+    noise = model.noise(1 if fresh else config.paths, generator)
     rows = _every_row(len(model.encoded.concept), len(noise), generator)
+    if fresh:
+        first = cached(model.erase_teacher, rows, noise=noise, times=model.times[:2])
+        return Trajectories(first, None, pictures_to_keep(model, generator, on_pass))
     concept = cached(model.erase_teacher, rows, noise=noise)
     anchor = cached(partial(model.erase_teacher, follow_anchor=True), rows, noise=noise)
     keep = None
     if keeps(config):
         rows = _every_row(len(model.encoded.keep), len(noise), generator)
-        noise = torch.randn(shape, generator=generator)
+        noise = model.noise(config.paths, generator)
         keep = cached(model.keep_teacher, rows, noise=noise)
-    return Trajectories(TrajectoryCache.join(concept, anchor), keep)
+    pictures = pictures_to_keep(model, generator, on_pass)
+    return Trajectories(TrajectoryCache.join(concept, anchor), keep, pictures)
+
+
+@torch.no_grad()
+def pictures_to_keep(
+    model: CountedModel, generator: Generator, on_pass: Callable[[], None]
+) -> Pictures | None:
+    """Those that were given, in the order of the keep prompts; else drawn by the teacher.
+
+    None where no loss looks at them. Raises ValueError where given ones have another size.
+    """
+    config, keep, given = model.config, model.encoded.keep, model.encoded.pictures
+    if config.weights.reconstruction == 0:
+        return None
+    if given is not None:
+        expected = (model.backend.latent_channels, *config.latent_size)
+        if not len(given) or given.shape[1:] != expected:
+            raise ValueError(
+                f"Got latents {tuple(given.shape)} of pictures to keep, expected one or more of "
+                f"{expected}. Encode them at the training's resolution."
+            )
+        return Pictures(given.float().cpu(), torch.arange(len(given)) % len(keep))
+    rows = _every_row(len(keep), config.paths, generator)
+    noise = model.noise(len(rows), generator)
+    drawn = [
+        model.path(keep.take(some), start, on_pass=on_pass)[0][:, -1]
+        for some, start in zip(rows.split(config.batch), noise.split(config.batch), strict=True)
+    ]
+    return Pictures(torch.cat(drawn), rows)
 
 
 def same_teacher(model: CountedModel, erase: TrajectoryCache) -> bool:

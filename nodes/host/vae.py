@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management
+import comfy.utils
+import torch
 from torch import Tensor
 
 
@@ -21,6 +24,30 @@ def require_vae(vae: Any, channels: int) -> None:
             f"Got a vae with {found} latent channels, expected {channels}. "
             "Load the model's own (ae.safetensors for FLUX.1), or leave it out."
         )
+
+
+def encode(
+    model: Any,
+    vae: Any,
+    pictures: Tensor,
+    size: tuple[int, int],
+    *,
+    on_picture: Callable[[], None],
+) -> Tensor:
+    """(N, C, h, w) latents, as the MODEL reads them, of pictures (N, height, width, 3) in 0..1.
+
+    Pictures are cropped around their middle and resized to `size`, height and width in pixels.
+    `on_picture` is called after each and may raise to cancel.
+    """
+    height, width = size
+    resized = comfy.utils.common_upscale(
+        pictures[..., :3].movedim(-1, 1), width, height, "lanczos", "center"
+    ).movedim(1, -1)
+    latents = []
+    for picture in resized:
+        latents.append(model.model.process_latent_in(vae.encode(picture[None])))
+        on_picture()
+    return torch.cat(latents).float().cpu()
 
 
 def decode(model: Any, vae: Any, latent: Tensor) -> Tensor:

@@ -63,13 +63,20 @@ class EraseConcept(io.ComfyNode):
         clip: Any,
         vae: Any = None,
         plan: Planned | None = None,
+        keep_images: Any = None,
         **widgets: Any,
     ) -> io.NodeOutput:
         with training_events(sender(workflow_id(cls.hidden))) as live:
             wanted, config = plan.plan if plan else request_of(widgets), config_of(widgets)
             stem = lora_stem(widgets["file_name"], wanted.concept)
             every = 0 if vae is None else widgets["preview_every"]
-            host = NodeHost(model, clip, vae, config, stem=stem, live=live, preview_every=every)
+            host = NodeHost(
+                *(model, clip, vae, config),
+                stem=stem,
+                live=live,
+                preview_every=every,
+                keep_images=keep_images,
+            )
             checkpoint = checkpoint_for(stem, resume=widgets["resume"])
             trained = run_training(host, wanted, config, checkpoint=checkpoint)
             live.end("done", f"Saved as {lora_name(trained.path)}")

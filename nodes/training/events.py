@@ -45,7 +45,7 @@ class Curve:
 
     def catch_up(self, report: StepReport) -> None:
         """The steps before this one, which an earlier run has done."""
-        for step in range(1, report.step):
+        for step in range(1, report.done_before + 1):
             known = {name: values[step - 1] for name, values in report.history.items()}
             if known:
                 self.add(step, known)
@@ -118,7 +118,7 @@ class TrainingEvents:
         """At the speed of this run: what an earlier one has done took no time of it."""
         done = report.forwards / max(report.total_forwards, 1)
         if self._done_before is None:
-            self._done_before = done if report.step > 1 else 0.0
+            self._done_before = done if report.done_before else 0.0
         mine = done - self._done_before
         return (self._clock() - self._began) * (1 - done) / mine if mine else None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel, model_description, supported_family
 from ...erase_engine.concepts.plan import ConceptPlan
@@ -21,10 +22,11 @@ from ...erase_engine.memory import MemoryEstimate, described
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
 from ...erase_engine.training.loop import Erasure, OnStep, StepReport
 from ...erase_engine.training.run import Trained
+from ...erase_engine.training.states.pictures import check_pictures_count
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
 from ..host.progress import sampling_progress, step_progress
 from ..host.session import training_session
-from ..host.vae import decode_while_training, latent_channels, require_vae
+from ..host.vae import decode_while_training, encode, latent_channels, require_vae
 from ..lora.files import lora_name, save_erasure
 from ..lora.schedule import require_always_on
 from .events import TrainingEvents
@@ -47,6 +49,7 @@ class NodeHost:
     stem: Path  # of the LoRA's file
     live: TrainingEvents
     preview_every: int  # steps; 0 draws none
+    keep_images: Any = None  # IMAGE
     memory: MemoryEstimate | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +57,14 @@ class NodeHost:
         require_always_on(self.model)
         if self.vae is not None:
             require_vae(self.vae, latent_channels(self.model))
+        if self.keep_images is not None:
+            check_pictures_count(self.config)
+            if self.vae is None:
+                raise ValueError(
+                    "Got keep_images without a vae, expected the model's own, which encodes them. "
+                    "Connect one to vae, or leave keep_images out: the model then draws what is to "
+                    "be kept."
+                )
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -70,6 +81,15 @@ class NodeHost:
     def text_encoder(self) -> Iterator[TextEncoder]:
         with ordinary_tensors():
             yield encoder_for(self.clip)
+
+    def keep_pictures(self) -> Tensor | None:
+        if self.keep_images is None:
+            return None
+        size = self.config.height, self.config.width
+        with ordinary_tensors():
+            on_picture = self.progress(len(self.keep_images))
+            pictures = self.keep_images.clone()  # the host's are of inference mode
+            return encode(self.model, self.vae, pictures, size, on_picture=on_picture)
 
     def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
         self.memory = needed(self.model, encoded, self.config)
@@ -95,7 +115,8 @@ class NodeHost:
         def on_step(report: StepReport) -> None:
             live.step(report)
             progress(report)
-            due = every and report.step and (not report.step % every or report.step == report.total)
+            step = report.step if report.losses else 0
+            due = every and step and (not step % every or step == report.total)
             if previews and due:
                 live.preview(previews.compare(), report.step)
 

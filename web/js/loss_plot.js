@@ -9,6 +9,7 @@ const LABELS = /** @type {Record<string, string>} */ ({
   attention: "attention",
   keep: "keep",
   rsc: "contrast",
+  reconstruction: "pictures",
   multiplier: "keep weight",
 });
 

@@ -92,6 +92,27 @@ class ModelFiles:
                 net = model.from_pretrained(self._folder, torch_dtype=dtype, **_LOCAL)
         return net.to(device)
 
+    def vae(self, device: torch.device, dtype: torch.dtype) -> Any:
+        """The autoencoder, on the device; ValueError where there is none."""
+        folder = self.vae_folder
+        with _readable(folder):
+            return diffusers.AutoencoderKL.from_pretrained(folder, torch_dtype=dtype, **_LOCAL).to(
+                device
+            )
+
+    @property
+    def vae_folder(self) -> Path:
+        """Beside the transformer or the text encoders; ValueError where it is not there."""
+        places = [root / "vae" for root in (self.model, self._text)]
+        found = next((each for each in places if (each / "config.json").is_file()), None)
+        if found is None:
+            raise ValueError(
+                f"Got {self._text} without vae, expected the autoencoder of {self.family.models} "
+                "in it, which encodes the pictures to keep. Add it, or leave --keep-images out: "
+                "the model then draws what is to be kept."
+            )
+        return found
+
     def scheduler(self, net: Any) -> Any:
         """The folder's; for a single file what the family's models have."""
         folder, model = self.model / "scheduler", _DIFFUSERS.FlowMatchEulerDiscreteScheduler

@@ -20,7 +20,7 @@ INPUTS = {
         *("model", "clip", "concept", "kind", "replace_with", "synonyms", "keep", "prompts"),
         *("resolution", "steps", "seed", "file_name"),
         *("recipe", "negative_guidance", "rank", "targets", "batch"),
-        *("preview_every", "resume", "vae", "plan"),
+        *("preview_every", "resume", "vae", "plan", "keep_images"),
     ),
     "EraseAnythingPlan": (
         *("clip", "concept", "kind", "replace_with", "synonyms", "keep", "prompts", "seed"),

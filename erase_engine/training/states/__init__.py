@@ -1,0 +1,1 @@
+"""Where the states that a step looks at come from."""
