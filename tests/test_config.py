@@ -44,7 +44,16 @@ def test_a_recipe_is_only_data() -> None:
 def test_what_the_recipes_promise() -> None:
     paper = EraseConfig.from_recipe("paper")
     assert paper.attention_form == "sum" and paper.attention_blocks == (-1,)
-    assert paper.weights.attention == 1e-3 and paper.lora.init == "gaussian"
+    assert paper.weights == LossWeights(
+        esd=1.0, attention=1e-3, keep=0.0, rsc=0.1, reconstruction=0.1
+    )
+    assert paper.lora.init == "gaussian" and paper.lora.targets == "text_qk"
+    assert (paper.steps, paper.batch, paper.sampling, paper.trajectory_steps) == (
+        100,
+        1,
+        "fresh",
+        28,
+    )
 
 
 def test_a_short_training_samples_fewer_paths() -> None:

@@ -32,7 +32,8 @@ def read_picture(path: Path, size: tuple[int, int]) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            fitted = ImageOps.fit(image.convert("RGB"), size[::-1], Image.Resampling.LANCZOS)
+            sides = size[1], size[0]
+            fitted = ImageOps.fit(image.convert("RGB"), sides, Image.Resampling.LANCZOS)
     except OSError as error:
         raise ValueError(
             f"Got {path}, which can't be read ({error}), expected a picture. Remove or replace it."

@@ -60,8 +60,6 @@ def run(job: Options) -> Path:
     from ..backends.diffusers.files import ModelFiles
 
     host = CommandHost(job, ModelFiles(job.model, job.text_encoders), _place(job))
-    if job.keep_images:
-        host.files.vae_folder, pictures_in(job.keep_images)  # wrong ones are told before any work
     checkpoint = Checkpoint(job.unfinished, resume=job.resume, strict=True)
     trained = run_training(host, job.request, job.config, checkpoint=checkpoint)
     for warning in trained.erasure.warnings:
@@ -100,6 +98,11 @@ class CommandHost:
     files: ModelFiles
     place: Place
     vocabulary = PICTURES
+
+    def __post_init__(self) -> None:
+        if self.job.keep_images:  # what is missing is told before any work
+            pictures_in(self.job.keep_images)
+            self.files.check_vae()
 
     @property
     def dtype(self) -> torch.dtype:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from erase_engine.memory import (
     estimate_memory,
     fused_attention,
     gigabytes,
+    sampled_bytes,
     trajectory_bytes,
 )
 
@@ -69,6 +70,8 @@ def test_passes_that_wait_for_one_backward_are_kept_together(twin: Any) -> None:
     assert estimated(twin, solver="budget").kept == pytest.approx(2 * alone, rel=0.01)
     contrast = LossWeights(keep=1.0, rsc=0.1)
     assert estimated(twin, weights=contrast).kept == pytest.approx(2 * alone, rel=0.01)
+    drawn = LossWeights(keep=0.0, rsc=0.1, reconstruction=0.1)
+    assert estimated(twin, weights=drawn).kept == pytest.approx(2 * alone, rel=0.01)
     everything = estimated(twin, weights=contrast, solver="budget").kept
     assert everything == pytest.approx(3 * alone, rel=0.01)
 
@@ -112,6 +115,15 @@ def test_attention_keeps_no_scores() -> None:
 
 def test_a_gigabyte_is_that_of_graphics_cards() -> None:
     assert gigabytes(24 * 2**30) == "24.0 GB"
+
+
+def test_fresh_sampling_keeps_one_path_and_the_pictures() -> None:
+    config = EraseConfig.from_recipe("paper", width=256, height=256, trajectories=4096, steps=8000)
+    latent = 16 * 32 * 32 * 4
+    assert sampled_bytes(config, 16) == (29 + config.paths) * latent
+    cached = replace(config, sampling="cached")
+    states = trajectory_bytes(config.paths * 28, 16, config.latent_size)
+    assert sampled_bytes(cached, 16) == states + config.paths * latent
 
 
 def test_the_sentence_adds_text_to_the_states() -> None:

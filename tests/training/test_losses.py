@@ -19,6 +19,7 @@ from erase_engine.training.losses import (
     esd_loss,
     esd_target,
     keep_loss,
+    reconstruction_loss,
     rsc_loss,
 )
 
@@ -49,6 +50,18 @@ def test_velocity_losses_are_mean_squares(loss) -> None:
     found.backward()
     assert student.grad is not None
     torch.testing.assert_close(student.grad, torch.full_like(CONCEPT, -4 / CONCEPT.numel()))
+
+
+def test_reconstruction_pulls_the_velocity_from_the_picture_to_the_noise() -> None:
+    """One Euler step from any x_t with the velocity that it asks for ends at the picture."""
+    x_0, noise, t = draw(2, 4, 3, 3, seed=2), draw(2, 4, 3, 3, seed=3), 0.3
+    student = draw(2, 4, 3, 3, seed=4).requires_grad_()
+    loss = reconstruction_loss(student, x_0, noise)
+    (slope,) = torch.autograd.grad(loss, student)
+    torch.testing.assert_close(slope, 2 * (student - (noise - x_0)) / noise.numel())
+    wanted = student.detach() - slope * noise.numel() / 2
+    torch.testing.assert_close((1 - t) * x_0 + t * noise - t * wanted, x_0)
+    assert reconstruction_loss(noise - x_0, x_0, noise) == 0
 
 
 def test_the_erase_losses_take_the_teachers_velocities() -> None:

@@ -94,15 +94,13 @@ class ModelFiles:
 
     def vae(self, device: torch.device, dtype: torch.dtype) -> Any:
         """The autoencoder, on the device; ValueError where there is none."""
-        folder = self.vae_folder
+        folder = self.check_vae()
         with _readable(folder):
-            return diffusers.AutoencoderKL.from_pretrained(folder, torch_dtype=dtype, **_LOCAL).to(
-                device
-            )
+            model = _DIFFUSERS.AutoencoderKL.from_pretrained(folder, torch_dtype=dtype, **_LOCAL)
+        return model.to(device)
 
-    @property
-    def vae_folder(self) -> Path:
-        """Beside the transformer or the text encoders; ValueError where it is not there."""
+    def check_vae(self) -> Path:
+        """Its folder, beside the transformer or the text encoders; ValueError for none."""
         places = [root / "vae" for root in (self.model, self._text)]
         found = next((each for each in places if (each / "config.json").is_file()), None)
         if found is None:
