@@ -39,6 +39,7 @@ def test_options_go_where_they_belong(job):
         *("--kind", "style", "--replace-with", "cat", "--recipe", "paper", "--steps", "7"),
         *("--resolution", "256", "--seed", "9", "--synonyms", "hound", "puppy dogs"),
         *("--keep", "a red fox", "--prompts", "a dog here", "--text-encoders", "there"),
+        *("--keep-images", "pictures"),
     )
     request, config = found.request, found.config
     assert (request.kind, request.replacement, request.seed) == ("style", "cat", 9)
@@ -46,6 +47,7 @@ def test_options_go_where_they_belong(job):
     assert (request.keep, request.prompts) == (("a red fox",), ("a dog here",))
     expected = EraseConfig.from_recipe("paper", steps=7, width=256, height=256, seed=9)
     assert config == expected and found.text_encoders.name == "there"
+    assert found.keep_images.name == "pictures"
 
 
 def test_options_win_over_the_file_and_the_file_over_the_recipe(job):

@@ -8,7 +8,7 @@ from typing import Any
 
 import comfy.utils
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from eraseanything_pack.erase_engine.backends.diffusers.model import DiffusersFlowModel
 from tiny_flux import CONFIG
 from transformers import (
@@ -112,6 +112,25 @@ def save_pipeline(folder: Path, model: Any) -> Path:
     scheduler(net.config.guidance_embeds).save_pretrained(folder / "scheduler")
     save_text_encoders(folder)
     return folder
+
+
+def save_vae(folder: Path) -> AutoencoderKL:
+    """A random autoencoder that makes 8 x 8 pixels one latent pixel, in `folder`/vae."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        made = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(4,) * 4,
+            norm_num_groups=1,
+            latent_channels=16,
+            scaling_factor=0.36,
+            shift_factor=0.12,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        )
+    made.save_pretrained(folder / "vae")
+    return made.eval()
 
 
 def save_text_encoders(folder: Path) -> None:
