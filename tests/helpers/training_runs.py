@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Generator, Tensor
 
 from erase_engine.config import EraseConfig, LossWeights
 from erase_engine.training.checkpoint import Checkpoint
@@ -28,6 +29,11 @@ CONFIG = EraseConfig(
     width=32,
     height=32,
 )
+# The paper's way, in small.
+PAPER: dict[str, Any] = {
+    "sampling": "fresh",
+    "weights": LossWeights(esd=1.0, attention=0.1, keep=0.0, rsc=0.1, reconstruction=1.0),
+}
 
 
 def train(
@@ -52,6 +58,10 @@ def stop_at(step: int) -> Any:
 def stopped(backend: Any, encoded: EncodedPrompts, folder: Path, step: int, **changes: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(backend, encoded, Checkpoint(folder), on_step=stop_at(step), **changes)
+
+
+def some_pictures(count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, 4, 4, 4, generator=Generator().manual_seed(seed))
 
 
 def folder_in(root: Path) -> Path:

@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Generator, Tensor
-from training_runs import CONFIG, equal, train
+from training_runs import CONFIG, PAPER, equal, some_pictures, train
 
 from erase_engine.config import EraseConfig, LossWeights
 from erase_engine.interfaces import Conditioning
 from erase_engine.lora.adapters import LoraSet
-from erase_engine.training.checkpoint import Checkpoint, identity_of
 from erase_engine.training.encoded_prompts import EncodedPrompts
 from erase_engine.training.loop import (
     Erasure,
-    StepReport,
     cost_in_words,
     expected_forwards,
     train_erasure,
@@ -32,10 +30,6 @@ from erase_engine.training.teacher import (
     cache_all_trajectories,
 )
 
-PAPER: dict[str, Any] = {
-    "sampling": "fresh",
-    "weights": LossWeights(esd=1.0, attention=0.1, keep=0.0, rsc=0.1, reconstruction=1.0),
-}
 SMALL = replace(CONFIG, **PAPER)
 
 
@@ -130,10 +124,6 @@ def started(backend: Any, encoded: EncodedPrompts, **changes: Any) -> Trajectori
     """What a training begins with."""
     model = CountedModel(backend, encoded, replace(SMALL, **changes), ForwardCount(0))
     return cache_all_trajectories(model, generator=Generator(), on_pass=lambda: None)
-
-
-def some_pictures(count: int, seed: int = 0) -> Tensor:
-    return torch.randn(count, 4, 4, 4, generator=Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("sampling", ["fresh", "cached"])
@@ -234,64 +224,6 @@ def test_the_release_takes_some_15_100_passes(encoded) -> None:
         f"It takes 15,102 passes of the model, {times} times those of the recipe fast ({fast:,})."
     )
     assert cost_in_words(shown, EraseConfig.from_recipe("fast")).endswith("passes of the model.")
-
-
-def stopped_in_a_pass(backend: Any, encoded: EncodedPrompts, folder: Any, done: int) -> int:
-    """Cancels in the third pass that samples after `done` steps; how many reports there were."""
-    told: list[StepReport] = []
-
-    def on_step(report: StepReport) -> None:
-        told.append(report)
-        here = [each for each in told if each.step == done and not each.losses]
-        if len(here) == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(backend, encoded, Checkpoint(folder), on_step=on_step, **PAPER)
-    return len(told)
-
-
-@pytest.mark.parametrize("solver", ["alternate", "budget"])
-@pytest.mark.parametrize("given", [None, 3])
-@pytest.mark.parametrize("step", [1, 6])
-def test_cancelled_in_a_pass_and_gone_on_is_never_stopped(
-    small_flow, encoded, tmp_path, monkeypatch, step, given, solver
-) -> None:
-    monkeypatch.setitem(PAPER, "solver", solver)
-    if given:
-        encoded = replace(encoded, pictures=some_pictures(given))
-    whole = train(small_flow, encoded, **PAPER)
-    stopped_in_a_pass(small_flow, encoded, tmp_path, step)
-    begun: list[StepReport] = []
-    gone_on = train(small_flow, encoded, Checkpoint(tmp_path), on_step=begun.append, **PAPER)
-    assert equal(gone_on, whole)
-    assert [each.step for each in begun if each.losses] == list(range(step + 1, 10))
-    assert all(each.done_before >= step for each in begun if each.step)
-
-
-def test_drawn_pictures_are_not_drawn_again(small_flow, encoded, tmp_path) -> None:
-    stopped_in_a_pass(small_flow, encoded, tmp_path, 6)
-    small_flow.samples = 0
-    whole = expected_forwards(encoded, SMALL)
-    start = 2 + SMALL.paths * SMALL.trajectory_steps
-    train(small_flow, encoded, Checkpoint(tmp_path), **PAPER)
-    a_step = (whole - start) // SMALL.steps
-    assert small_flow.samples == 3 * a_step + 2  # two to know the model by
-
-
-def test_other_pictures_are_another_training(small_flow, encoded, tmp_path) -> None:
-    one, two = (replace(encoded, pictures=some_pictures(3, seed)) for seed in (0, 1))
-    assert len({identity_of(each, SMALL) for each in (encoded, one, two)}) == 3
-    stopped_in_a_pass(small_flow, one, tmp_path, 6)
-    with pytest.raises(ValueError, match=r"another concept, other settings.*begin anew"):
-        train(small_flow, two, Checkpoint(tmp_path, strict=True), **PAPER)
-
-
-def test_another_model_is_not_gone_on_with(small_flow, encoded, tmp_path) -> None:
-    stopped_in_a_pass(small_flow, encoded, tmp_path, 6)
-    small_flow.leave.weight.mul_(1.01)
-    with pytest.raises(ValueError, match=r"Got \w+ \(trajectories of another model\)"):
-        train(small_flow, encoded, Checkpoint(tmp_path, strict=True), **PAPER)
 
 
 def test_the_recipe_in_small_gives_one_lora_for_one_seed(small_flow, encoded) -> None:
