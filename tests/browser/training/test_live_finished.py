@@ -21,7 +21,7 @@ from train_view import (
 )
 
 EVENT = "eraseanything.step"
-WHOLE = 48  # steps: a slow browser still sees their middle
+WHOLE = 16  # steps: a slow browser still sees their middle
 EMPTY_SPOT = (1200, 700)  # of the canvas, where neither nodes nor menus lie
 
 
@@ -111,7 +111,7 @@ class TestFinished:
         assert view.locator(".left").inner_text() == ""
         assert view.locator(".message").inner_text().startswith("Saved as EraseAnything/star_")
         names = view.locator(".loss .name").all_inner_texts()
-        assert names == ["erase", "attention", "keep", "contrast"]
+        assert names == ["erase", "attention", "pictures", "contrast"]
         assert all(float(value) for value in view.locator(".loss .value").all_inner_texts())
         assert f"step {WHOLE} of {WHOLE}" in (view.get_attribute("aria-label") or "")
 
