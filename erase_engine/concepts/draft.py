@@ -64,7 +64,7 @@ class Draft:
         """Words of the bank that are not the concept: its own category, then others at random."""
         vocabulary = self.vocabulary
         near = self._category_words
-        others = [word for word in vocabulary.words_of(self.request.kind) if word not in near]
+        others = [word for word in vocabulary.words_of(self.writer.kind) if word not in near]
         if len(near) + len(others) < CANDIDATES // 8:
             others += [word for word in vocabulary.words_of("object") if word not in others]
         erased = (*self.request.erased, *filter(None, [self.request.replacement]))
@@ -167,15 +167,15 @@ class Draft:
         """Frames, what to say in them, every other time a synonym, and what to say instead."""
         request, rng = self.request, self.writer.rng
         synonyms = request.synonyms or (request.concept,)
-        own, other = self.writer.phrase, phrase_of(anchor, request.kind, self.vocabulary)
+        other = phrase_of(anchor, request.kind, self.vocabulary)
+        phrases = [one for one in (self.writer.phrase, other) if one]
         for turn in range(MOST_TRIES * request.pairs):
             word = synonyms[turn // 2 % len(synonyms)] if turn % 2 else request.concept
-            frame, instead = self.writer.own_frame(), anchor
+            frame, instead = self.writer.own_frame(*phrases), anchor
             if chance(request.varied, rng):
                 frame, word = varied(frame, word, rng)
-            elif own and word == request.concept:
-                both = [own, other] if other else [own]
-                word, instead = (*self.writer.in_words(frame, *both), anchor)[:2]
+            elif self.writer.phrase and word == request.concept:
+                word, instead = (*self.writer.in_words(frame, *phrases), anchor)[:2]
             yield frame, word, instead
 
     # --- what stays ------------------------------------------------------------------------------

@@ -85,10 +85,11 @@ def fill(frame: str, word: str) -> str:
 
 def with_article(noun: str) -> str:
     """The noun with "a" or "an", unless it is plural, a name, uncounted, or has its own article."""
-    head = noun.split()[-1].lower()
+    last = noun.split()[-1]
+    head, named = last.lower(), noun[0].isupper() and last[0].isupper()  # "Siamese cat" is no name
     plural = head.endswith("s") and not head.endswith(("ss", "us", "is"))
     uncounted = re.fullmatch(UNCOUNTED, head) or re.match(OPENS_WITH_ARTICLE, noun)
-    if plural or uncounted or noun[0].isupper():
+    if plural or uncounted or named:
         return noun
     return f"{_article(noun)} {noun}"
 

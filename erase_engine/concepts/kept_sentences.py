@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain, count, cycle, islice
 
-from .grammar import SLOT, fill, with_article
+from .grammar import fill, with_article
 from .phrases import Phrase
 from .prompt_writer import SentenceWriter, pick, shuffle
 
@@ -56,7 +56,7 @@ def in_company(writer: SentenceWriter) -> Iterator[str]:
     for _ in count():
         siblings = [phrase.with_other(at, next(others[at])) for at in phrase.variable]
         for sibling in siblings:
-            frame = writer.own_frame()
+            frame = writer.own_frame(sibling)
             yield fill(frame, *writer.in_words(frame, sibling))
         if len(siblings) > 1 and phrase.names_a_thing and not phrase.relates:
             yield _together(writer, shuffle(siblings, writer.rng)[:2])
@@ -84,6 +84,6 @@ def _about_by_turns(writer: SentenceWriter, words: Sequence[tuple[str, str]]) ->
     for turn in count():
         for place, (category, word) in enumerate(words):
             templates = vocabulary.templates_for(category, vocabulary.categories[category].kind)
-            usable = [one for one in templates if writer.is_clean(one)] or [SLOT]
+            usable = writer.usable(templates)
             frame = writer.drawn(usable[(turn + place) % len(usable)], [word])
             yield fill(frame, word)

@@ -89,6 +89,10 @@ class Phrase:
             parts = [part for part in parts if part.category or part is parts[at]]
         return replace(self, parts=tuple(parts), head=self.head if self.relates else len(parts) - 1)
 
+    def turned(self) -> Phrase:
+        """Modifiers alone in the other order."""
+        return replace(self, parts=self.parts[::-1])
+
     def with_company(self, words: tuple[str, ...]) -> Phrase:
         """The phrase with `words` to stand in the place of those that the bank does not know."""
         parts = (part if part.category else replace(part, others=words) for part in self.parts)
@@ -122,7 +126,12 @@ def phrase_of(concept: str, kind: Kind, vocabulary: Vocabulary) -> Phrase | None
     if len(concept.split()) < 2 or vocabulary.knows(concept):
         return None
     parts = tuple(_parts(concept, kind, vocabulary))
-    modifiers = tuple(chain.from_iterable(vocabulary.modifiers))
+    own = [part.text for part in parts]
+    parts = tuple(
+        replace(part, others=tuple(word for word in part.others if word not in own))
+        for part in parts
+    )
+    modifiers = tuple(chain.from_iterable(vocabulary.modifiers.values()))
     relations, opposites = vocabulary.words_of("relation"), vocabulary.opposites
     inner = range(1, len(parts) - 1)
     relation = next((at for at in inner if parts[at].text in relations), None)
@@ -135,8 +144,13 @@ def phrase_of(concept: str, kind: Kind, vocabulary: Vocabulary) -> Phrase | None
     if small or len(parts) < 2 or not parts[-1].category:
         return None
     phrase = Phrase(parts, len(parts) - 1, modifiers)
-    usual = next(iter(vocabulary.modifiers), ())
-    return phrase.with_company(usual) if phrase.names_a_thing else phrase
+    if not phrase.names_a_thing:
+        return phrase
+    # Of people other looks, of things colours: the first category of modifiers that suits.
+    people = kind in ("person", "nudity") or parts[-1].category not in vocabulary.categories
+    groups = vocabulary.modifiers.items()
+    suits = (w for n, w in groups if people == (vocabulary.categories[n].kind == "nudity"))
+    return phrase.with_company(next(suits, ()))
 
 
 def _parts(concept: str, kind: Kind, vocabulary: Vocabulary) -> Iterator[Part]:

@@ -11,7 +11,7 @@ from torch import Generator
 from .grammar import NOUN_SLOT, SLOT, contains, fill, pattern_of, with_article
 from .phrases import Phrase, phrase_of
 from .request import ConceptRequest
-from .vocabulary import Vocabulary, names_in, without_slots
+from .vocabulary import Vocabulary, without_slots
 
 
 class SentenceWriter:
@@ -26,6 +26,8 @@ class SentenceWriter:
         self.request, self.vocabulary = request, vocabulary
         self.category = vocabulary.category_of(request.wordings, request.kind)  # "" for none
         self.phrase = phrase_of(request.concept, request.kind, vocabulary)
+        # Two things and how they stand are a scene, which stands in sentences as a thing does.
+        self.kind = "object" if self.phrase and self.phrase.relates else request.kind
         phrases = (phrase_of(word, request.kind, vocabulary) for word in request.erased)
         patterns = [pattern_of(request.erased), *(one.pattern for one in phrases if one)]
         self.erased = re.compile("|".join(patterns), re.IGNORECASE)
@@ -33,34 +35,39 @@ class SentenceWriter:
 
     def frame(self, category: str) -> str:
         """A frame for concepts of this category, or of the request's kind where there is none."""
-        templates = self.vocabulary.templates_for(category, self.request.kind)
-        usable = [one for one in templates if self.is_clean(one)] or [SLOT]
-        return self.drawn(pick(usable, self.rng))
+        return self.drawn(
+            pick(self.usable(self.vocabulary.templates_for(category, self.kind)), self.rng)
+        )
 
-    def own_frame(self) -> str:
-        """A frame for the concept, in which no slot says again what the concept says."""
+    def own_frame(self, *phrases: Phrase) -> str:
+        """A frame for the concept; no slot of it says again what the concept says.
+
+        Where `phrases` are to stand in it, none says what they say.
+        """
         phrase, vocabulary = self.phrase, self.vocabulary
         if not phrase:
             return self.frame(self.category)
-        kind = "object" if phrase.relates else self.request.kind  # two things are a scene
+        said = [word for one in phrases or (phrase,) for word in one.known]
         filled = vocabulary.slots_with(phrase.known)
-        relations = vocabulary.slots_with(vocabulary.words_of("relation"))
         usable = [
             without_slots(template, filled)
-            for template in vocabulary.templates_for(self.category, kind)
-            if self.is_clean(template) and not (phrase.relates and relations & names_in(template))
+            for template in vocabulary.templates_for(self.category, self.kind)
+            if self.is_clean(template) and not (phrase.relates and vocabulary.relates(template))
         ]
-        return self.drawn(pick(usable or [SLOT], self.rng), phrase.known)
+        return self.drawn(pick(usable or [SLOT], self.rng), said)
 
     def in_words(self, frame: str, *phrases: Phrase) -> tuple[str, ...]:
         """The phrases in words, three of four times with the same others before their last.
 
         Those are words of slots that their things have free: "red striped star".
         """
-        known = [] if phrases[0].relates else [word for one in phrases for word in one.known]
-        slots_with = self.vocabulary.slots_with
-        slots = sorted(slots_with(phrases[0].modifiers) - slots_with(known))
+        first, slots_with = phrases[0], self.vocabulary.slots_with
+        before = re.findall(r"([\w-]+) \{c\}", frame)
+        said = () if first.relates else (*before, *(word for one in phrases for word in one.known))
+        slots = sorted(slots_with(first.modifiers) - slots_with(said))
         fit = slots and all(one.takes_modifiers for one in phrases)
+        if not first.names_a_thing and chance(0.5, self.rng):
+            return tuple(one.turned().said() for one in phrases)
         if not fit or chance(0.25, self.rng):
             return tuple(one.said() for one in phrases)
         words = (self.vocabulary.fillers[name] for name in shuffle(slots, self.rng))
@@ -83,7 +90,14 @@ class SentenceWriter:
 
     def about(self, word: str) -> str:
         """A sentence about a word of the bank or, where the bank lacks it, of the same kind."""
-        return fill(self.frame(self.vocabulary.category_of([word], self.request.kind)), word)
+        category = self.vocabulary.category_of([word], self.kind)
+        known = self.vocabulary.categories.get(category)
+        templates = self.vocabulary.templates_for(category, known.kind if known else self.kind)
+        return fill(self.drawn(pick(self.usable(templates), self.rng)), word)
+
+    def usable(self, templates: Sequence[str]) -> list[str]:
+        """Those templates that say nothing erased, or the bare slot."""
+        return [one for one in templates if self.is_clean(one)] or [SLOT]
 
     def is_clean(self, text: str) -> bool:
         """Whether a sentence or a template is free of what is erased, however it is said."""

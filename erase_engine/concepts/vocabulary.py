@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from .grammar import SLOT, contains
+from .grammar import contains
 
-# Slots before the concept's, the first with an article or none; whether it has one; those after it.
-BESIDE_CONCEPT = r"((?:\{a_\w+\} )?(?:\{(?!a_)\w+\} )*)\{(a_)?c\}((?: \{(?!a_)\w+\})*)"
+# The concept's slot; before it others, the first with the article; behind it others without one.
+BESIDE_CONCEPT = r"(?:\{a_c\}|(?:\{a_\w+\} )?(?:\{(?!a_)\w+\} )*\{c\})(?: \{(?!a_)\w+\})*"
 
 Kind = Literal["object", "style", "person", "relation", "nudity"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -85,15 +85,15 @@ class Vocabulary:
         return any(is_same(wording, word) or _is_end_of(wording, word) for word in words)
 
     @property
-    def modifiers(self) -> tuple[tuple[str, ...], ...]:
-        """The words of each category that stands before a noun, as its templates show."""
-        return tuple(
-            category.words
+    def modifiers(self) -> dict[str, tuple[str, ...]]:
+        """Categories whose words stand before a noun, as their templates show, with the words."""
+        return {
+            name: category.words
             for name, category in self.categories.items()
             if category.kind in ("style", "nudity")
             for templates in ["\n".join(self.templates_for(name, category.kind))]
             if re.search(r"\{(?:a_)?c\} \{", templates)
-        )
+        }
 
     def slots_with(self, words: Iterable[str]) -> set[str]:
         """Names of the slots that one of the words may fill."""
@@ -103,6 +103,13 @@ class Vocabulary:
             for name, fillers in self.fillers.items()
             if any(is_same(one, filler) for one in known for filler in fillers)
         }
+
+    def relates(self, template: str) -> bool:
+        """Whether a template says how two things stand, or has a slot for it."""
+        relations = self.words_of("relation")
+        return contains(template, relations) or bool(
+            self.slots_with(relations) & names_in(template)
+        )
 
     def templates_for(self, category: str, kind: Kind) -> tuple[str, ...]:
         """Sentences that suit a concept of this category ("" is none) and kind."""
@@ -127,11 +134,10 @@ def without_slots(template: str, names: Collection[str]) -> str:
     """
 
     def mended(found: re.Match[str]) -> str:
-        slots = (*found[1].split(), SLOT, *found[3].split())
+        slots = found[0].split()
         first, *others = (slot for slot in slots if not names_in(slot) & set(names))
-        article = found[1].startswith("{a_") or found[2]
-        bare = re.sub(r"^\{(?:a_)?", "", first)
-        return " ".join((f"{{a_{bare}" if article else first, *others))
+        article = "a_" if found[0].startswith("{a_") and not first.startswith("{a_") else ""
+        return " ".join((first.replace("{", "{" + article, 1), *others))
 
     return re.sub(BESIDE_CONCEPT, mended, template)
 
