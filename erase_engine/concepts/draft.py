@@ -119,7 +119,7 @@ class Draft:
         if not phrase.names_a_thing:
             words = words[len(words) // 2 :]  # as of a modifier alone
         if phrase.relates:
-            relation = phrase.parts[phrase.head].text
+            relation = phrase.parts[phrase.head].word
             words = (self._opposite(relation), neutral.get("relation", ""))
         changed = (phrase.with_other(phrase.head, word) for word in words if word)
         return next((one for one in changed if self.writer.is_clean(one.said())), None)

@@ -21,9 +21,12 @@ def held_sentences(writer: SentenceWriter, kept: Sequence[str]) -> tuple[str, ..
     """
     parts = writer.phrase.parts if writer.phrase else ()
     near = {writer.category, *(part.category for part in parts)}
-    names = list(writer.vocabulary.categories)
-    groups = [[n for n in names if n in near], [n for n in names if n not in near]]
-    words = [_words_of(writer, some) for some in groups]
+    categories = writer.vocabulary.categories
+    groups = [[n for n in categories if n in near], [n for n in categories if n not in near]]
+    words = [
+        [(n, word) for n in some for word in categories[n].words if writer.is_clean(word)]
+        for some in groups
+    ]
     turns = (_about_by_turns(writer, some) for some in words if some)
     sentences = chain.from_iterable(zip(*turns, strict=True))
     company = distinct(writer, in_company(writer), HELD_IN_COMPANY, beside=kept)
@@ -69,13 +72,6 @@ def _together(writer: SentenceWriter, siblings: Sequence[Phrase]) -> str:
     relations = [word for name in slots for word in vocabulary.fillers[name]]
     first, second = (with_article(*writer.in_words("", one)) for one in siblings)
     return f"{first} {pick(relations or ['and'], writer.rng)} {second}"
-
-
-def _words_of(writer: SentenceWriter, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Categories and their words, without those that are erased."""
-    categories = writer.vocabulary.categories
-    words = ((name, word) for name in names for word in categories[name].words)
-    return [(name, word) for name, word in words if writer.is_clean(word)]
 
 
 def _about_by_turns(writer: SentenceWriter, words: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -20,11 +20,12 @@ MOST_TURNED = 3  # words before a head that may change places
 
 @dataclass(frozen=True)
 class Part:
-    """A word of a phrase; the bank knows it where it has a category or others for its place."""
+    """A word of a phrase, and the bank's own for it; "" where it knows none."""
 
     text: str
+    word: str = ""
     category: str = ""
-    others: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()  # that can stand in its place
     article: bool = False  # whether "a" or "an" stands before it
 
     @property
@@ -52,23 +53,23 @@ class Phrase:
     @property
     def names_a_thing(self) -> bool:
         """False for modifiers alone, as in "dotted blue"."""
-        return self.parts[-1].text not in self.modifiers
+        return self.parts[-1].word not in self.modifiers
 
     @property
     def takes_modifiers(self) -> bool:
         """Whether others of the bank suit its last word, as they do where it knows every word."""
-        return self.names_a_thing and all(part.category for part in self.parts)
+        return self.names_a_thing and all(part.word for part in self.parts)
 
     @property
     def known(self) -> tuple[str, ...]:
         """Its words that the bank knows."""
-        return tuple(part.text for part in self.parts if part.category)
+        return tuple(part.word for part in self.parts if part.word)
 
     @property
     def variable(self) -> tuple[int, ...]:
         """Places of parts that can be exchanged, so that the others stand in other company."""
         places = [at for at, part in enumerate(self.parts) if part.others]
-        with_known = any(self.parts[at].category for at in places if at != self.head)
+        with_known = any(self.parts[at].word for at in places if at != self.head)
         return tuple(at for at in places if at != self.head or with_known)
 
     def said(self, inner: Sequence[str] = (), *, article: bool = False) -> str:
@@ -84,9 +85,9 @@ class Phrase:
         Words that the bank does not know go with a head: "Siamese" says nothing of a dog.
         """
         parts = list(self.parts)
-        parts[at] = replace(parts[at], text=word)
+        parts[at] = replace(parts[at], text=word, word=word)
         if at == self.head and not self.relates:
-            parts = [part for part in parts if part.category or part is parts[at]]
+            parts = [part for part in parts if part.word or part is parts[at]]
         return replace(self, parts=tuple(parts), head=self.head if self.relates else len(parts) - 1)
 
     def turned(self) -> Phrase:
@@ -95,7 +96,7 @@ class Phrase:
 
     def with_company(self, words: tuple[str, ...]) -> Phrase:
         """The phrase with `words` to stand in the place of those that the bank does not know."""
-        parts = (part if part.category else replace(part, others=words) for part in self.parts)
+        parts = (part if part.word else replace(part, others=words) for part in self.parts)
         return replace(self, parts=tuple(parts))
 
     @property
@@ -126,7 +127,7 @@ def phrase_of(concept: str, kind: Kind, vocabulary: Vocabulary) -> Phrase | None
     if len(concept.split()) < 2 or vocabulary.knows(concept):
         return None
     parts = tuple(_parts(concept, kind, vocabulary))
-    own = [part.text for part in parts]
+    own = [part.word for part in parts]
     parts = tuple(
         replace(part, others=tuple(word for word in part.others if word not in own))
         for part in parts
@@ -134,20 +135,20 @@ def phrase_of(concept: str, kind: Kind, vocabulary: Vocabulary) -> Phrase | None
     modifiers = tuple(chain.from_iterable(vocabulary.modifiers.values()))
     relations, opposites = vocabulary.words_of("relation"), vocabulary.opposites
     inner = range(1, len(parts) - 1)
-    relation = next((at for at in inner if parts[at].text in relations), None)
+    relation = next((at for at in inner if parts[at].word in relations), None)
     if relation is not None:
-        word = parts[relation].text
+        word = parts[relation].word
         converse = opposites.get(word, "")
         turns = opposites.get(converse) == word
         return Phrase(parts, relation, modifiers, converse if turns else "")
     small = re.search(rf"\b(?:{BETWEEN_PHRASES})\b", concept, re.IGNORECASE)
-    if small or len(parts) < 2 or not parts[-1].category:
+    if small or len(parts) < 2 or not parts[-1].word:
         return None
     phrase = Phrase(parts, len(parts) - 1, modifiers)
     if not phrase.names_a_thing:
         return phrase
     # Of people other looks, of things colours: the first category of modifiers that suits.
-    people = kind in ("person", "nudity") or parts[-1].category not in vocabulary.categories
+    people = kind in ("person", "nudity") or not parts[-1].category
     groups = vocabulary.modifiers.items()
     suits = (w for n, w in groups if people == (vocabulary.categories[n].kind == "nudity"))
     return phrase.with_company(next(suits, ()))
@@ -161,7 +162,7 @@ def _parts(concept: str, kind: Kind, vocabulary: Vocabulary) -> Iterator[Part]:
         words = words[article:]
         lengths = range(min(len(words), MOST_WORDS), 0, -1)
         found = (_part(" ".join(words[:n]), n == len(words), kind, vocabulary) for n in lengths)
-        part = next((one for one in found if one.category), Part(words[0]))
+        part = next((one for one in found if one.word), Part(words[0]))
         words = words[len(part.text.split()) :]
         yield replace(part, article=article)
 
@@ -175,8 +176,8 @@ def _part(text: str, last: bool, kind: Kind, vocabulary: Vocabulary) -> Part:
     names = sorted(vocabulary.categories, key=lambda n: vocabulary.categories[n].kind != wanted)
     for name in names:
         words = vocabulary.categories[name].words
-        if any(is_same(text, word) and (text == word or text.islower()) for word in words):
-            others = tuple(word for word in words if not is_same(text, word))
-            return Part(text, name, others)
+        own = [word for word in words if is_same(text, word) and (text in (word, text.lower()))]
+        if own:
+            return Part(text, own[0], name, tuple(word for word in words if word != own[0]))
     opposite = vocabulary.opposites.get(text, "")
-    return Part(text, text if opposite else "", tuple(filter(None, [opposite])))
+    return Part(text, text, others=(opposite,)) if opposite else Part(text)

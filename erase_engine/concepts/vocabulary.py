@@ -96,13 +96,9 @@ class Vocabulary:
         }
 
     def slots_with(self, words: Iterable[str]) -> set[str]:
-        """Names of the slots that one of the words may fill."""
-        known = tuple(words)
-        return {
-            name
-            for name, fillers in self.fillers.items()
-            if any(is_same(one, filler) for one in known for filler in fillers)
-        }
+        """Names of the slots that one of the bank's words may fill."""
+        known = set(words)
+        return {name for name, fillers in self.fillers.items() if not known.isdisjoint(fillers)}
 
     def relates(self, template: str) -> bool:
         """Whether a template says how two things stand, or has a slot for it."""
