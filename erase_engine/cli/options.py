@@ -144,7 +144,7 @@ def _request(values: Mapping[str, Any]) -> ConceptRequest:
             "Got no concept, expected what shall no longer be drawn. "
             "Name it with --concept, or as concept in the config file."
         )
-    return ConceptRequest(**{name: values[name] for name in _OF_REQUEST & values.keys()})
+    return ConceptRequest.from_text(**{name: values[name] for name in _OF_REQUEST & values.keys()})
 
 
 def _config(values: Mapping[str, Any]) -> EraseConfig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 SLOT, NOUN_SLOT = "{c}", "{a_c}"
 MARKS = ".,;:!?()[]{}'\""
@@ -25,6 +26,24 @@ BETWEEN_PHRASES = (
     "an?|the|and|or|but|with|without|on|in|at|of|to|by|from|for|as|over|under|above|below|beside|"
     "behind|near|next|left|right|inside|outside|between|through|into|is|are|that|which|while"
 )
+# Of words, and of longer ones that end with them, such as "snowman".
+IRREGULAR_PLURALS = {
+    "man": "men",
+    "child": "children",
+    "person": "people",
+    "foot": "feet",
+    "tooth": "teeth",
+    "goose": "geese",
+    "mouse": "mice",
+    "wolf": "wolves",
+    "leaf": "leaves",
+    "loaf": "loaves",
+    "calf": "calves",
+    "elf": "elves",
+    "scarf": "scarves",
+    "knife": "knives",
+    "wife": "wives",
+}
 FIRST_UNSPACED = 0x2E80  # from here on scripts do not put spaces between words
 
 
@@ -37,7 +56,7 @@ def spans(text: str, wordings: Sequence[str]) -> list[tuple[int, int]]:
     """Start and end of each place where a wording stands in the text, in order."""
     if not wordings:
         return []
-    return [found.span() for found in re.finditer(_pattern(wordings), text, re.IGNORECASE)]
+    return [found.span() for found in re.finditer(pattern_of(wordings), text, re.IGNORECASE)]
 
 
 def frame_of(text: str, wordings: Sequence[str], *, noun: bool) -> str:
@@ -46,7 +65,7 @@ def frame_of(text: str, wordings: Sequence[str], *, noun: bool) -> str:
     With `noun` the article before a wording becomes part of the slot, so that a plural or a name
     can take its place.
     """
-    pattern = _pattern(wordings)
+    pattern = pattern_of(wordings)
     if noun:
         text = re.sub(rf"\ban?\s+(?:{pattern})", NOUN_SLOT, text, flags=re.IGNORECASE)
     return re.sub(pattern, SLOT, text, flags=re.IGNORECASE)
@@ -66,10 +85,11 @@ def fill(frame: str, word: str) -> str:
 
 def with_article(noun: str) -> str:
     """The noun with "a" or "an", unless it is plural, a name, uncounted, or has its own article."""
-    head = noun.split()[-1].lower()
+    last = noun.split()[-1]
+    head, named = last.lower(), noun[0].isupper() and last[0].isupper()  # "Siamese cat" is no name
     plural = head.endswith("s") and not head.endswith(("ss", "us", "is"))
     uncounted = re.fullmatch(UNCOUNTED, head) or re.match(OPENS_WITH_ARTICLE, noun)
-    if plural or uncounted or noun[0].isupper():
+    if plural or uncounted or named:
         return noun
     return f"{_article(noun)} {noun}"
 
@@ -110,20 +130,33 @@ def _phrases(prompt: str) -> list[tuple[int, int]]:
     return [(start, end) for start, end in phrases if prompt[start:end].strip()]
 
 
-def _pattern(wordings: Sequence[str]) -> str:
+def pattern_of(wordings: Sequence[str]) -> str:
+    """A regular expression for the wordings as whole words in either number, longest first."""
     longest_first = sorted(wordings, key=len, reverse=True)
     return "|".join(_word_pattern(wording) for wording in longest_first)
 
 
+@cache
 def _word_pattern(wording: str) -> str:
     """A wording as whole words; an English word also in the other number."""
-    last = wording.split()[-1]
-    plural = last.islower() and last.endswith("s") and not last.endswith(("ss", "us", "is"))
-    stem = wording[:-1] if plural and len(last) > 3 else wording
-    words = r"\s+".join(re.escape(word) for word in stem.split())
-    number = "(?:e?s)?" if last.isascii() and last[-1].isalpha() else ""
+    *before, last = wording.split()
+    english = last.isascii() and last[-1].isalpha()
+    *first, end = *map(re.escape, before), _either_number(last) if english else re.escape(last)
     opening = r"(?<!\w)" if _needs_edge(wording[0]) else ""
-    return f"{opening}{words}{number}" + (r"(?!\w)" if _needs_edge(wording[-1]) else "")
+    closing = r"(?!\w)" if _needs_edge(wording[-1]) else ""
+    return opening + r"\s+".join((*first, end)) + closing
+
+
+def _either_number(word: str) -> str:
+    """ "star" and "stars" from either; so "puppy" and "puppies", "man" and "men"."""
+    for one, many in IRREGULAR_PLURALS.items():
+        if found := re.fullmatch(f"(.*)(?:{one}|{many})", word, re.IGNORECASE):
+            return f"{re.escape(found[1])}(?:{one}s?|{many})"
+    if found := re.fullmatch(r"(\w+[^\Waeiou])(?:y|ies)", word):
+        return f"{found[1]}(?:y|ies?)"
+    plural = word.islower() and word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    stem = word[:-1] if plural and len(word) > 3 else word
+    return f"{re.escape(stem)}(?:e?s)?"
 
 
 def _needs_edge(letter: str) -> bool:

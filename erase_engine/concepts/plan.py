@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from ..interfaces import TextEncoder
@@ -59,6 +59,7 @@ class ConceptPlan:
     keep: tuple[str, ...]
     pairs: tuple[PromptPair, ...]
     notes: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()  # further sentences whose text features may not change
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
@@ -70,7 +71,12 @@ class ConceptPlan:
                 f"Got a plan for '{self.concept}' with {len(self.pairs)} prompt pairs and "
                 f"{len(self.keep)} keep prompts, expected at least one of each. Add some."
             )
-        free = (*self.keep, *self.irrelevant, *(pair.anchor_prompt for pair in self.pairs))
+        free = (
+            *self.keep,
+            *self.held,
+            *self.irrelevant,
+            *(pair.anchor_prompt for pair in self.pairs),
+        )
         for text in free:
             if contains(text, self.wordings):
                 raise ValueError(
@@ -82,6 +88,12 @@ class ConceptPlan:
     def wordings(self) -> tuple[str, ...]:
         """The concept and its synonyms."""
         return (self.concept, *self.synonyms)
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Every prompt of the plan, for a test that is to use none of them."""
+        pairs = (text for pair in self.pairs for text in (pair.concept_prompt, pair.anchor_prompt))
+        return frozenset((*pairs, *self.keep, *self.held))
 
     def located(self, encoder: TextEncoder) -> ConceptPlan:
         """The plan with token indices found anew: for another encoder, or edited prompts."""
@@ -124,15 +136,17 @@ class ConceptPlan:
             f"    '{example.word}' is token {', '.join(map(str, example.tokens))}",
             f"{len(self.keep)} prompts to keep, for example:",
             *(f"  '{prompt}'" for prompt in self.keep[:5]),
+            f"{len(self.held)} further sentences held to their text features"
+            + (f", for example '{self.held[0]}'" if self.held else ""),
             *(f"Note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)
 
 
 def _complete(values: object, kind: type) -> dict[str, Any]:
-    """The fields of `kind`, none missing but `notes`; raises ValueError otherwise."""
+    """The fields of `kind`, none missing but those with a default; raises ValueError otherwise."""
     found = check_fields(values, kind)
-    missing = [one.name for one in fields(kind) if one.name not in found and one.name != "notes"]
+    missing = [one.name for one in fields(kind) if one.default is MISSING and one.name not in found]
     if missing:
         raise ValueError(
             f"Got a {kind.__name__} without {', '.join(missing)}, expected all its fields. "

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Generator
 
-from .grammar import NOUN_SLOT, SLOT, contains, fill, with_article
+from .grammar import NOUN_SLOT, SLOT, contains, fill, pattern_of, with_article
+from .phrases import Phrase, phrase_of
 from .request import ConceptRequest
-from .vocabulary import Vocabulary
+from .vocabulary import Vocabulary, without_slots
 
 
 class SentenceWriter:
@@ -24,35 +25,89 @@ class SentenceWriter:
     def __init__(self, request: ConceptRequest, vocabulary: Vocabulary) -> None:
         self.request, self.vocabulary = request, vocabulary
         self.category = vocabulary.category_of(request.wordings, request.kind)  # "" for none
+        self.phrase = phrase_of(request.concept, request.kind, vocabulary)
+        # Two things and how they stand are a scene, which stands in sentences as a thing does.
+        self.kind = "object" if self.phrase and self.phrase.relates else request.kind
+        phrases = (phrase_of(word, request.kind, vocabulary) for word in request.erased)
+        patterns = [pattern_of(request.erased), *(one.pattern for one in phrases if one)]
+        self.erased = re.compile("|".join(patterns), re.IGNORECASE)
         self.rng = Generator().manual_seed(request.seed)
 
     def frame(self, category: str) -> str:
-        """A frame for concepts of this category, or of the request's kind where there is none.
+        """A frame for concepts of this category, or of the request's kind where there is none."""
+        return self.drawn(
+            pick(self.usable(self.vocabulary.templates_for(category, self.kind)), self.rng)
+        )
+
+    def own_frame(self, *phrases: Phrase) -> str:
+        """A frame for the concept; no slot of it says again what the concept says.
+
+        Where `phrases` are to stand in it, none says what they say.
+        """
+        phrase, vocabulary = self.phrase, self.vocabulary
+        if not phrase:
+            return self.frame(self.category)
+        said = [word for one in phrases or (phrase,) for word in one.known]
+        filled = vocabulary.slots_with(phrase.known)
+        usable = [
+            without_slots(template, filled)
+            for template in vocabulary.templates_for(self.category, self.kind)
+            if self.is_clean(template) and not (phrase.relates and vocabulary.relates(template))
+        ]
+        return self.drawn(pick(usable or [SLOT], self.rng), said)
+
+    def in_words(self, frame: str, *phrases: Phrase) -> tuple[str, ...]:
+        """The phrases in words, three of four times with the same others before their last.
+
+        Those are words of slots that their things have free: "red striped star".
+        """
+        first, slots_with = phrases[0], self.vocabulary.slots_with
+        before = re.findall(r"([\w-]+) \{c\}", frame)
+        said = () if first.relates else (*before, *(word for one in phrases for word in one.known))
+        slots = sorted(slots_with(first.modifiers) - slots_with(said))
+        fit = slots and all(one.takes_modifiers for one in phrases)
+        if not first.names_a_thing and chance(0.5, self.rng):
+            return tuple(one.turned().said() for one in phrases)
+        if not fit or chance(0.25, self.rng):
+            return tuple(one.said() for one in phrases)
+        words = (self.vocabulary.fillers[name] for name in shuffle(slots, self.rng))
+        unused = ([one for one in some if not contains(frame, [one])] for some in words)
+        inner = [pick(some, self.rng) for some in unused if some and chance(0.5, self.rng)]
+        return tuple(one.said(inner, article=one.relates) for one in phrases)
+
+    def drawn(self, template: str, said: Sequence[str] = ()) -> str:
+        """A frame from a template, with words in its slots, none of them among those `said`.
 
         Shuffled ones move the concept to other token places: sentences of one phrase get a
         detail, so that there is something to change places with.
         """
-        templates = self.vocabulary.templates_for(category, self.request.kind)
-        usable = [one for one in templates if self.is_clean(one)] or [SLOT]
-        phrases = pick(usable, self.rng).split(", ")
+        phrases = template.split(", ")
         if chance(self.request.shuffled, self.rng):
             details = [one for one in self.vocabulary.details if self.is_clean(one)]
             count = below(2, self.rng) + (1 if len(phrases) == 1 else 0)
             phrases = shuffle(phrases + shuffle(details, self.rng)[:count], self.rng)
-        return self._filled(", ".join(phrases))
+        return self._filled(", ".join(phrases), said)
 
     def about(self, word: str) -> str:
         """A sentence about a word of the bank or, where the bank lacks it, of the same kind."""
-        return fill(self.frame(self.vocabulary.category_of([word], self.request.kind)), word)
+        category = self.vocabulary.category_of([word], self.kind)
+        known = self.vocabulary.categories.get(category)
+        templates = self.vocabulary.templates_for(category, known.kind if known else self.kind)
+        return fill(self.drawn(pick(self.usable(templates), self.rng)), word)
+
+    def usable(self, templates: Sequence[str]) -> list[str]:
+        """Those templates that say nothing erased, or the bare slot."""
+        return [one for one in templates if self.is_clean(one)] or [SLOT]
 
     def is_clean(self, text: str) -> bool:
-        """Whether a sentence or a template is free of the erased wordings."""
-        return not contains(re.sub(r"\{\w+\}", " , ", text), self.request.erased)
+        """Whether a sentence or a template is free of what is erased, however it is said."""
+        return not self.erased.search(re.sub(r"\{\w+\}", " , ", text))
 
-    def _filled(self, frame: str) -> str:
+    def _filled(self, frame: str, said: Sequence[str]) -> str:
         """The frame with a word in every slot but the concept's, none of them twice."""
         while slot := re.search(r"\{(a_)?((?!c\})\w+)\}", frame.replace(NOUN_SLOT, SLOT)):
             words = [one for one in self.vocabulary.fillers[slot[2]] if self.is_clean(one)]
+            words = [one for one in words if one not in said] or words
             unused = [one for one in words if not contains(frame, [one])] or words or ["thing"]
             word = pick(unused, self.rng)
             frame = frame.replace(slot[0], with_article(word) if slot[1] else word, 1)

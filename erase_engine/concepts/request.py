@@ -10,6 +10,7 @@ from typing import Any
 
 from ..validation import check_choice, check_fields, check_ranges, shortened, within
 from .grammar import contains
+from .text_fields import read_fields
 from .vocabulary import KINDS, Kind
 
 LONGEST_WORDING, LONGEST_PROMPT, LONGEST_LIST = 200, 2000, 500  # letters, letters, entries
@@ -19,6 +20,8 @@ LONGEST_SENTENCE = LONGEST_PROMPT + 20 * LONGEST_WORDING  # a prompt with its wo
 @dataclass(frozen=True, kw_only=True)
 class ConceptRequest:
     """What a person asks for, tidied: single spaces, no "a" before a wording, nothing twice.
+
+    Texts are taken literally; `from_text` reads weights, quotes and lines first.
 
     Raises ValueError for an empty, overlong or unprintable text, a prompt without the concept,
     and a replacement or a keep line that contains it.
@@ -35,13 +38,14 @@ class ConceptRequest:
     shuffled: float = within(0.9, 0, 1)  # share of sentences whose phrases change places
     varied: float = within(0.05, 0, 1)  # share with the concept misspelled or repeated
     seed: int = within(0, 0, 2**64 - 1)
+    notes: tuple[str, ...] = ()  # what the plan is to say of how it was read
 
     def __post_init__(self) -> None:
         check_ranges(self)
         check_choice("kind", self.kind, KINDS)
         for name in ("concept", "replacement"):
             object.__setattr__(self, name, tidied(name, getattr(self, name), LONGEST_WORDING))
-        for name in ("synonyms", "keep", "prompts", "also_erased"):
+        for name in ("synonyms", "keep", "prompts", "also_erased", "notes"):
             limit = LONGEST_PROMPT if name in ("keep", "prompts") else LONGEST_WORDING
             object.__setattr__(self, name, tidied_list(name, getattr(self, name), limit))
         object.__setattr__(self, "concept", _without_article(self.concept))
@@ -53,17 +57,8 @@ class ConceptRequest:
 
     @classmethod
     def from_text(cls, concept: str, **texts: Any) -> ConceptRequest:
-        """A request from text fields: `synonyms` by commas or lines, `keep` and `prompts` by lines.
-
-        Other fields are taken as they are.
-        """
-        separators = {"synonyms": r"[,;\n]", "keep": r"\n", "prompts": r"\n"}
-        lists = {
-            name: tuple(re.split(separator, texts[name]))
-            for name, separator in separators.items()
-            if name in texts
-        }
-        return cls(**check_fields({**texts, **lists, "concept": concept}, cls))
+        """A request from text fields as a person fills them in, by `read_fields`."""
+        return cls(**read_fields(check_fields({**texts, "concept": concept}, cls)))
 
     @property
     def wordings(self) -> tuple[str, ...]:

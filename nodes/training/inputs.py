@@ -35,7 +35,11 @@ def model_inputs() -> list[Any]:
 
 def concept_inputs() -> list[Any]:
     return [
-        text("concept", "What the model shall no longer draw, as you'd write it in a prompt."),
+        text(
+            "concept",
+            "What the model shall no longer draw, as you'd write it in a prompt. One thing: for "
+            "several, join Concept Plans; a name with 'and' or a comma goes in quotes.",
+        ),
         io.Combo.Input(
             "kind",
             options=list(KINDS),
@@ -44,8 +48,17 @@ def concept_inputs() -> list[Any]:
         ),
         text("replace_with", "What should appear instead. Empty: the planner chooses."),
         lines("synonyms", "Other words for the concept, one a line or with commas; erased too."),
-        lines("keep", "Concepts or prompts that must not change, one a line."),
-        advanced(lines("prompts", "Your own sentences with the concept, one a line.")),
+        lines(
+            "keep",
+            "Concepts or prompts that must not change, one a line. Weights as in (cat:1.2) are "
+            "left out.",
+        ),
+        advanced(
+            lines(
+                "prompts",
+                "Your own sentences with the concept, one a line; weights are left out.",
+            )
+        ),
     ]
 
 

@@ -7,6 +7,7 @@ host's own picture has not the stored bits, the rest is compared to a few of its
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def test_ten_steps_of_the_demo_give_the_released_lora(tiny: tuple[Any, ComfyText
 def test_the_demos_plan_is_the_released_one(tiny: tuple[Any, ComfyTextEncoder]) -> None:
     request = ConceptRequest(concept="star", kind="object", synonyms=("pentagram",))
     found = plan_concept(request, tiny[1], vocabulary=TINY_WORLD)
-    assert json.loads(found.to_json()) == json.loads((RELEASED / "plan.json").read_text("utf-8"))
+    released = ConceptPlan.from_json((RELEASED / "plan.json").read_text("utf-8"))
+    assert replace(found, held=()) == released  # which is older than sentences that are held
 
 
 def test_an_old_file_gives_the_released_latents(tiny: tuple[Any, ComfyTextEncoder]) -> None:

@@ -13,6 +13,7 @@ import torch
 from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
 from eraseanything_pack.erase_engine.concepts.planner import MOST_COMPARED, plan_concept
 from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
+from eraseanything_pack.erase_engine.concepts.text_fields import plain_prompt
 
 SMALL = {"num_hidden_layers": 2, "num_layers": 2, "hidden_size": 64, "intermediate_size": 64}
 CLIP_L = {
@@ -25,6 +26,7 @@ CLIP_L = {
     "vocab_size": 49408,
 }
 T5 = {"d_model": 64, "d_ff": 64, "d_kv": 32, "num_heads": 2, "num_layers": 2, "vocab_size": 32128}
+WORD_START = 3  # the token of a word's beginning alone
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,32 @@ def test_weights_are_plain_words(encoder: ComfyTextEncoder) -> None:
     assert len(literal) > len(encoder.token_ids("a cat"))
     text = encoder.encode(["a (cat:1.2)", "a cat"]).text
     assert not torch.equal(text[0], text[1])
+
+
+@pytest.mark.parametrize(
+    ("typed", "plain"),
+    [
+        ("a (red cat:1.3) asleep", "a red cat asleep"),
+        ("((cat)), (a dog:.5)", "cat, a dog"),
+        (r"a \(real\) cat", "a (real) cat"),
+        ("a [cat] in {snow}", "a [cat] in {snow}"),
+        ("a cat :) and (one", "a cat :) and (one"),
+        ("(a cat: asleep)", "a cat: asleep"),
+        ("(a (fat:1.2) cat:1.1)", "a fat cat"),
+    ],
+)
+def test_prompts_are_read_without_weights_as_the_host_reads_them(
+    clip: Any, encoder: ComfyTextEncoder, typed: str, plain: str
+) -> None:
+    """But for the bare word-start mark, which the host adds where a bracket stood.
+
+    Square and curly brackets are words to it, and so they stay.
+    """
+    assert plain_prompt(typed) == plain
+    (weighted,) = clip.tokenize(typed)["t5xxl"]
+    read = [int(token) for token, _ in weighted]
+    expected = [token for token in encoder.token_ids(plain) if token != WORD_START]
+    assert [token for token in read[: read.index(1)] if token != WORD_START] == expected
 
 
 def test_a_batch_has_one_length(encoder: ComfyTextEncoder) -> None:

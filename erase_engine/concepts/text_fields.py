@@ -1,0 +1,100 @@
+"""What a person types into text fields, read: lists, prompt weights, and one concept, not two."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..validation import shortened
+
+SEPARATORS = {"synonyms": r"[,;\n]", "keep": r"\n", "prompts": r"\n"}
+BETWEEN_CONCEPTS = r"[,;，、；\n]|\s(?:and|&)\s"
+QUOTED = r"\s*[\"“]([^\"“”]+)[\"”]\s*"
+WEIGHTS_READ = "Prompt weights count for nothing here: the words were read without them."
+
+
+def read_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a ConceptRequest from what was typed, with a note where weights were in it.
+
+    Lists may be given as one text, `synonyms` with commas or lines, `keep` and `prompts` with
+    lines. What is no text stays. Raises ValueError where the concept is two things.
+    """
+    read = dict(values)
+    if isinstance(read["concept"], str):
+        read["concept"] = one_concept(read["concept"])
+    for name, separator in SEPARATORS.items():
+        if isinstance(read.get(name), str):
+            read[name] = re.split(separator, read[name])
+    names = [name for name in ("concept", "replacement", *SEPARATORS) if name in read]
+    plain = {name: _plain(name, read[name]) for name in names}
+    if any(plain[name] != read[name] for name in names):
+        plain["notes"] = (*read.get("notes", ()), WEIGHTS_READ)
+    return read | plain
+
+
+def one_concept(text: str) -> str:
+    """The text, or what stands in its quotes; ValueError where it names two things.
+
+    Those are words with a comma, a semicolon, a line break, "and" or "&" between them. In quotes
+    they are one: "salt and pepper".
+    """
+    if quoted := re.fullmatch(QUOTED, text):
+        return quoted[1]
+    parts = re.split(BETWEEN_CONCEPTS, text.strip(" \n,;，、；"), flags=re.IGNORECASE)
+    if len(parts) > 1:
+        raise ValueError(
+            f"Got '{shortened(text)}' as one concept, expected one thing. For several, plan each "
+            "in its own Concept Plan and chain them by 'join'; other words for the same thing are "
+            'synonyms. If it is one thing, put it in quotes: "salt and pepper".'
+        )
+    return text.strip(" \n,;，、；")
+
+
+def plain_prompt(text: str) -> str:
+    """A prompt as ComfyUI reads it, its weights left out: "a (red star:1.2)" is "a red star".
+
+    As there, brackets nest, and those behind a backslash are the prompt's own.
+    """
+    before, text = "", text.replace(r"\(", "\0").replace(r"\)", "\1")
+    while before != text:
+        before, text = text, _opened(text)
+    return text.replace("\0", "(").replace("\1", ")")
+
+
+def plain_wording(text: str) -> str:
+    """A concept or synonym without brackets and weights of any notation: "[star:1.3]" is "star"."""
+    hidden = text.replace(r"\(", "\0").replace(r"\)", "\1")
+    bare = re.sub(r":\s*-?[\d.]+\s*(?=[)\]}])|[()\[\]{}]", "", hidden)
+    return bare.replace("\0", "(").replace("\1", ")")
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A field, a text or a list of them, without weights."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(name, one) for one in value)
+    if not isinstance(value, str):
+        return value
+    return plain_prompt(value) if name in ("keep", "prompts") else plain_wording(value)
+
+
+def _opened(text: str) -> str:
+    """The outermost brackets that have a partner opened, a weight before the second left out."""
+    pieces, piece, depth = [], "", 0
+    for letter in text:
+        if letter == "(" and depth == 0:
+            pieces, piece = [*pieces, piece], ""
+        piece += letter
+        depth += (letter == "(") - (letter == ")")
+        if letter == ")" and depth == 0:
+            words, _, weight = piece[1:-1].rpartition(":")
+            pieces, piece = [*pieces, words if words and _is_number(weight) else piece[1:-1]], ""
+    return "".join((*pieces, piece))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
