@@ -47,7 +47,8 @@ class World:
     def erase(self, plan: ConceptPlan, config: EraseConfig) -> Erasure:
         """Trains at the tiny world's resolution."""
         config = replace(config, width=128, height=128)
-        encoded = encode_prompts(plan, self.encoder, contrast=config.weights.rsc > 0)
+        needed = {"contrast": config.weights.rsc > 0, "solve": config.solver == "solve"}
+        encoded = encode_prompts(plan, self.encoder, **needed)
         generator = torch.Generator().manual_seed(config.seed)
         with self.backend.session():
             return train_erasure(self.backend, encoded, config, generator=generator)

@@ -11,9 +11,11 @@ from typing import Any, Literal, get_args
 
 from .validation import check_choice, check_fields, check_number, check_ranges, read_json, within
 
-Targets = Literal["text_qk", "dual_qk", "text_all", "text_pooled", "all_attention"]
+Targets = Literal[
+    "text_in", "text_in_pooled", "text_qk", "dual_qk", "text_all", "text_pooled", "all_attention"
+]
 AdapterInit = Literal["kaiming", "gaussian"]
-Solver = Literal["alternate", "budget"]
+Solver = Literal["alternate", "budget", "solve"]
 EraseForm = Literal["esd", "hinge"]
 AttentionForm = Literal["ratio", "sum"]
 Sampling = Literal["cached", "fresh"]
@@ -61,6 +63,27 @@ class LossWeights:
             )
 
 
+@dataclass(frozen=True)
+class EntranceConfig:
+    """The closed form at the text's entrance, and the attacks that it is hardened against."""
+
+    keep: float = within(1.0, 0, 1e6)  # what the mean held token counts
+    ridge: float = within(0.1, 1e-9, 1e3)  # of tokens; a share of their mean square
+    pooled_ridge: float = within(1e-3, 1e-9, 1e3)
+    own_share: float = within(2.0, 0, 1e3)  # what the concept's tokens count, others 1
+    most_moved: float = within(0.42, 1e-3, 1e3)  # of a held token, in mean tokens
+    most_unsolved: float = within(0.3, 0, 1)  # a concept of which more is left is trained instead
+    rounds: int = within(4, 0, 1000)  # of attacks; after each it is solved anew
+    searches: int = within(5, 1, 1000)  # steps of gradient in a round
+    attacks: int = within(4, 1, 1000)  # found in a round, each for all prompts
+    radius: float = within(0.5, 1e-3, 10)  # of an attack, in a token's norm
+    rate: float = within(0.35, 1e-3, 10)  # share of the radius that a search moves
+    attack_share: float = within(2.0, 0, 1e3)  # what all attacks of a round count
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EraseConfig:
     """Everything a training run depends on besides the model and the concept plan.
@@ -71,7 +94,7 @@ class EraseConfig:
     recipe: str = "fast"
     solver: Solver = "alternate"
     negative_guidance: float = within(1.0, 0, 100)  # eta; 0 stops at the anchor's picture
-    steps: int = within(200, 1, 100_000)  # each erases once and preserves once
+    steps: int = within(200, 0, 100_000)  # each erases once and preserves once
     batch: int = within(4, 1, 1024)
     learning_rate: float = within(2e-3, 1e-9, 1)
     rate_width: int = within(0, 0, 100_000)  # an A of n inputs learns at rate_width / n; 0: at 1
@@ -98,6 +121,7 @@ class EraseConfig:
     guidance: float | None = 3.0  # input of guidance-distilled models; None: the model has none
     width: int = within(512, PIXELS_PER_TOKEN, 8192)  # pixels
     height: int = within(512, PIXELS_PER_TOKEN, 8192)  # pixels
+    entrance: EntranceConfig = field(default_factory=EntranceConfig)  # of the solver "solve"
     lora: LoraConfig = field(default_factory=LoraConfig)
     seed: int = within(0, 0, 2**64 - 1)
 
@@ -118,6 +142,11 @@ class EraseConfig:
     def latent_size(self) -> tuple[int, int]:
         """Height and width of what is trained on, in latent pixels."""
         return self.height // PIXELS_PER_LATENT, self.width // PIXELS_PER_LATENT
+
+    @property
+    def hardening_steps(self) -> int:
+        """How many steps search for attacks, where the entrance can be solved."""
+        return min(self.steps, self.entrance.rounds * self.entrance.searches)
 
     @property
     def paths(self) -> int:
@@ -151,7 +180,7 @@ class EraseConfig:
     def from_json(cls, text: str) -> EraseConfig:
         """The config that `to_json` wrote; raises ValueError where the text is not one."""
         values = read_json(text, cls)
-        for name, kind in (("weights", LossWeights), ("lora", LoraConfig)):
+        for name, kind in _PARTS.items():
             if name in values:
                 values[name] = kind(**check_fields(values[name], kind))
         if isinstance(values.get("attention_blocks"), list):
@@ -159,26 +188,32 @@ class EraseConfig:
         return cls(**values)
 
 
+_PARTS = {"weights": LossWeights, "lora": LoraConfig, "entrance": EntranceConfig}
+
 # A recipe lists what differs from the defaults above. `paper` is the paper with its release's
 # schedule, 100 erase steps and 100 preserve steps of one sample, and its release's weights; its
 # learning rate suits the hotter gaussian adapters only.
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "fast": {
+        "instant": {
+            "solver": "solve",
+            "steps": 0,
             "negative_guidance": 0.0,
-            "steps": 160,
+            "lora": LoraConfig(targets="text_in"),
+        },
+        "fast": {
+            "solver": "solve",
+            "negative_guidance": 0.0,
+            "steps": 40,
             "batch": 8,
             "keep_per_step": 8,
             "learning_rate": 8e-3,
             "rate_width": 192,  # of the model that the rate was found on
             "cooldown": 0.5,
-            "keep_learning_rate_ratio": 1.0,
-            "attack": 0.5,
-            "attention_others": 2.0,
-            "trajectories": 44,
-            "trajectory_steps": 8,
-            "weights": LossWeights(esd=1.0, attention=0.2, keep=6.0),
-            "lora": LoraConfig(targets="text_pooled"),
+            "trajectories": 12,
+            "trajectory_steps": 4,
+            "weights": LossWeights(esd=1.0, keep=6.0),
+            "lora": LoraConfig(targets="text_in_pooled"),
         },
         "paper": {
             "steps": 100,

@@ -212,6 +212,7 @@ class FlowModel(Protocol):
     blocks: int  # how many blocks there are whose attention can be captured
     joint_blocks: int  # how many of them, the first ones, have a stream of text of their own
     latent_channels: int
+    entrances: Mapping[str, str]  # layers through which text comes in: "text" tokens or "pooled"
 
     def velocity(
         self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: AttentionCapture | None = None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
+
+Entering = Literal["text", "pooled"]  # every token, or the one vector of a prompt
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Family:
     diffusers_calls: DiffusersCalls
     diffusers_files: DiffusersFiles
     targets: Mapping[str, TargetSet]
+    entrances: Mapping[str, Entering]  # layers through which text comes in, and what they are given
     tokenizers: frozenset[str]  # keys of what ComfyUI's tokenizer gives
     words: str  # the one of them whose tokens are the net's text
     pooled: tuple[str, str]  # the one that the pooled vector is made of, and the encoder's name

@@ -13,6 +13,7 @@ from .family import (
     BlockList,
     DiffusersCalls,
     DiffusersFiles,
+    Entering,
     Family,
     NetLayout,
     Pass,
@@ -29,9 +30,13 @@ def _attention(*layers: str) -> tuple[str, ...]:
     return tuple(f"transformer_blocks.{{}}.attn.{layer}" for layer in layers)
 
 
+# Where text enters: nothing that comes after has seen a word before.
+ENTRANCES: dict[str, Entering] = {"context_embedder": "text", _POOLED[0]: "pooled"}
 # The pooled text vector reaches every block past its attention: sets without its layers can't
 # change what that vector alone decides.
 TARGETS = {
+    "text_in": TargetSet((), tuple(ENTRANCES)),
+    "text_in_pooled": TargetSet(_attention(*_TEXT), ("context_embedder", *_POOLED)),
     "text_qk": TargetSet(_attention(*_TEXT_QK)),
     "dual_qk": TargetSet(_attention(*_TEXT_QK, "to_q", "to_k")),
     "text_all": TargetSet(_attention(*_TEXT)),
@@ -134,6 +139,7 @@ FLUX = Family(
         scheduler=lambda net: {"use_dynamic_shifting": bool(net.config.guidance_embeds)},
     ),
     targets=TARGETS,
+    entrances=ENTRANCES,
     tokenizers=frozenset({"l", "t5xxl"}),
     words="t5xxl",
     pooled=("l", "clip_l"),

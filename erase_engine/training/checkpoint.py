@@ -233,7 +233,9 @@ def identity_of(encoded: EncodedPrompts, config: EraseConfig) -> str:
         each for part in (encoded.concept, encoded.anchor, encoded.keep) for each in part.prompts
     ]
     texts = [each for prompt in prompts for each in (prompt.text, prompt.pooled)]
-    for tensor in (encoded.tokens.concept, encoded.tokens.context, *texts, encoded.pictures):
+    rows = encoded.entrance.tensors if encoded.entrance else ()
+    tokens = encoded.tokens.concept, encoded.tokens.context
+    for tensor in (*tokens, *texts, encoded.pictures, *rows):
         if tensor is not None:
             found.update(str(tuple(tensor.shape)).encode())
             found.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())

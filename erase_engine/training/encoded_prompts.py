@@ -12,6 +12,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from ..closed_form.text_rows import TextRows, text_rows
 from ..concepts.plan import ConceptPlan, PromptPair
 from ..concepts.token_positions import concept_tokens
 from ..interfaces import Conditioning, Prompt, TextEncoder, TokenSet
@@ -49,6 +50,7 @@ class EncodedPrompts:
     keep: Conditioning
     contrast: Contrast | None
     pictures: Tensor | None = None  # (N, C, h, w) latents to keep; picture i shows keep prompt i
+    entrance: TextRows | None = None  # what a closed form is solved on
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -61,7 +63,8 @@ class EncodedPrompts:
     def nbytes(self) -> int:
         """Bytes of all text features and pictures."""
         features = ((prompt.text, prompt.pooled) for prompt in self.prompts)
-        tensors = (*chain.from_iterable(features), self.pictures)
+        rows = self.entrance.tensors if self.entrance else ()
+        tensors = (*chain.from_iterable(features), self.pictures, *rows)
         return sum(each.nbytes for each in tensors if each is not None)
 
     @property
@@ -75,6 +78,7 @@ def encode_prompts(
     encoder: TextEncoder,
     *,
     contrast: bool,
+    solve: bool = False,
     dtype: torch.dtype = torch.float32,
     progress: Progress = lambda total: lambda: None,
 ) -> EncodedPrompts:
@@ -85,13 +89,15 @@ def encode_prompts(
         encoder: the loaded text encoder.
         contrast: add the sentences of the reverse self-contrast loss; None comes out where the
             plan has no irrelevant concepts.
+        solve: add what the closed form is solved on, for which the held sentences are encoded, too.
         dtype: what the features are kept in: the model's compute dtype loses nothing.
         progress: told how many prompts there are; what it gives is called after each and may raise
             to cancel.
     """
     groups = _groups(plan, contrast=contrast)
     texts = list(dict.fromkeys(text for text, _ in chain.from_iterable(groups.values())))
-    rows = encoder.encode(texts, dtype=dtype, on_prompt=progress(len(texts))).prompts
+    on_prompt = progress(len(texts) + (len(plan.held) if solve else 0))
+    rows = encoder.encode(texts, dtype=dtype, on_prompt=on_prompt).prompts
     by_text = dict(zip(texts, rows, strict=True))
     conds = {
         name: Conditioning(tuple(by_text[text] for text, _ in sentences))
@@ -108,7 +114,10 @@ def encode_prompts(
         concept=padded([pair.tokens for pair in plan.pairs]),
         context=padded([context_tokens(encoder, pair) or (-1,) for pair in plan.pairs]),
     )
-    return EncodedPrompts(conds["concept"], conds["anchor"], tokens, conds["keep"], contrasted)
+    entrance = text_rows(plan, encoder, conds, on_prompt=on_prompt) if solve else None
+    return EncodedPrompts(
+        conds["concept"], conds["anchor"], tokens, conds["keep"], contrasted, entrance=entrance
+    )
 
 
 def context_tokens(encoder: TextEncoder, pair: PromptPair) -> tuple[int, ...]:

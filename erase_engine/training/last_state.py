@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .objective import Objective
-from .solvers import Alternate
+from .solvers.table import Solver
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LastState:
     A step that fails or is interrupted half-way is undone by `restore`; `to_cpu` is for files.
     """
 
-    def __init__(self, objective: Objective, solver: Alternate) -> None:
+    def __init__(self, objective: Objective, solver: Solver) -> None:
         self.objective, self.solver = objective, solver
         self.step = 0
         self._copies: dict[str, Tensor] = {}

@@ -12,12 +12,12 @@ from torch import Generator, Tensor
 
 from ..config import EraseConfig
 from ..interfaces import FlowModel
-from .adversary import Adversary
 from .checkpoint import Checkpoint, SavedTrajectories
 from .encoded_prompts import EncodedPrompts
 from .last_state import LastState, Snapshot
 from .objective import STATES, Objective
-from .solvers import SOLVERS
+from .solvers.adversary import Adversary
+from .solvers.table import SOLVERS
 from .teacher import (
     FORWARD_AND_BACKWARD,
     CountedModel,
@@ -58,12 +58,13 @@ class Erasure:
     history: dict[str, list[float]]
     forwards: int
     warnings: tuple[str, ...] = ()  # for people: what did not go as it should
+    ended: str = ""  # why it ended before its last step
 
     @property
     def figures(self) -> dict[str, Any]:
         """Steps (fewer than the config's where it was stopped), passes, each loss's last value."""
         last = {name: values[-1] for name, values in self.history.items()}
-        steps = max(map(len, self.history.values()))
+        steps = max(map(len, self.history.values()), default=0)
         return {"steps": steps, "forwards": self.forwards, "last_losses": last}
 
 
@@ -118,7 +119,9 @@ def train_erasure(
         radius, rate = config.attack, config.attack_rate
         adversary = Adversary(encoded, radius=radius, rate=rate, device=backend.device)
     with checkpoint.opened(encoded, config):
-        trajectories = _trajectories(model, generator, checkpoint, on_pass=on_pass)
+        trajectories = None
+        if config.steps:
+            trajectories = _trajectories(model, generator, checkpoint, on_pass=on_pass)
         states = STATES[config.sampling](model, lora, trajectories, on_pass)
         training = Training(Objective(model, lora, states, generator, adversary), history)
         if saved := checkpoint.load():
@@ -129,7 +132,23 @@ def train_erasure(
                 if checkpoint.due(step):
                     checkpoint.save(training.snapshot())
                 report(step, losses, norm)
-        return Erasure(lora.state_dict(), history, count.forwards, tuple(checkpoint.warnings))
+                if training.solver.ended:
+                    break
+        state, warnings = _used(lora.state_dict()), tuple(checkpoint.warnings)
+        return Erasure(state, history, count.forwards, warnings, training.solver.ended)
+
+
+def _used(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the adapters that do nothing, unless none does anything."""
+    idle = {
+        key.split(".lora_B.")[0] for key, up in state.items() if ".lora_B." in key and not up.any()
+    }
+    left = {
+        key: each
+        for key, each in state.items()
+        if key.rsplit(".lora_", 1)[0].removesuffix(".alpha") not in idle
+    }
+    return left or state
 
 
 def _trajectories(
@@ -225,6 +244,8 @@ def expected_forwards(encoded: EncodedPrompts, config: EraseConfig) -> int:
     step += keep * trained if weights.reconstruction > 0 else 0
     if weights.rsc > 0 and encoded.contrast is not None:
         step += keep * (trained + (1 + encoded.contrast.per_pair) * (sampled if fresh else 1))
+    if not config.steps:
+        return 0
     start = 2 if fresh else config.paths * sampled * (5 if keeps(config) else 4)
     if weights.reconstruction > 0 and encoded.pictures is None:
         start += config.paths * sampled

@@ -9,7 +9,6 @@ from torch import Generator, Tensor
 
 from ..config import EraseConfig
 from ..interfaces import Adapters
-from .adversary import Adversary
 from .losses import (
     ATTENTION_LOSSES,
     ERASE_LOSSES,
@@ -18,6 +17,7 @@ from .losses import (
     reconstruction_loss,
     rsc_loss,
 )
+from .solvers.adversary import Adversary
 from .states.cached import CachedStates
 from .states.fresh import FreshStates
 from .teacher import CountedModel

@@ -127,10 +127,8 @@ def _planned(
         else:
             on_text = host.progress(MOST_COMPARED)
             plan = plan_concept(wanted, encoder, vocabulary=host.vocabulary, on_text=on_text)
-        contrast, dtype = config.weights.rsc > 0, host.dtype
-        encoded = encode_prompts(
-            plan, encoder, contrast=contrast, dtype=dtype, progress=host.progress
-        )
+        needed = {"contrast": config.weights.rsc > 0, "solve": config.solver == "solve"}
+        encoded = encode_prompts(plan, encoder, **needed, dtype=host.dtype, progress=host.progress)
         return plan, encoded
 
 

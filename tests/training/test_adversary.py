@@ -10,9 +10,9 @@ import torch
 from torch import Generator
 
 from erase_engine.config import EraseConfig, LossWeights
-from erase_engine.training.adversary import Adversary
 from erase_engine.training.loop import train_erasure
 from erase_engine.training.losses import mean_where
+from erase_engine.training.solvers.adversary import Adversary
 
 RADIUS = 0.5
 CPU = torch.device("cpu")
@@ -91,7 +91,7 @@ def test_attention_is_read_of_prompts_without_attack(
     small_flow, encoded, monkeypatch, share: float, expected: float
 ) -> None:
     """Untrained, the ratio is 1 for every prompt but those under attack; none of these counts."""
-    monkeypatch.setattr("erase_engine.training.adversary.SHARE", share)
+    monkeypatch.setattr("erase_engine.training.solvers.adversary.SHARE", share)
     found = train(small_flow, encoded, RADIUS, steps=2, attention=1.0).history["attention"]
     assert found[0] == pytest.approx(expected, abs=1e-5)
 

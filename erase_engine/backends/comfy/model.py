@@ -77,6 +77,7 @@ class ComfyFlowModel:
         cast: torch.dtype | None = model.get_model_object("manual_cast_dtype")  # nodes may patch it
         self.dtype: torch.dtype = cast or self._base.get_dtype()
         self.joint_blocks = self.family.comfy.joint_blocks(self._net)
+        self.entrances = self.family.entrances
         self.blocks = sum(self.family.comfy.counts(self._net))
         self.latent_channels: int = self._base.latent_format.latent_channels
 

@@ -72,6 +72,7 @@ class DiffusersFlowModel:
         self.device: torch.device = net.device
         self.dtype: torch.dtype = net.dtype
         self.joint_blocks = layout.joint_blocks(net)
+        self.entrances = self.family.entrances
         self.blocks = sum(layout.counts(net))
         self.latent_channels = calls.latent_channels(net)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from .objective import Objective
+from ..objective import Objective
 
 FLOAT16_LOSS_SCALE = 2.0**14
 

@@ -10,12 +10,14 @@ from operator import add
 import torch
 from torch import Tensor
 
-from .objective import Objective
+from ..objective import Objective
 from .optimizer import AdapterOptimizer
 
 
 class Alternate:
     """One erase step, then one preserve step at a lower rate, on one LoRA (the paper's solver)."""
+
+    ended = ""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
@@ -56,6 +58,17 @@ class Alternate:
         return reduce(add, terms)
 
 
+class Together(Alternate):
+    """One step on the sum of both."""
+
+    def step(self, step: int) -> tuple[dict[str, float], float]:
+        objective, config = self.objective, self.objective.config
+        losses = objective.erase_losses() | objective.preserve_losses()
+        norm = self.optimizer.step(self._weighted(losses), rate=config.rate_at(step))
+        objective.learn_attack()
+        return numbers_of(losses, [norm], step=step)
+
+
 class Budget(Alternate):
     """One step on L_erase + mu L_preserve; mu rises while the drift is above its budget.
 
@@ -92,7 +105,6 @@ class Budget(Alternate):
         super().load({key: value for key, value in tensors.items() if key != "multiplier"})
 
 
-SOLVERS: dict[str, type[Alternate]] = {"alternate": Alternate, "budget": Budget}
 PRESERVING = ("keep", "rsc", "reconstruction")
 
 

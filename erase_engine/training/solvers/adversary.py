@@ -14,8 +14,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..interfaces import Conditioning
-from .encoded_prompts import EncodedPrompts
+from ...interfaces import Conditioning
+from ..encoded_prompts import EncodedPrompts
 
 SHARE = 0.5  # of the prompts in a step that are attacked; the others stay as people write them
 TINY = 1e-12

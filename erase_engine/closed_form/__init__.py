@@ -1,0 +1,1 @@
+"""The closed form: an erasure solved as least squares over text features."""

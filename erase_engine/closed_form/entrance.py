@@ -1,0 +1,147 @@
+"""The text's entrance of a model, solved: its words become others before any block has seen them.
+
+    min_D  sum_i s_i |D x_i - W (y_i - x_i)|^2  +  keep mean_k w_k |D k|^2  +  ridge |D|^2
+
+for each Linear W that text features enter the model through. x are tokens of the concept prompts,
+y what each of them is to become, k tokens that are to stay. Weights w rise where a held token would
+move too far, and the system is solved again.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..config import EntranceConfig
+from ..interfaces import Adapters, FlowModel, LinearSlice
+from .least_squares import Edit, low_rank_solution
+from .text_rows import Features, TextRows
+
+PASSES = 4  # solutions in a row, each with the weights that the last one's movements ask for
+FASTEST, HEAVIEST, EASED = 4.0, 60.0, 1.3  # growth of a weight in a pass, most, and its fall
+
+
+class Entrances:
+    """All Linears that text enters a model through, each with its least squares.
+
+    Args:
+        model: its Linears are asked for their outputs, and not changed.
+        rows: features of the plan's prompts.
+        rank: of the solutions.
+    """
+
+    def __init__(
+        self, model: FlowModel, rows: TextRows, config: EntranceConfig, *, rank: int
+    ) -> None:
+        slices = model.linear_slices(model.entrances)
+        kinds = {"text": (rows.text, config.ridge), "pooled": (rows.pooled, config.pooled_ridge)}
+        self._by_name: dict[str, Entrance] = {}
+        for name, kind in model.entrances.items():
+            features, ridge = kinds[kind]
+            if features is not None:
+                output = LinearOutput(model, slices[name])
+                found = Entrance(output, features, config, ridge=ridge, rank=rank)
+                self._by_name[name] = found
+                if kind == "text":
+                    self.text = found
+                else:
+                    found.solve()
+
+    @property
+    def unsolved(self) -> float:
+        """Of the concept's tokens, the share of the change they need that is not made."""
+        return self.text.unsolved
+
+    def solve(self, attacks: Tensor | None = None) -> None:
+        """Solves the tokens' entrance anew, so that it also holds against `attacks` (K, n)."""
+        self.text.solve(attacks)
+
+    def put(self, lora: Adapters) -> None:
+        """The solutions as adapters."""
+        state = lora.state_dict()
+        for name, found in self._by_name.items():
+            strength = state[f"{name}.alpha"].item() / len(found.down)
+            state[f"{name}.lora_A.weight"] = found.down.cpu()
+            state[f"{name}.lora_B.weight"] = found.up.cpu() / strength
+        lora.load_state_dict(state)
+
+
+class LinearOutput:
+    """What a Linear adds to its bias: W x, whatever its weights are stored as."""
+
+    def __init__(self, model: FlowModel, part: LinearSlice) -> None:
+        self.device = model.device if model.device.type != "mps" else torch.device("cpu")
+        self._model, self._part = model, part
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, n) to (N, m), float32 on `device`."""
+        x = x.to(self._model.device, self._model.dtype)
+        ask, part = self._part.module, self._part
+        found = ask(x) - ask(torch.zeros_like(x[:1]))
+        return found[:, part.start : part.start + part.length].to(self.device, torch.float32)
+
+
+class Entrance:
+    """The least squares of one Linear; `down` (r, n) and `up` (m, r) are its last solution.
+
+    `weight` (M,) is what each held row counts.
+    """
+
+    def __init__(
+        self,
+        output: LinearOutput,
+        rows: Features,
+        config: EntranceConfig,
+        *,
+        ridge: float,
+        rank: int,
+    ) -> None:
+        self.config, self.ridge, self.rank = config, ridge, rank
+        self.own = rows.own.to(output.device)
+        concept, anchor, self.held = (
+            each.to(output.device, torch.float32) for each in (rows.concept, rows.anchor, rows.held)
+        )
+        share = torch.where(self.own, config.own_share, 1.0)
+        self.edit = Edit(concept, output(anchor - concept), share)
+        self.weight = torch.ones(len(self.held), device=output.device)
+        self._size = output(self.held - self.held.mean(0)).norm(dim=1).mean()
+
+    def solve(self, attacks: Tensor | None = None) -> None:
+        """Weighs and solves by turns, PASSES times."""
+        edit = self.edit if attacks is None else self.edit.beside(self._attacked(attacks))
+        for left in reversed(range(PASSES)):
+            self.down, self.up = low_rank_solution(
+                edit,
+                self.held,
+                self.weight,
+                rank=self.rank,
+                keep=self.config.keep,
+                ridge=self.ridge,
+            )
+            if left:
+                self._weigh()
+
+    @property
+    def unsolved(self) -> float:
+        """Of the concept's tokens, the share of the change they need that is not made."""
+        wanted = self.edit.change[self.own]
+        left = wanted - self.edit.x[self.own] @ self.down.T @ self.up.T
+        return (left.square().sum() / wanted.square().sum()).item()
+
+    def _attacked(self, attacks: Tensor) -> Edit:
+        """(token + attack) is to become what the token becomes; attacks in shares of its norm."""
+        x, change = self.edit.x[self.own], self.edit.change[self.own]
+        moved = [x + x.norm(dim=1, keepdim=True) * attack for attack in attacks.to(x)]
+        share = self.config.attack_share * self.config.own_share / self.config.attacks
+        return Edit(
+            torch.cat(moved),
+            change.repeat(len(attacks), 1),
+            x.new_full((len(x) * len(attacks),), share),
+        )
+
+    def _weigh(self) -> None:
+        """Rows that move by more than `most_moved` of a mean token's size count more from now."""
+        moved = (self.held @ self.down.T @ self.up.T).norm(dim=1) / self._size
+        growth = (1 + (moved / self.config.most_moved).square()).clamp_max(FASTEST)
+        self.weight.mul_(growth).clamp_(max=HEAVIEST).div_(EASED).clamp_(min=1)

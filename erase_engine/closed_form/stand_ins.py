@@ -1,0 +1,67 @@
+"""Which token of the anchor's prompt stands for each token of the concept's prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+import torch
+from torch import Tensor
+
+MOST_PADDING = 16  # tokens of a prompt: the rest of them is like these
+ITSELF = -1
+
+
+@dataclass(frozen=True)
+class StandIns:
+    """K tokens of one concept prompt."""
+
+    tokens: Tensor  # (K,) their positions
+    becomes: Tensor  # (K,) positions in the anchor's prompt; -1 where a token stays itself
+    own: Tensor  # (K,) bool: the concept's own
+
+
+def stand_ins(
+    concept: Sequence[int],
+    anchor: Sequence[int],
+    length: int,
+    *,
+    own: Collection[int],
+    common: Collection[int],
+) -> StandIns:
+    """Tokens of both prompts, matched as in a comparison of two texts.
+
+    What is replaced is matched from its end, since pieces of a word end alike; the end mark is
+    matched with the end mark. A token that has no counterpart becomes padding, but for a piece that
+    other prompts have as well, such as the bare mark of a word's start: it stays itself.
+
+    Args:
+        concept, anchor: ids of the prompts' own tokens, without end mark and padding.
+        length: of both prompts with their padding.
+        own: positions of the concept's tokens.
+        common: ids that prompts without the concept have, too.
+    """
+    matched = {len(concept): len(anchor)}
+    blocks = SequenceMatcher(None, concept, anchor, autojunk=False).get_opcodes()
+    for _, start, end, other_start, other_end in blocks:
+        for back in range(1, 1 + min(end - start, other_end - other_start)):
+            matched[end - back] = other_end - back
+    taken = set(matched.values())
+    free = [position for position in range(length) if position not in taken]
+    for token in range(length):
+        if token not in matched:
+            lost = token in own and concept[token] in common
+            matched[token] = ITSELF if lost or not free else free.pop(-1 if token in own else 0)
+    tokens = read_tokens(len(concept), length)
+    becomes = [matched[token] for token in tokens.tolist()]
+    return StandIns(tokens, torch.tensor(becomes), torch.isin(tokens, torch.tensor([*own])))
+
+
+def read_tokens(count: int, length: int) -> Tensor:
+    """Positions of a prompt's own `count` tokens, its end mark, and some of its padding."""
+    padding = range(count + 1, length)
+    first, rest = padding[: MOST_PADDING // 2], padding[MOST_PADDING // 2 :]
+    some = min(MOST_PADDING // 2, len(rest))
+    spread = [rest[index * len(rest) // some] for index in range(some)]
+    return torch.tensor([*range(min(count + 1, length)), *first, *spread])

@@ -1,0 +1,35 @@
+"""The solvers by their names in a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from ..objective import Objective
+from .gradient import Alternate, Budget
+from .solve import Solve
+
+
+class Solver(Protocol):
+    """Takes the steps of one training."""
+
+    ended: str  # why there is nothing left to do; "" while there is
+
+    def __init__(self, objective: Objective) -> None: ...
+
+    def step(self, step: int) -> tuple[dict[str, float], float]:
+        """Changes the LoRA; returns its losses and the largest gradient's norm."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a step depends on besides the LoRA and the generator; no copies."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes copies of what `tensors` gave; KeyError or ValueError where some are missing."""
+        ...
+
+
+SOLVERS: dict[str, type[Solver]] = {"alternate": Alternate, "budget": Budget, "solve": Solve}
