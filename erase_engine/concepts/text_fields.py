@@ -15,22 +15,28 @@ WEIGHTS_READ = "Prompt weights count for nothing here: the words were read witho
 
 
 def read_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a ConceptRequest from what was typed, with a note where weights were in it.
+    """The fields of a ConceptRequest as typed, read: weights left out, and a note that says so.
 
-    Lists may be given as one text, `synonyms` with commas or lines, `keep` and `prompts` with
-    lines. What is no text stays. Raises ValueError where the concept is two things.
+    What is no text stays as it is. Raises ValueError where the concept is two things.
     """
     read = dict(values)
     if isinstance(read["concept"], str):
         read["concept"] = one_concept(read["concept"])
-    for name, separator in SEPARATORS.items():
-        if isinstance(read.get(name), str):
-            read[name] = re.split(separator, read[name])
     names = [name for name in ("concept", "replacement", *SEPARATORS) if name in read]
     plain = {name: _plain(name, read[name]) for name in names}
     if any(plain[name] != read[name] for name in names):
         plain["notes"] = (*read.get("notes", ()), WEIGHTS_READ)
     return read | plain
+
+
+def split_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with `synonyms` split at commas and lines, `keep` and `prompts` at lines."""
+    split = {
+        name: tuple(re.split(separator, values[name]))
+        for name, separator in SEPARATORS.items()
+        if isinstance(values.get(name), str)
+    }
+    return {**values, **split}
 
 
 def one_concept(text: str) -> str:
