@@ -10,10 +10,10 @@ from typing import Any
 
 from ..validation import check_choice, check_fields, check_ranges, shortened, within
 from .grammar import contains
-from .text_fields import read_fields, split_lists
+from .text_fields import LONGEST_PROMPT, read_fields, split_lists
 from .vocabulary import KINDS, Kind
 
-LONGEST_WORDING, LONGEST_PROMPT, LONGEST_LIST = 200, 2000, 500  # letters, letters, entries
+LONGEST_WORDING, LONGEST_LIST = 200, 500  # letters, entries
 LONGEST_SENTENCE = LONGEST_PROMPT + 20 * LONGEST_WORDING  # a prompt with its words exchanged
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from ..validation import shortened
 
+LONGEST_PROMPT = 2000  # letters
 SEPARATORS = {"synonyms": r"[,;\n]", "keep": r"\n", "prompts": r"\n"}
 BETWEEN_CONCEPTS = r"[,;，、；\n]|\s(?:and|&)\s"
+OWN_BRACKET = r"\\([()])"
 QUOTED = r"\s*[\"“]([^\"“”]+)[\"”]\s*"
 WEIGHTS_READ = "Prompt weights count for nothing here: the words were read without them."
 
@@ -62,24 +64,23 @@ def plain_prompt(text: str) -> str:
 
     As there, brackets nest, and those behind a backslash are the prompt's own.
     """
-    before, text = "", text.replace(r"\(", "\0").replace(r"\)", "\1")
+    before = ""
     while before != text:
         before, text = text, _opened(text)
-    return text.replace("\0", "(").replace("\1", ")")
+    return re.sub(OWN_BRACKET, r"\1", text)
 
 
 def plain_wording(text: str) -> str:
     """A concept or synonym without brackets and weights of any notation: "[star:1.3]" is "star"."""
-    hidden = text.replace(r"\(", "\0").replace(r"\)", "\1")
-    bare = re.sub(r":\s*-?[\d.]+\s*(?=[)\]}])|[()\[\]{}]", "", hidden)
-    return bare.replace("\0", "(").replace("\1", ")")
+    bare = re.sub(r":\s*-?[\d.]+\s*(?=[)\]}])|(?<!\\)[()\[\]{}]", "", text)
+    return re.sub(OWN_BRACKET, r"\1", bare)
 
 
 def _plain(name: str, value: Any) -> Any:
     """A field, a text or a list of them, without weights."""
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(name, one) for one in value)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > LONGEST_PROMPT:  # which a request refuses
         return value
     return plain_prompt(value) if name in ("keep", "prompts") else plain_wording(value)
 
@@ -87,14 +88,16 @@ def _plain(name: str, value: Any) -> Any:
 def _opened(text: str) -> str:
     """The outermost brackets that have a partner opened, a weight before the second left out."""
     pieces, piece, depth = [], "", 0
-    for letter in text:
+    for letter in re.findall(r"\\[()]|.", text, re.DOTALL):
         if letter == "(" and depth == 0:
-            pieces, piece = [*pieces, piece], ""
+            pieces.append(piece)
+            piece = ""
         piece += letter
         depth += (letter == "(") - (letter == ")")
         if letter == ")" and depth == 0:
             words, _, weight = piece[1:-1].rpartition(":")
-            pieces, piece = [*pieces, words if words and _is_number(weight) else piece[1:-1]], ""
+            pieces.append(words if words and _is_number(weight) else piece[1:-1])
+            piece = ""
     return "".join((*pieces, piece))
 
 
