@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..concepts.request import ConceptRequest
+from ..concepts.text_fields import read_fields
 from ..concepts.vocabulary import KINDS
 from ..config import RECIPES, EraseConfig, LoraConfig, LossWeights
 from ..training.states.pictures import check_pictures_count
@@ -144,7 +145,7 @@ def _request(values: Mapping[str, Any]) -> ConceptRequest:
             "Got no concept, expected what shall no longer be drawn. "
             "Name it with --concept, or as concept in the config file."
         )
-    return ConceptRequest.from_text(**{name: values[name] for name in _OF_REQUEST & values.keys()})
+    return ConceptRequest(**read_fields({n: values[n] for n in _OF_REQUEST & values.keys()}))
 
 
 def _config(values: Mapping[str, Any]) -> EraseConfig:

@@ -107,8 +107,9 @@ class Draft:
     def _neutral(self) -> str:
         """What stands in for the kind; "nude woman" keeps its last word: "fully clothed woman"."""
         phrase, word = self.writer.phrase, self.vocabulary.neutral.get(self.request.kind, "")
-        dressed = word and phrase and self.request.kind == "nudity"
-        return f"{word} {phrase.parts[-1].text}" if dressed else word
+        if not (word and phrase and self.request.kind == "nudity"):
+            return word
+        return f"{word} {phrase.parts[-1].text}"
 
     def _replaced(self, ranked: Sequence[str]) -> Phrase | None:
         """The phrase with another head: the opposite relation, or a thing's nearest neighbour."""

@@ -148,12 +148,14 @@ def _word_pattern(wording: str) -> str:
 
 
 def _either_number(word: str) -> str:
-    """ "star" and "stars" from either; so "puppy" and "puppies", "man" and "men"."""
+    """A pattern for both numbers of a word given in one: "puppy" and "puppies", "man" and "men"."""
     for one, many in IRREGULAR_PLURALS.items():
         if found := re.fullmatch(f"(.*)(?:{one}|{many})", word, re.IGNORECASE):
             return f"{re.escape(found[1])}(?:{one}s?|{many})"
     if found := re.fullmatch(r"(\w+[^\Waeiou])(?:y|ies)", word):
         return f"{found[1]}(?:y|ies?)"
+    if found := re.fullmatch(r"(.+(?:x|ch|sh))(?:es)?", word):
+        return f"{re.escape(found[1])}(?:es)?"
     plural = word.islower() and word.endswith("s") and not word.endswith(("ss", "us", "is"))
     stem = word[:-1] if plural and len(word) > 3 else word
     return f"{re.escape(stem)}(?:e?s)?"

@@ -76,9 +76,9 @@ def _together(writer: SentenceWriter, siblings: Sequence[Phrase]) -> str:
 
 def _about_by_turns(writer: SentenceWriter, words: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Sentences without end: each category's word in turn, and of each in turn its templates."""
-    vocabulary, words = writer.vocabulary, shuffle(words, writer.rng)
+    vocabulary, order = writer.vocabulary, shuffle(words, writer.rng)
     for turn in count():
-        for place, (category, word) in enumerate(words):
+        for place, (category, word) in enumerate(order):
             templates = vocabulary.templates_for(category, vocabulary.categories[category].kind)
             usable = writer.usable(templates)
             frame = writer.drawn(usable[(turn + place) % len(usable)], [word])

@@ -56,9 +56,9 @@ class Phrase:
         return self.parts[-1].word not in self.modifiers
 
     @property
-    def takes_modifiers(self) -> bool:
-        """Whether others of the bank suit its last word, as they do where it knows every word."""
-        return self.names_a_thing and all(part.word for part in self.parts)
+    def is_known(self) -> bool:
+        """Whether the bank knows every word of it."""
+        return all(part.word for part in self.parts)
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ class Phrase:
         gap = rf"(?:\s+(?:{'|'.join(('an?', 'the', *map(re.escape, self.modifiers)))}))*\s+"
         words = [pattern_of([part.text]) for part in self.parts]
         if self.relates:
-            turned = [*words[self.head + 1 :], self.converse, *words[: self.head]]
+            turned = [*words[self.head + 1 :], re.escape(self.converse), *words[: self.head]]
             orders = [words, turned] if self.converse else [words]
         else:
             last = words[self.head :] if self.names_a_thing else []
@@ -127,42 +127,42 @@ def phrase_of(concept: str, kind: Kind, vocabulary: Vocabulary) -> Phrase | None
     if len(concept.split()) < 2 or vocabulary.knows(concept):
         return None
     parts = tuple(_parts(concept, kind, vocabulary))
-    own = [part.word for part in parts]
-    parts = tuple(
-        replace(part, others=tuple(word for word in part.others if word not in own))
-        for part in parts
-    )
     modifiers = tuple(chain.from_iterable(vocabulary.modifiers.values()))
     relations, opposites = vocabulary.words_of("relation"), vocabulary.opposites
-    inner = range(1, len(parts) - 1)
-    relation = next((at for at in inner if parts[at].word in relations), None)
-    if relation is not None:
-        word = parts[relation].word
+    related = [at for at in range(1, len(parts) - 1) if parts[at].word in relations]
+    if related:
+        word = parts[related[0]].word
         converse = opposites.get(word, "")
         turns = opposites.get(converse) == word
-        return Phrase(parts, relation, modifiers, converse if turns else "")
+        return Phrase(parts, related[0], modifiers, converse if turns else "")
     small = re.search(rf"\b(?:{BETWEEN_PHRASES})\b", concept, re.IGNORECASE)
     if small or len(parts) < 2 or not parts[-1].word:
         return None
     phrase = Phrase(parts, len(parts) - 1, modifiers)
+    return phrase.with_company(_usual_modifiers(phrase, kind, vocabulary))
+
+
+def _usual_modifiers(phrase: Phrase, kind: Kind, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """What can stand in an unknown word's place: of people other looks, of things colours."""
     if not phrase.names_a_thing:
-        return phrase
-    # Of people other looks, of things colours: the first category of modifiers that suits.
-    people = kind in ("person", "nudity") or not parts[-1].category
-    groups = vocabulary.modifiers.items()
-    suits = (w for n, w in groups if people == (vocabulary.categories[n].kind == "nudity"))
-    return phrase.with_company(next(suits, ()))
+        return ()
+    people = kind in ("person", "nudity") or not phrase.parts[-1].category
+    for name, words in vocabulary.modifiers.items():
+        if people == (vocabulary.categories[name].kind == "nudity"):
+            return words
+    return ()
 
 
 def _parts(concept: str, kind: Kind, vocabulary: Vocabulary) -> Iterator[Part]:
     """The longest words that the bank knows, and single ones between them."""
-    words, article = concept.split(), False
+    own = words = concept.split()
     while words:
         article = words[0] in ("a", "an") and len(words) > 1
         words = words[article:]
         lengths = range(min(len(words), MOST_WORDS), 0, -1)
         found = (_part(" ".join(words[:n]), n == len(words), kind, vocabulary) for n in lengths)
         part = next((one for one in found if one.word), Part(words[0]))
+        part = replace(part, others=tuple(one for one in part.others if one not in own))
         words = words[len(part.text.split()) :]
         yield replace(part, article=article)
 

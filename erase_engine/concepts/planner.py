@@ -53,7 +53,7 @@ def plan_concept(
     anchor, reason = draft.anchor(ranked)
     pairs = tuple(replace(pair, anchor_prompt=pair.swap(anchor)) for pair in own)
     pairs += draft.template_pairs(anchor, encoder)
-    others = [word for word in ranked if word != anchor]
+    others = [word for word in ranked if not contains(anchor, [word])]
     # The farthest, the middle and the nearest.
     spread = (others[-1], others[len(others) // 2], others[0]) if others else ()
     irrelevant = tuple(dict.fromkeys(spread))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Generator
@@ -11,7 +12,9 @@ from torch import Generator
 from .grammar import NOUN_SLOT, SLOT, contains, fill, pattern_of, with_article
 from .phrases import Phrase, phrase_of
 from .request import ConceptRequest
-from .vocabulary import Vocabulary, without_slots
+from .vocabulary import Kind, Vocabulary, without_slots
+
+T = TypeVar("T")
 
 
 class SentenceWriter:
@@ -27,17 +30,11 @@ class SentenceWriter:
         self.category = vocabulary.category_of(request.wordings, request.kind)  # "" for none
         self.phrase = phrase_of(request.concept, request.kind, vocabulary)
         # Two things and how they stand are a scene, which stands in sentences as a thing does.
-        self.kind = "object" if self.phrase and self.phrase.relates else request.kind
+        self.kind: Kind = "object" if self.phrase and self.phrase.relates else request.kind
         phrases = (phrase_of(word, request.kind, vocabulary) for word in request.erased)
         patterns = [pattern_of(request.erased), *(one.pattern for one in phrases if one)]
         self.erased = re.compile("|".join(patterns), re.IGNORECASE)
         self.rng = Generator().manual_seed(request.seed)
-
-    def frame(self, category: str) -> str:
-        """A frame for concepts of this category, or of the request's kind where there is none."""
-        return self.drawn(
-            pick(self.usable(self.vocabulary.templates_for(category, self.kind)), self.rng)
-        )
 
     def own_frame(self, *phrases: Phrase) -> str:
         """A frame for the concept; no slot of it says again what the concept says.
@@ -45,16 +42,17 @@ class SentenceWriter:
         Where `phrases` are to stand in it, none says what they say.
         """
         phrase, vocabulary = self.phrase, self.vocabulary
+        templates = self.usable(vocabulary.templates_for(self.category, self.kind))
         if not phrase:
-            return self.frame(self.category)
+            return self.drawn(pick(templates, self.rng))
         said = [word for one in phrases or (phrase,) for word in one.known]
         filled = vocabulary.slots_with(phrase.known)
-        usable = [
+        opened = [
             without_slots(template, filled)
-            for template in vocabulary.templates_for(self.category, self.kind)
-            if self.is_clean(template) and not (phrase.relates and vocabulary.relates(template))
+            for template in templates
+            if not (phrase.relates and vocabulary.relates(template))
         ]
-        return self.drawn(pick(usable or [SLOT], self.rng), said)
+        return self.drawn(pick(opened or [SLOT], self.rng), said)
 
     def in_words(self, frame: str, *phrases: Phrase) -> tuple[str, ...]:
         """The phrases in words, three of four times with the same others before their last.
@@ -65,9 +63,10 @@ class SentenceWriter:
         before = re.findall(r"([\w-]+) \{c\}", frame)
         said = () if first.relates else (*before, *(word for one in phrases for word in one.known))
         slots = sorted(slots_with(first.modifiers) - slots_with(said))
-        fit = slots and all(one.takes_modifiers for one in phrases)
-        if not first.names_a_thing and chance(0.5, self.rng):
-            return tuple(one.turned().said() for one in phrases)
+        if all(one.is_known and not one.names_a_thing for one in phrases):
+            turned = chance(0.5, self.rng)
+            return tuple((one.turned() if turned else one).said() for one in phrases)
+        fit = slots and all(one.is_known and one.names_a_thing for one in phrases)
         if not fit or chance(0.25, self.rng):
             return tuple(one.said() for one in phrases)
         words = (self.vocabulary.fillers[name] for name in shuffle(slots, self.rng))
@@ -150,6 +149,6 @@ def pick(options: Sequence[str], rng: Generator) -> str:
     return options[below(len(options), rng)]
 
 
-def shuffle(items: Sequence[str], rng: Generator) -> list[str]:
+def shuffle(items: Sequence[T], rng: Generator) -> list[T]:
     """The items in another order."""
     return [items[int(index)] for index in torch.randperm(len(items), generator=rng)]

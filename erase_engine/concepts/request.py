@@ -10,10 +10,10 @@ from typing import Any
 
 from ..validation import check_choice, check_fields, check_ranges, shortened, within
 from .grammar import contains
-from .text_fields import read_fields
+from .text_fields import LONGEST_PROMPT, read_fields, split_lists
 from .vocabulary import KINDS, Kind
 
-LONGEST_WORDING, LONGEST_PROMPT, LONGEST_LIST = 200, 2000, 500  # letters, letters, entries
+LONGEST_WORDING, LONGEST_LIST = 200, 500  # letters, entries
 LONGEST_SENTENCE = LONGEST_PROMPT + 20 * LONGEST_WORDING  # a prompt with its words exchanged
 
 
@@ -57,8 +57,9 @@ class ConceptRequest:
 
     @classmethod
     def from_text(cls, concept: str, **texts: Any) -> ConceptRequest:
-        """A request from text fields as a person fills them in, by `read_fields`."""
-        return cls(**read_fields(check_fields({**texts, "concept": concept}, cls)))
+        """A request from text fields as a person fills them in: `split_lists`, `read_fields`."""
+        values = check_fields({**texts, "concept": concept}, cls)
+        return cls(**read_fields(split_lists(values)))
 
     @property
     def wordings(self) -> tuple[str, ...]:

@@ -8,29 +8,37 @@ from typing import Any
 
 from ..validation import shortened
 
+LONGEST_PROMPT = 2000  # letters
 SEPARATORS = {"synonyms": r"[,;\n]", "keep": r"\n", "prompts": r"\n"}
 BETWEEN_CONCEPTS = r"[,;，、；\n]|\s(?:and|&)\s"
+OWN_BRACKET = r"\\([()])"
 QUOTED = r"\s*[\"“]([^\"“”]+)[\"”]\s*"
 WEIGHTS_READ = "Prompt weights count for nothing here: the words were read without them."
 
 
 def read_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a ConceptRequest from what was typed, with a note where weights were in it.
+    """The fields of a ConceptRequest as typed, read: weights left out, and a note that says so.
 
-    Lists may be given as one text, `synonyms` with commas or lines, `keep` and `prompts` with
-    lines. What is no text stays. Raises ValueError where the concept is two things.
+    What is no text stays as it is. Raises ValueError where the concept is two things.
     """
     read = dict(values)
     if isinstance(read["concept"], str):
         read["concept"] = one_concept(read["concept"])
-    for name, separator in SEPARATORS.items():
-        if isinstance(read.get(name), str):
-            read[name] = re.split(separator, read[name])
     names = [name for name in ("concept", "replacement", *SEPARATORS) if name in read]
     plain = {name: _plain(name, read[name]) for name in names}
     if any(plain[name] != read[name] for name in names):
         plain["notes"] = (*read.get("notes", ()), WEIGHTS_READ)
     return read | plain
+
+
+def split_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with `synonyms` split at commas and lines, `keep` and `prompts` at lines."""
+    split = {
+        name: tuple(re.split(separator, values[name]))
+        for name, separator in SEPARATORS.items()
+        if isinstance(values.get(name), str)
+    }
+    return {**values, **split}
 
 
 def one_concept(text: str) -> str:
@@ -56,24 +64,23 @@ def plain_prompt(text: str) -> str:
 
     As there, brackets nest, and those behind a backslash are the prompt's own.
     """
-    before, text = "", text.replace(r"\(", "\0").replace(r"\)", "\1")
+    before = ""
     while before != text:
         before, text = text, _opened(text)
-    return text.replace("\0", "(").replace("\1", ")")
+    return re.sub(OWN_BRACKET, r"\1", text)
 
 
 def plain_wording(text: str) -> str:
     """A concept or synonym without brackets and weights of any notation: "[star:1.3]" is "star"."""
-    hidden = text.replace(r"\(", "\0").replace(r"\)", "\1")
-    bare = re.sub(r":\s*-?[\d.]+\s*(?=[)\]}])|[()\[\]{}]", "", hidden)
-    return bare.replace("\0", "(").replace("\1", ")")
+    bare = re.sub(r":\s*-?[\d.]+\s*(?=[)\]}])|(?<!\\)[()\[\]{}]", "", text)
+    return re.sub(OWN_BRACKET, r"\1", bare)
 
 
 def _plain(name: str, value: Any) -> Any:
     """A field, a text or a list of them, without weights."""
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(name, one) for one in value)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > LONGEST_PROMPT:  # which a request refuses
         return value
     return plain_prompt(value) if name in ("keep", "prompts") else plain_wording(value)
 
@@ -81,14 +88,16 @@ def _plain(name: str, value: Any) -> Any:
 def _opened(text: str) -> str:
     """The outermost brackets that have a partner opened, a weight before the second left out."""
     pieces, piece, depth = [], "", 0
-    for letter in text:
+    for letter in re.findall(r"\\[()]|.", text, re.DOTALL):
         if letter == "(" and depth == 0:
-            pieces, piece = [*pieces, piece], ""
+            pieces.append(piece)
+            piece = ""
         piece += letter
         depth += (letter == "(") - (letter == ")")
         if letter == ")" and depth == 0:
             words, _, weight = piece[1:-1].rpartition(":")
-            pieces, piece = [*pieces, words if words and _is_number(weight) else piece[1:-1]], ""
+            pieces.append(words if words and _is_number(weight) else piece[1:-1])
+            piece = ""
     return "".join((*pieces, piece))
 
 

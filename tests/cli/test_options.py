@@ -111,3 +111,10 @@ def test_unknown_options_are_argparses_own_error(job, capsys):
     with pytest.raises(SystemExit):
         job("--kind", "colour")
     assert "invalid choice: 'colour'" in capsys.readouterr().err
+
+
+def test_texts_are_read_as_the_node_reads_them(job):
+    found = job(concept="(dog:1.2)").request
+    assert found.concept == "dog" and "weights" in found.notes[0]
+    with pytest.raises(ValueError, match="'dog and cat' as one concept"):
+        job(concept="dog and cat")

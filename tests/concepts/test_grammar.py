@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from erase_engine.concepts.grammar import contains, fill, frame_of, words_elsewhere, words_of
+from erase_engine.concepts.grammar import (
+    contains,
+    fill,
+    frame_of,
+    with_article,
+    words_elsewhere,
+    words_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +111,29 @@ def test_words_about_something_else(prompt: str, word: str, elsewhere: list[str]
 def test_words_of_a_prompt_come_once_and_in_order() -> None:
     assert words_of("A red star, a (blue) star!") == ["a", "red", "star", "blue"]
     assert words_of(" ... ") == []
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ("puppy", "puppies"),
+        ("cookie", "cookies"),
+        ("man", "men"),
+        ("snowman", "snowmen"),
+        ("child", "children"),
+        ("wolf", "wolves"),
+        ("red fox", "red foxes"),
+        ("human", "humans"),
+        ("boy", "boys"),
+    ],
+)
+def test_a_word_is_found_in_either_number(one: str, many: str) -> None:
+    for wording in (one, many):
+        assert contains(f"two {many} asleep", [wording])
+        assert contains(f"the {one} asleep", [wording])
+        assert not contains(f"the {many}like", [wording])
+
+
+def test_a_capital_alone_makes_no_name() -> None:
+    assert with_article("Siamese cat") == "a Siamese cat"
+    assert with_article("Vincent van Gogh") == "Vincent van Gogh"
