@@ -34,7 +34,8 @@ class Progress:
             f"step {report.step}/{report.total}" if report.step else "sampling states",
             refresh=False,
         )
-        bar.set_postfix({k: f"{v:.4f}" for k, v in report.losses.items()}, refresh=False)
+        if report.losses:  # a pass that samples leaves the last step's
+            bar.set_postfix({k: f"{v:.4f}" for k, v in report.losses.items()}, refresh=False)
         bar.update(report.forwards - bar.n)
         last = report.step == report.total
         if not self._terminal and (last or share >= self._shown + SHOWN_EVERY):
