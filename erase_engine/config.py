@@ -117,6 +117,7 @@ class EraseConfig:
     rsc_temperature: float = within(0.07, 1e-3, 100)
     sampling: Sampling = "cached"  # states of cached paths; or fresh: of one sampled for each
     trajectories: int = within(8, 1, 4096)  # most paths or pictures that the teacher samples
+    keep_trajectories: int = within(0, 0, 4096)  # of keep prompts; 0: as many as `trajectories`
     trajectory_steps: int = within(20, 1, 1000)
     guidance: float | None = 3.0  # input of guidance-distilled models; None: the model has none
     width: int = within(512, PIXELS_PER_TOKEN, 8192)  # pixels
@@ -152,6 +153,12 @@ class EraseConfig:
     def paths(self) -> int:
         """Paths of each sort: a short training needs fewer than `trajectories`."""
         return min(self.trajectories, math.ceil(self.steps * self.batch / DRAWS_PER_PATH))
+
+    @property
+    def keep_paths(self) -> int:
+        """Paths of keep prompts, limited alike."""
+        most = self.keep_trajectories or self.trajectories
+        return min(most, math.ceil(self.steps * self.keep_per_step / DRAWS_PER_PATH))
 
     def watched_blocks(self, count: int) -> tuple[int, ...]:
         """Numbers of the blocks whose attention is read, of `count`; -1 is the last."""

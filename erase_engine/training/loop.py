@@ -246,7 +246,8 @@ def expected_forwards(encoded: EncodedPrompts, config: EraseConfig) -> int:
         step += keep * (trained + (1 + encoded.contrast.per_pair) * (sampled if fresh else 1))
     if not config.steps:
         return 0
-    start = 2 if fresh else config.paths * sampled * (5 if keeps(config) else 4)
+    kept = config.keep_paths if keeps(config) else 0
+    start = 2 if fresh else sampled * (4 * config.paths + kept)
     if weights.reconstruction > 0 and encoded.pictures is None:
         start += config.paths * sampled
     probes = config.steps // config.budget_every if budget else 0

@@ -154,8 +154,8 @@ def cache_all_trajectories(
     anchor = cached(partial(model.erase_teacher, follow_anchor=True), rows, noise=noise)
     keep = None
     if keeps(config):
-        rows = _every_row(len(model.encoded.keep), len(noise), generator)
-        noise = model.noise(config.paths, generator)
+        rows = _every_row(len(model.encoded.keep), config.keep_paths, generator)
+        noise = model.noise(config.keep_paths, generator)
         keep = cached(model.keep_teacher, rows, noise=noise)
     pictures = pictures_to_keep(model, generator, on_pass)
     return Trajectories(TrajectoryCache.join(concept, anchor), keep, pictures)

@@ -13,6 +13,7 @@ from ..teacher import FORWARD_AND_BACKWARD
 from .gradient import Together, numbers_of
 from .shared_attack import SharedAttack
 
+HARD_ENOUGH = 0.8
 HARD = "The closed form holds against the attacks of all rounds."
 
 
@@ -44,7 +45,7 @@ class Solve:
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
         """A search of an attack, or a step of training."""
-        if not self.solved:
+        if not self.solved or step > self.objective.config.hardening_steps:
             return self.training.step(step)
         losses, norm = self._search(step)
         found = numbers_of(losses, [norm], step=step)
@@ -53,7 +54,7 @@ class Solve:
             self.found[round_ - 1] = self.attack.change
             self.entrances.solve(self.found[:round_].flatten(0, 1))
             self.entrances.put(self.objective.lora)
-        if step >= self.objective.config.hardening_steps:
+        if step >= self.objective.config.hardening_steps and found[0]["attack"] > HARD_ENOUGH:
             self.ended = HARD
         return found
 
@@ -75,7 +76,8 @@ class Solve:
         v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
         towards = esd_loss(v, v_concept)
         norm = self.attack.learn(towards * self.training.optimizer.loss_scale)
-        return {"esd": esd_loss(v, v_anchor).detach(), "attack": towards.detach()}, norm
+        held_out = towards.detach() / esd_loss(v_anchor, v_concept)
+        return {"esd": esd_loss(v, v_anchor).detach(), "attack": held_out}, norm
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a step depends on besides the LoRA and the generator; no copies."""
