@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -180,6 +180,9 @@ class AttentionCapture:
 # --- the model and its adapters ------------------------------------------------------------------
 
 
+Entering = Literal["text", "pooled"]  # every token, or the one vector of a prompt
+
+
 @dataclass(frozen=True)
 class LinearSlice:
     """Rows `start : start + length` of the output of one Linear: what one canonical name means."""
@@ -212,7 +215,7 @@ class FlowModel(Protocol):
     blocks: int  # how many blocks there are whose attention can be captured
     joint_blocks: int  # how many of them, the first ones, have a stream of text of their own
     latent_channels: int
-    entrances: Mapping[str, str]  # layers through which text comes in: "text" tokens or "pooled"
+    entrances: Mapping[str, Entering]  # layers through which text comes in
 
     def velocity(
         self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: AttentionCapture | None = None

@@ -27,7 +27,7 @@ FLOORS = (
     ("erase_engine.backends",),
     ("erase_engine.training",),
     ("erase_engine.memory",),
-    ("erase_engine.attention", "erase_engine.lora"),
+    ("erase_engine.attention", "erase_engine.lora", "erase_engine.closed_form"),
     ("erase_engine.concepts", "erase_engine.families"),
     ("erase_engine.sampling", "erase_engine.config"),
     ("erase_engine.interfaces", "erase_engine.flow"),

@@ -108,7 +108,7 @@ class Entrance:
         self._size = output(self.held - self.held.mean(0)).norm(dim=1).mean()
 
     def solve(self, attacks: Tensor | None = None) -> None:
-        """Weighs and solves by turns, PASSES times."""
+        """Solves PASSES times; in between, rows that move by more than `most_moved` count more."""
         edit = self.edit if attacks is None else self.edit.beside(self._attacked(attacks))
         for left in reversed(range(PASSES)):
             self.down, self.up = low_rank_solution(
@@ -120,7 +120,9 @@ class Entrance:
                 ridge=self.ridge,
             )
             if left:
-                self._weigh()
+                moved = (self.held @ self.down.T @ self.up.T).norm(dim=1) / self._size
+                growth = (1 + (moved / self.config.most_moved).square()).clamp_max(FASTEST)
+                self.weight.mul_(growth).clamp_(max=HEAVIEST).div_(EASED).clamp_(min=1)
 
     @property
     def unsolved(self) -> float:
@@ -139,9 +141,3 @@ class Entrance:
             change.repeat(len(attacks), 1),
             x.new_full((len(x) * len(attacks),), share),
         )
-
-    def _weigh(self) -> None:
-        """Rows that move by more than `most_moved` of a mean token's size count more from now."""
-        moved = (self.held @ self.down.T @ self.up.T).norm(dim=1) / self._size
-        growth = (1 + (moved / self.config.most_moved).square()).clamp_max(FASTEST)
-        self.weight.mul_(growth).clamp_(max=HEAVIEST).div_(EASED).clamp_(min=1)

@@ -88,9 +88,9 @@ def _token_rows(
     concept, anchor, own = [], [], []
     prompts = zip(encoded["concept"].prompts, encoded["anchor"].prompts, strict=True)
     for pair, (before, after) in zip(plan.pairs, prompts, strict=True):
-        ids = (encoder.token_ids(text) for text in (pair.concept_prompt, pair.anchor_prompt))
+        said, instead = map(encoder.token_ids, (pair.concept_prompt, pair.anchor_prompt))
         length = min(len(before.text), len(after.text))
-        found = stand_ins(*ids, length, own=pair.tokens, common=common)
+        found = stand_ins(said, instead, length, own=pair.tokens, common=common)
         x, stays = before.text[found.tokens], (found.becomes == ITSELF)[:, None]
         concept.append(x)
         anchor.append(torch.where(stays, x, after.text[found.becomes]))

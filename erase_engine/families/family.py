@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
-Entering = Literal["text", "pooled"]  # every token, or the one vector of a prompt
+from ..interfaces import Entering
 
 
 @dataclass(frozen=True)

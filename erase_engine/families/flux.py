@@ -9,11 +9,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..interfaces import Entering
 from .family import (
     BlockList,
     DiffusersCalls,
     DiffusersFiles,
-    Entering,
     Family,
     NetLayout,
     Pass,

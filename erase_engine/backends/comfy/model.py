@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...families.family import Family
 from ...families.registry import family_of
-from ...interfaces import AttentionCapture, Conditioning, LinearSlice
+from ...interfaces import AttentionCapture, Conditioning, Entering, LinearSlice
 from ...lora.adapters import LoraSet
 from ..blocks import BlockRequest, GuardedBlocks, Spans, by_length, require_blocks
 from .attention import OPTIONS, OVERRIDE, attending, training_attention
@@ -77,7 +77,7 @@ class ComfyFlowModel:
         cast: torch.dtype | None = model.get_model_object("manual_cast_dtype")  # nodes may patch it
         self.dtype: torch.dtype = cast or self._base.get_dtype()
         self.joint_blocks = self.family.comfy.joint_blocks(self._net)
-        self.entrances = self.family.entrances
+        self.entrances: Mapping[str, Entering] = self.family.entrances
         self.blocks = sum(self.family.comfy.counts(self._net))
         self.latent_channels: int = self._base.latent_format.latent_channels
 

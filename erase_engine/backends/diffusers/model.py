@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ...families.family import BlockList, Pass
 from ...families.registry import family_of
-from ...interfaces import Adapters, AttentionCapture, Conditioning, LinearSlice
+from ...interfaces import Adapters, AttentionCapture, Conditioning, Entering, LinearSlice
 from ..blocks import (
     AttentionCall,
     BlockAttention,
@@ -72,7 +72,7 @@ class DiffusersFlowModel:
         self.device: torch.device = net.device
         self.dtype: torch.dtype = net.dtype
         self.joint_blocks = layout.joint_blocks(net)
-        self.entrances = self.family.entrances
+        self.entrances: Mapping[str, Entering] = self.family.entrances
         self.blocks = sum(layout.counts(net))
         self.latent_channels = calls.latent_channels(net)
 
