@@ -78,6 +78,7 @@ class EntranceConfig:
     attacks: int = within(4, 1, 1000)  # found in a round, each for all prompts
     radius: float = within(0.5, 1e-3, 10)  # of an attack, in a token's norm
     rate: float = within(0.35, 1e-3, 10)  # share of the radius that a search moves
+    tempering: int = within(24, 0, 100_000)  # steps of training where the attacks still get through
     attack_share: float = within(2.0, 0, 1e3)  # what all attacks of a round count
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from .least_squares import Edit, low_rank_solution
 from .text_rows import Features, TextRows
 
 PASSES = 4  # solutions in a row, each with the weights that the last one's movements ask for
+DAMPING = 0.1  # of an attack; a share of the mean square of the weights
 FASTEST, HEAVIEST, EASED = 4.0, 60.0, 1.3  # growth of a weight in a pass, most, and its fall
 
 
@@ -56,13 +57,13 @@ class Entrances:
         """Solves the tokens' entrance anew, so that it also holds against `attacks` (K, n)."""
         self.text.solve(attacks)
 
-    def put(self, lora: Adapters) -> None:
-        """The solutions as adapters."""
+    def put(self, lora: Adapters, *, strength: float = 1.0) -> None:
+        """The solutions as adapters, `strength` times."""
         state = lora.state_dict()
         for name, found in self._by_name.items():
-            strength = state[f"{name}.alpha"].item() / len(found.down)
+            scale = state[f"{name}.alpha"].item() / len(found.down)
             state[f"{name}.lora_A.weight"] = found.down.cpu()
-            state[f"{name}.lora_B.weight"] = found.up.cpu() / strength
+            state[f"{name}.lora_B.weight"] = found.up.cpu() * (strength / scale)
         lora.load_state_dict(state)
 
 
@@ -105,6 +106,7 @@ class Entrance:
         share = torch.where(self.own, config.own_share, 1.0)
         self.edit = Edit(concept, output(anchor - concept), share)
         self.weight = torch.ones(len(self.held), device=output.device)
+        self._weight = output(torch.eye(concept.shape[1], device=output.device)).T
         self._size = output(self.held - self.held.mean(0)).norm(dim=1).mean()
 
     def solve(self, attacks: Tensor | None = None) -> None:
@@ -130,6 +132,20 @@ class Entrance:
         wanted = self.edit.change[self.own]
         left = wanted - self.edit.x[self.own] @ self.down.T @ self.up.T
         return (left.square().sum() / wanted.square().sum()).item()
+
+    def undoing(self) -> Tensor:
+        """(n,) the change of a concept's token, in shares of its norm, that undoes the solution.
+
+        u = mean_i d_i / |x_i|,   d_i = argmin |(W + B A) (x_i + d) - W x_i|^2 + damping |d|^2
+        """
+        x = self.edit.x[self.own].double()
+        down, up = self.down.double(), self.up.double()
+        new = self._weight.double() + up @ down  # (m, n)
+        gram = new.T @ new
+        gram.diagonal().add_(DAMPING * gram.diagonal().mean())
+        lost = -(x @ down.T @ up.T)  # W x - (W + B A) x
+        change = torch.linalg.solve(gram, new.T @ lost.T).T / x.norm(dim=1, keepdim=True)
+        return change.mean(0).float()
 
     def _attacked(self, attacks: Tensor) -> Edit:
         """(token + attack) is to become what the token becomes; attacks in shares of its norm."""

@@ -18,6 +18,7 @@ from .losses import (
     rsc_loss,
 )
 from .solvers.adversary import Adversary
+from .solvers.shared_attack import SharedAttack
 from .states.cached import CachedStates
 from .states.fresh import FreshStates
 from .teacher import CountedModel
@@ -32,7 +33,7 @@ class Objective:
     lora: Adapters
     states: CachedStates
     generator: Generator
-    adversary: Adversary | None = None
+    adversary: Adversary | SharedAttack | None = None
 
     @property
     def config(self) -> EraseConfig:

@@ -11,6 +11,7 @@ from ...config import EntranceConfig
 from ...interfaces import Conditioning
 from ..encoded_prompts import EncodedPrompts
 
+SHARE = 0.5  # of the prompts in a training step that are attacked
 STARTS_AT = 0.3  # of the radius
 TINY = 1e-12
 
@@ -29,34 +30,47 @@ class SharedAttack:
         width = encoded.concept.prompts[0].text.shape[1]
         self.change = torch.zeros(config.attacks, width, device=device)  # (K, n)
 
-    def begin(self, generator: Generator) -> None:
-        """New ones, small and at random."""
+    def begin(self, start: Tensor, generator: Generator) -> None:
+        """New ones around `start` (n,), each some way off at random."""
         new = torch.randn(self.change.shape, generator=generator).to(self._device)
-        self.change.copy_(STARTS_AT * self._config.radius * new / _norm(new))
+        near = start + STARTS_AT * self._config.radius * new / _norm(new)
+        self.change.copy_(self._within(near))
 
-    def attack(self, rows: Tensor, generator: Generator) -> Conditioning:
-        """The prompts at `rows`, each with one of the changes."""
+    def attack(
+        self, rows: Tensor, generator: Generator, *, share: float = SHARE
+    ) -> tuple[Conditioning, Tensor]:
+        """The prompts at `rows`, and which of them (B,), about this share, have a change."""
+        hit = torch.rand(len(rows), generator=generator) < share
         self._chosen = torch.randint(len(self.change), (len(rows),), generator=generator)
-        self._leaf = self.change.clone().requires_grad_()
-        concept, tokens = self._encoded.concept, self._encoded.tokens.concept
-        prompts = []
-        for row, chosen in zip(rows.tolist(), self._chosen.tolist(), strict=True):
-            prompt, own = concept.prompts[row], tokens[row][tokens[row] >= 0].to(self._device)
-            text = prompt.text.to(self._device)
-            change = text[own].float().norm(dim=-1, keepdim=True) * self._leaf[chosen]
+        self._leaf, self._hit = self.change.clone().requires_grad_(), hit
+        prompts = list(self._encoded.concept.take(rows).prompts)
+        for place in hit.nonzero().flatten().tolist():
+            tokens = self._encoded.tokens.concept[rows[place]]
+            own, text = tokens[tokens >= 0].to(self._device), prompts[place].text.to(self._device)
+            change = text[own].float().norm(dim=-1, keepdim=True) * self._leaf[self._chosen[place]]
             moved = text.index_add(0, own, change.to(text))
-            prompts.append(replace(prompt, text=moved))
-        return Conditioning(tuple(prompts))
+            prompts[place] = replace(prompts[place], text=moved)
+        return Conditioning(tuple(prompts)), hit
 
-    def learn(self, loss: Tensor) -> Tensor:
+    def descend(self, loss: Tensor) -> Tensor:
         """Moves those that were used down `loss`; returns the gradient's norm."""
-        gradient = -torch.autograd.grad(loss, self._leaf)[0]
-        step = self._config.rate * self._config.radius * gradient / _norm(gradient)
-        moved = self._leaf.detach() + step
-        moved = moved * (self._config.radius / _norm(moved)).clamp_max(1)
-        used = self._chosen.unique().to(self._device)
-        self.change[used] = moved[used]
+        gradient = torch.autograd.grad(loss, self._leaf)[0]
+        self._move(-gradient)
         return gradient.norm()
+
+    def learn(self) -> None:
+        """After the backward of a loss that is to fall: moves up it."""
+        if self._leaf.grad is not None:
+            self._move(self._leaf.grad)
+
+    @torch.no_grad()
+    def _move(self, direction: Tensor) -> None:
+        step = self._config.rate * self._config.radius * direction / _norm(direction)
+        used = self._chosen[self._hit].unique().to(self._device)
+        self.change[used] = self._within(self._leaf + step)[used]
+
+    def _within(self, change: Tensor) -> Tensor:
+        return change * (self._config.radius / _norm(change)).clamp_max(1)
 
 
 def _norm(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from .gradient import Together, numbers_of
 from .shared_attack import SharedAttack
 
 HARD_ENOUGH = 0.8
+TEMPERED = "The closed form was trained until it held against its attacks."
 HARD = "The closed form holds against the attacks of all rounds."
 
 
@@ -35,18 +37,26 @@ class Solve:
         self.entrances = Entrances(model.backend, model.encoded.entrance, **numbers)
         self.entrances.solve()
         self.solved = self.entrances.unsolved <= self.config.most_unsolved
-        if self.solved or not config.steps:
-            self.entrances.put(objective.lora)
+        kept = self.solved or not config.steps
+        self.entrances.put(objective.lora, strength=1.0 if kept else 0.0)
         self.attack = SharedAttack(model.encoded, self.config, model.backend.device)
         self.found = self.attack.change.new_zeros(self.config.rounds, *self.attack.change.shape)
-        self.training = Together(objective)
+        tempering = replace(config, steps=self.config.tempering) if self.solved else config
+        trained = replace(objective, model=replace(model, config=tempering))
+        if self.solved:
+            trained = replace(trained, adversary=self.attack)
+        self.training = Together(trained)
         if self.solved:
             self._expect_no_training()
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
         """A search of an attack, or a step of training."""
-        if not self.solved or step > self.objective.config.hardening_steps:
-            return self.training.step(step)
+        searches = self.objective.config.hardening_steps if self.solved else 0
+        if step > searches:
+            found = self.training.step(step - searches)
+            if self.solved and step - searches >= self.config.tempering:
+                self.ended = TEMPERED
+            return found
         losses, norm = self._search(step)
         found = numbers_of(losses, [norm], step=step)
         round_, rest = divmod(step, self.config.searches)
@@ -69,13 +79,13 @@ class Solve:
         """Moves the attacks to where the model draws the concept again."""
         objective, model = self.objective, self.objective.model
         if step % self.config.searches == 1 % self.config.searches:
-            self.attack.begin(objective.generator)
+            self.attack.begin(self.entrances.text.undoing(), objective.generator)
         batch = objective.states.erase(objective.config.batch, objective.generator)
-        cond = self.attack.attack(batch.rows, objective.generator)
+        cond, _ = self.attack.attack(batch.rows, objective.generator, share=1.0)
         v, _ = model.velocity(batch.x_t, batch.t, cond, None)
         v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
         towards = esd_loss(v, v_concept)
-        norm = self.attack.learn(towards * self.training.optimizer.loss_scale)
+        norm = self.attack.descend(towards * self.training.optimizer.loss_scale)
         held_out = towards.detach() / esd_loss(v_anchor, v_concept)
         return {"esd": esd_loss(v, v_anchor).detach(), "attack": held_out}, norm
 
