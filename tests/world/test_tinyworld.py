@@ -11,7 +11,8 @@ from judged import ASKED, figures, recorded, weights_now
 from safetensors import safe_open
 
 from tinyworld.evaluate import found, obeyed, prompts_with, prompts_without, shows
-from tinyworld.judge import HEADS, NO_SHAPE, Judge
+from tinyworld.judge import Judge
+from tinyworld.judge_networks import HEADS, NO_SHAPE
 from tinyworld.make.data import random_scenes, render_all
 from tinyworld.make.judge import round_trip, with_misshapen
 from tinyworld.make.misshapen import Misshapen, likeness_to_disc
