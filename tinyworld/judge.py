@@ -21,7 +21,6 @@ from .vocabulary import (
     STYLE_NAMES,
     Scene,
     Thing,
-    family,
 )
 
 # relation -> (layout, slot of the first named thing)
@@ -40,20 +39,6 @@ class Verdict:
     """Class probabilities for a batch of pictures: `chances[head]` is (N, classes)."""
 
     chances: dict[str, Tensor]
-
-    def finds(self, concept: str) -> Tensor:
-        """(N,) bool: the concept is in the picture, in any slot that holds a thing.
-
-        For relations: the pair stands in that relation's layout. "above" and "below" (and left and
-        right) share a layout; which thing is which takes the scene: see `obeys`.
-        """
-        kind = family(concept)
-        if kind == "relation":
-            return self._layout(RELATION_LAYOUT[concept][0])
-        index = NAMES[kind].index(concept)
-        first = self.chances[f"{kind}0"].argmax(-1) == index
-        second = self.chances[f"{kind}1"].argmax(-1) == index
-        return first | (second & ~self._layout("single"))
 
     def holds(self, relation: str, things: list[tuple[Thing, Thing]]) -> Tensor:
         """(N,) bool: the first of each pair of things stands in `relation` to the second.

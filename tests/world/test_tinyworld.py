@@ -182,7 +182,7 @@ def test_a_shape_that_is_none_is_found_to_be_none() -> None:
     pictures = render_all(scenes, 104, distance=Misshapen(105)).float() / 255
     verdict = Judge.load().look(pictures)
     for shape in SHAPES:
-        assert verdict.finds(shape).float().mean() <= 0.06, shape
+        assert found(shape, [], verdict).float().mean() <= 0.06, shape
 
 
 def test_the_weights_are_small_half_precision_and_say_what_made_them() -> None:

@@ -17,9 +17,10 @@ from random import Random
 import torch
 from torch import Tensor, nn
 
-from ..judge import NAMES, layout_of, slots_of
+from ..judge import NAMES
 from ..judge_networks import HEADS, NETWORKS, NO_SHAPE, JudgeNetwork
 from ..models import LATENT_SCALE, TinyAutoencoder, load_weights, save_weights
+from ..phrases import truth
 from ..vocabulary import Scene
 from .data import random_scenes, render_all
 from .misshapen import Misshapen
@@ -29,16 +30,7 @@ MISSHAPEN = 0.25  # share of things whose shape is none
 
 def truth_of(scenes: list[Scene]) -> dict[str, Tensor]:
     """Class of each head for each scene; -1 for a slot that holds nothing."""
-    rows = []
-    for scene in scenes:
-        row = dict.fromkeys(HEADS, -1) | {
-            "layout": layout_of(scene),
-            "background": scene.background,
-        }
-        for thing, slot in zip(scene.things, slots_of(scene), strict=True):
-            for field in ("shape", "colour", "style"):
-                row[f"{field}{slot}"] = getattr(thing, field)
-        rows.append(row)
+    rows = [dict.fromkeys(HEADS, -1) | truth(scene) for scene in scenes]
     return {name: torch.tensor([row[name] for row in rows]) for name in HEADS}
 
 
@@ -126,9 +118,7 @@ def main() -> None:
     print(save_weights(options.network, network.state_dict(), metadata))
 
 
-def lesson(
-    autoencoder: TinyAutoencoder, count: int, seed: int
-) -> tuple[Tensor, dict[str, Tensor]]:
+def lesson(autoencoder: TinyAutoencoder, count: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
     """(N, 3, 128, 128) uint8 pictures, half of them coded and decoded, and what they show."""
     scenes = with_misshapen(random_scenes(count, 40 + seed), MISSHAPEN, 60 + seed)
     pictures = render_all(scenes, 50 + seed, distance=Misshapen(70 + seed))
@@ -138,9 +128,7 @@ def lesson(
     return pictures, truth_of(scenes)
 
 
-def train(
-    network: JudgeNetwork, pictures: Tensor, truth: dict[str, Tensor], steps: int
-) -> None:
+def train(network: JudgeNetwork, pictures: Tensor, truth: dict[str, Tensor], steps: int) -> None:
     """In place, by cross entropy of all heads together."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
