@@ -89,9 +89,9 @@ class World:
                 self.backend, self.encoder, self.vae, prompts, seed=seed, steps=steps
             ).float()
 
-    def draw_encoded(self, cond: Conditioning, noise: Tensor, erasure: Erasure | None) -> Tensor:
-        """As `draw`, from text features (N rows) and (N, 16, 16, 16) noise."""
-        with self.erased(erasure), quickly():
+    def sample(self, cond: Conditioning, noise: Tensor) -> Tensor:
+        """As `draw`, from N rows of text features and (N, 16, 16, 16) noise, inside `erased`."""
+        with quickly():
             return draw_conditioned(self.backend, self.vae, cond, noise, steps=STEPS).float()
 
     @contextmanager
@@ -103,7 +103,10 @@ class World:
                 return
             names = [key.removesuffix(".alpha") for key in erasure.state if key.endswith(".alpha")]
             slices = self.backend.linear_slices(names)
-            with LoraSet.from_state(slices, erasure.state).attach(slices):
+            lora = LoraSet.from_state(slices, erasure.state)
+            for parameter in lora.parameters():
+                parameter.requires_grad_(False)
+            with lora.attach(slices):
                 yield self.backend
 
 

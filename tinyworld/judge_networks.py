@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from types import MappingProxyType
 
-import torch
 from torch import Tensor, nn
 
 from .vocabulary import BACKGROUNDS, COLOUR_NAMES, SHAPE_NAMES, STYLE_NAMES
@@ -54,24 +53,13 @@ def plain_network() -> JudgeNetwork:
 
 
 def residual_network() -> JudgeNetwork:
-    """Patches of 4 x 4 pixels with their places, residual blocks, and pooling by attention."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 48, 4, stride=4), Places(48, 32)]
-    for before, after in pairwise((48, 80, 112)):
+    """Patches of 4 x 4 pixels, residual blocks, and a few channels of each place that is left."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 40, 4, stride=4)]
+    for before, after in pairwise((40, 72, 104)):
         layers += [ResidualUnit(before), nn.Conv2d(before, after, 2, stride=2)]
-    layers += [ResidualUnit(112), ResidualUnit(112), nn.GroupNorm(8, 112), nn.SiLU()]
-    layers += [AttentionPooling(112, 6), nn.Linear(6 * 112, FEATURES), nn.SiLU()]
+    layers += [ResidualUnit(104), ResidualUnit(104), nn.GroupNorm(8, 104), nn.SiLU()]
+    layers += [nn.Conv2d(104, 20, 1), nn.Flatten(), nn.Linear(20 * 64, FEATURES), nn.SiLU()]
     return JudgeNetwork(nn.Sequential(*layers))
-
-
-class Places(nn.Module):
-    """Adds a learned vector to each place of a (B, width, side, side) map."""
-
-    def __init__(self, width: int, side: int) -> None:
-        super().__init__()
-        self.vectors = nn.Parameter(0.02 * torch.randn(width, side, side))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.vectors
 
 
 class ResidualUnit(nn.Module):
@@ -90,18 +78,6 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
-
-
-class AttentionPooling(nn.Module):
-    """(B, width, h, w) to (B, count * width): `count` means, each weighed by a map of its own."""
-
-    def __init__(self, width: int, count: int) -> None:
-        super().__init__()
-        self.maps = nn.Conv2d(width, count, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weights = self.maps(x).flatten(2).softmax(-1)  # (B, count, h w)
-        return torch.einsum("bqp,bwp->bqw", weights, x.flatten(2)).flatten(1)
 
 
 # By the name of their weights.

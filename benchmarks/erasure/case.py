@@ -22,7 +22,7 @@ KINDS = ("named", "synonyms", "others", "words", "parts")  # of prompts that a m
 Pictures = Mapping[str, Tensor]  # kind of prompts -> (N, 3, 128, 128)
 
 
-@dataclass
+@dataclass(eq=False)
 class Case:
     """A concept and seed with its plan and test prompts by kind.
 
