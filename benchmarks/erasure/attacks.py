@@ -1,7 +1,7 @@
 """Attacks that try to bring an erased concept back; all know the prompts and their noise.
 
 White-box: gradient search near a prompt's own text features, on the concept's tokens, on all of
-them, or on the pooled vector. Token: one new word, learned from pictures. Black-box: other wordings.
+them, or on the pooled vector. Token: a word learned from pictures. Black-box: other wordings.
 """
 
 from __future__ import annotations
