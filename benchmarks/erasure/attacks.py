@@ -30,7 +30,7 @@ from ..world import FIRST_SEED, STEPS, World
 from .case import Case
 
 ATTACKED = 12  # prompts, a third of them with one thing
-SEARCH_STEPS, RATE = 20, 0.1  # rate: share of a token's own norm
+SEARCH_STEPS, RATE = 24, 0.6  # rate: share of the radius
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def attacked_text(
     marks = marked(target.tokens, clean.shape[1]) if attack.where == "concept" else 1.0
     limit = attack.radius * norms * marks
     change = torch.zeros_like(clean, requires_grad=True)
-    rate = 2 * attack.radius * RATE * norms.mean().item() / clean.shape[2] ** 0.5
+    rate = attack.radius * RATE * norms.mean().item() / clean.shape[2] ** 0.5
     optimizer = torch.optim.Adam([change], lr=rate)
     each, half = torch.arange(len(cond)), len(paths.times) // 2
     for _ in range(SEARCH_STEPS):

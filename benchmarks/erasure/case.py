@@ -14,10 +14,11 @@ from eraseanything_pack.tinyworld.phrases import exchanged, kind_of, read_phrase
 from eraseanything_pack.tinyworld.vocabulary import Scene
 from torch import Tensor
 
-from ..world import FIRST_SEED, World
+from ..world import FIRST_SEED, STEPS, World
 from .prompts import other_words, part_prompts, word_prompts
 
 SCREENED, PARTS = 8, 8  # pictures of each other word, and of each way to meet a phrase's parts
+SCREENING_STEPS = 8  # of a picture in the first look at all words
 KINDS = ("named", "synonyms", "others", "words", "parts")  # of prompts that a method is drawn for
 Pictures = Mapping[str, Tensor]  # kind of prompts -> (N, 3, 128, 128)
 
@@ -82,7 +83,8 @@ class Case:
         if erasure is None and kind in self._base:
             return self._base[kind][0]
         texts = [prompt.text for prompt in self.prompts[kind]]
-        pictures = self.world.draw(texts, FIRST_SEED + self.seed, erasure)
+        steps = SCREENING_STEPS if kind == "words" else STEPS
+        pictures = self.world.draw(texts, FIRST_SEED + self.seed, erasure, steps=steps)
         if erasure is None:
             self._base[kind] = pictures, self.world.look(pictures)
         return pictures

@@ -22,7 +22,7 @@ from .figures import percent
 
 LEARNED = 16  # pictures
 OTHER_SEED = 500  # of their prompts: added to the case's
-TOKEN_STEPS, TOKEN_RATE, TOKEN_BATCH = 60, 0.1, 8  # rate: share of a token's norm
+TOKEN_STEPS, TOKEN_RATE, TOKEN_BATCH = 40, 0.1, 8  # rate: share of a token's norm
 LORA_RATE, LORA_BATCH, LORA_RANK = 2e-3, 8, 8
 CHECKED_EVERY, MOST_STEPS, HALF = 10, 80, 50.0  # steps; percent of pictures
 

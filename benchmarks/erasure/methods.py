@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
+from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig, LoraConfig, LossWeights
 from eraseanything_pack.tinyworld.vocabulary import SHAPE_NAMES, STYLE_NAMES
 
 WORDS = (
@@ -25,7 +25,7 @@ PHRASES = (
     "cross above ring",
 )
 CONCEPTS = WORDS + PHRASES
-QUICK = ("star", "striped", "red", "above")
+QUICK = ("star", "striped", "red", "above", "red star")
 FAST = EraseConfig.from_recipe("fast")
 # The recipe `fast` of version 0.1, whatever the recipe of that name is by now.
 FAST_0_1: Mapping[str, Any] = MappingProxyType(
@@ -66,7 +66,8 @@ FAIR = {
 }
 # Learning rates that `python -m benchmarks.erasure.sweep` chose, on concepts of no table.
 RATES = {"esd+": 8e-3, "ablate+": 8e-3, "gem+": 8e-3}
-METHODS = ("base", *RIVALS, *RATES, "paper", "fast 0.1", "instant", "fast")
+METHODS = ("base", *RIVALS, *RATES, "fast 0.1", *RECIPES)
+QUICK_METHODS = ("base", "ablate+", *(name for name in RECIPES if name != "paper"))
 
 
 # What each part of `fast` buys: the same with one of them taken away, added, or as in the paper.
