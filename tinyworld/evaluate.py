@@ -54,7 +54,8 @@ def prompts_with(
     """Prompts that name the concept, several words as they stand; `accept` may refuse some."""
 
     def wanted(prompt: Prompt) -> bool:
-        return shows(prompt.scene, concept) and concept in prompt.text and accept(prompt)
+        said = f" {concept} " in f" {prompt.text} "  # "red star" is not in "a checkered star"
+        return said and shows(prompt.scene, concept) and accept(prompt)
 
     return _prompts(wanted, count, FIRST_SEED + 2 * seed, concept)
 

@@ -105,7 +105,7 @@ class Case:
             return prompts_with(self.concept, count, self.seed, accept=accept)
 
         alone = 0 if read_phrase(self.concept).relation is not None else self.count // 3
-        return drawn(alone, is_single) + drawn(self.count - alone, is_pair)
+        return drawn(alone, is_alone) + drawn(self.count - alone, is_pair)
 
     def _about(self, word: str) -> list[Prompt]:
         concept = read_phrase(self.concept)
@@ -117,7 +117,7 @@ class Case:
         )
 
 
-def is_single(scene: Scene) -> bool:
+def is_alone(scene: Scene) -> bool:
     return len(scene.things) == 1
 
 
