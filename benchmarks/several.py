@@ -33,13 +33,12 @@ from eraseanything_pack.tinyworld.evaluate import (
     shows,
 )
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
-from eraseanything_pack.tinyworld.vocabulary import family
 from torch import Tensor
 
 from .erasure.figures import percent
 from .erasure.methods import FAST, config_of
 from .result_file import RESULTS, read_result, versions, write_result
-from .world import FIRST_SEED, KINDS, World
+from .world import FIRST_SEED, World, node_kind
 
 EIGHT = ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of")
 COUNTS = (2, 4, 8)
@@ -116,7 +115,7 @@ class Several:
     def together(self, concepts: Sequence[str]) -> Erasure:
         """One training: for each two concepts as many steps and paths as one alone has."""
         requests = [
-            ConceptRequest(concept=name, kind=KINDS[family(name)])  # type: ignore[arg-type]
+            ConceptRequest(concept=name, kind=node_kind(name))  # type: ignore[arg-type]
             for name in concepts
         ]
         plan = plan_together(requests, self.world.encoder, vocabulary=TINY_WORLD)
