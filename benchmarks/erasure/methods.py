@@ -70,14 +70,14 @@ METHODS = ("base", *RIVALS, *RATES, "fast 0.1", *RECIPES)
 QUICK_METHODS = ("base", "ablate+", *(name for name in RECIPES if name != "paper"))
 
 
-# What each part of `fast` buys: the same with one of them taken away, added, or as in the paper.
+# What each part of `fast 0.1` buys: the same with one of them taken away, added, or as in the paper.
 ABLATION: dict[str, dict[str, Any]] = {
-    "fast": {},
-    "no L_esd": {"weights": replace(FAST.weights, esd=0.0)},
-    "no L_attn": {"weights": replace(FAST.weights, attention=0.0)},
+    "fast 0.1": {},
+    "no L_esd": {"weights": replace(FAST_0_1["weights"], esd=0.0)},
+    "no L_attn": {"weights": replace(FAST_0_1["weights"], attention=0.0)},
     "L_attn without the other words": {"attention_others": 0.0},
-    "no L_keep": {"weights": replace(FAST.weights, keep=0.0)},
-    "with L_rsc": {"weights": replace(FAST.weights, rsc=0.1)},
+    "no L_keep": {"weights": replace(FAST_0_1["weights"], keep=0.0)},
+    "with L_rsc": {"weights": replace(FAST_0_1["weights"], rsc=0.1)},
     "no attack": {"attack": 0.0},
     "budget solver": {"solver": "budget", "drift_budget": 1e-3},  # about what fast ends at
     "eta 1": {"negative_guidance": 1.0},
@@ -94,9 +94,7 @@ def config_of(method: str, seed: int) -> EraseConfig:
     everything that is not its idea from `fast 0.1`, and a rate found by the sweep.
     """
     if method in ABLATION:
-        return replace(FAST, seed=seed, **ABLATION[method])
-    if method == "fast 0.1":
-        return EraseConfig(seed=seed, **FAST_0_1)
+        return EraseConfig(seed=seed, **{**FAST_0_1, **ABLATION[method]})
     if method in RIVALS:
         shared = {name: FAST_0_1[name] for name in SHARED}
         return EraseConfig(seed=seed, **shared, **ALONE, **RIVALS[method])
