@@ -74,9 +74,8 @@ class Case:
         return prompt.text not in {*pairs, *plan.keep, *getattr(plan, "held", ())}
 
     def renamed(self, prompt: Prompt, word: str) -> Prompt:
-        """The prompt with other words in the concept's place; its scene stays what it was."""
-        noun = "shape" in read_phrase(self.concept).fields
-        return replace(prompt, text=fill(frame_of(prompt.text, (self.concept,), noun=noun), word))
+        """The prompt about another word."""
+        return renamed(prompt, self.concept, word)
 
     def draw(self, kind: str, erasure: Erasure | None) -> Tensor:
         """Pictures of one kind of prompts; a prompt's noise depends on its place alone."""
@@ -115,6 +114,12 @@ class Case:
             self.seed,
             lambda prompt: concept.place(prompt.scene) is None and self.is_new(prompt),
         )
+
+
+def renamed(prompt: Prompt, concept: str, word: str) -> Prompt:
+    """The prompt with other words in the concept's place; its scene stays what it was."""
+    noun = "shape" in read_phrase(concept).fields
+    return replace(prompt, text=fill(frame_of(prompt.text, (concept,), noun=noun), word))
 
 
 def is_alone(scene: Scene) -> bool:

@@ -70,7 +70,7 @@ METHODS = ("base", *RIVALS, *RATES, "fast 0.1", *RECIPES)
 QUICK_METHODS = ("base", "ablate+", *(name for name in RECIPES if name != "paper"))
 
 
-# What each part of `fast 0.1` buys: the same with one of them taken away, added, or as in the paper.
+# What each part of `fast 0.1` buys: the same with one taken away, added, or as in the paper.
 ABLATION: dict[str, dict[str, Any]] = {
     "fast 0.1": {},
     "no L_esd": {"weights": replace(FAST_0_1["weights"], esd=0.0)},
