@@ -57,12 +57,13 @@ class Entrances:
         self.text.solve(attacks)
 
     def put(self, lora: Adapters) -> None:
-        """The solutions as adapters."""
+        """The solutions as adapters; rows beyond what a narrow Linear can use are 0."""
         state = lora.state_dict()
         for name, found in self._by_name.items():
-            strength = state[f"{name}.alpha"].item() / len(found.down)
-            state[f"{name}.lora_A.weight"] = found.down.cpu()
-            state[f"{name}.lora_B.weight"] = found.up.cpu() / strength
+            a, b = (state[f"{name}.lora_{letter}.weight"].zero_() for letter in "AB")
+            used = len(found.down)
+            a[:used] = found.down
+            b[:, :used] = found.up / (state[f"{name}.alpha"] / len(a)).to(found.up)
         lora.load_state_dict(state)
 
 
