@@ -1,7 +1,8 @@
 """Two, four and eight concepts in one LoRA: `python -m benchmarks.several`.
 
-Trained together, and merged from LoRAs that were trained apart: as a sum, as a mean (the paper's
-way) and fused in closed form. Rows that the JSON has already are not made again.
+Erased together by each recipe, and merged from LoRAs that were made apart: as a sum, as a mean
+(the paper's way), fused in closed form, and solved anew from their plans. Rows that the JSON has
+already are not made again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from .pack import import_pack
@@ -20,26 +20,32 @@ import torch
 from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.concepts.planner import plan_together
 from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
+from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.lora.fusion import fuse, fusion_prompts
 from eraseanything_pack.erase_engine.lora.merge import weighted_sum
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from eraseanything_pack.tinyworld.draw import SIDE
 from eraseanything_pack.tinyworld.evaluate import (
+    Accept,
     Prompt,
     any_prompts,
     found,
     obeyed,
     prompts_with,
+    replaced,
     shows,
 )
+from eraseanything_pack.tinyworld.judge import Verdict
+from eraseanything_pack.tinyworld.phrases import exchanged
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
-from eraseanything_pack.tinyworld.vocabulary import family
 from torch import Tensor
 
+from .erasure.case import is_alone, is_pair, renamed
 from .erasure.figures import percent
-from .erasure.methods import FAST, config_of
+from .erasure.methods import config_of
+from .erasure.prompts import other_words, word_prompts
 from .result_file import RESULTS, read_result, versions, write_result
-from .world import FIRST_SEED, KINDS, World
+from .world import FIRST_SEED, World, node_kind
 
 EIGHT = ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of")
 COUNTS = (2, 4, 8)
@@ -79,52 +85,97 @@ class Several:
     def __init__(self, world: World, count: int) -> None:
         self.world, self.count = world, count
         self._apart: dict[str, Erasure] = {}
+        self._plans: dict[tuple[str, ...], ConceptPlan] = {}
+        self._base: dict[tuple[str, ...], Verdict] = {}
 
     def measured(self, concepts: Sequence[str], way: str) -> dict[str, Any]:
         erasure = getattr(self, way)(concepts)
+        return {"concepts": len(concepts), "way": way, **self.figures(concepts, erasure)}
+
+    def figures(self, concepts: Sequence[str], erasure: Erasure | None) -> dict[str, Any]:
+        """Percentages; `replaced` and `worst_word` are of the base model's own rate."""
         each = {name: self.acc_e(name, erasure) for name in concepts}
+        replacement = self.replaced(concepts, erasure)
+        words = self.words(concepts, erasure)
+        worst = min(words, key=words.__getitem__)
         return {
-            "concepts": len(concepts),
-            "way": way,
             "acc_e": round(sum(each.values()) / len(each), 2),
             "acc_ir": self.acc_ir(concepts, erasure),
+            "replaced": round(sum(replacement.values()) / len(replacement), 2),
+            "worst_word": words[worst],
+            "worst_word_name": worst,
             "forwards": erasure.forwards if erasure else 0,
             "each": each,
+            "each_replaced": replacement,
         }
 
     def acc_e(self, concept: str, erasure: Erasure | None) -> float:
         prompts = prompts_with(concept, self.count)
-        verdict = self.world.judge.look(self.draw(prompts, erasure))
-        return percent(found(concept, prompts, verdict))
+        return percent(found(concept, prompts, self.look(prompts, erasure)))
 
     def acc_ir(self, concepts: Sequence[str], erasure: Erasure | None) -> float:
         """On prompts that name none of the concepts."""
-        free = [
-            prompt
-            for prompt in any_prompts(2000)
-            if not any(shows(prompt.scene, concept) for concept in concepts)
-        ]
-        prompts = free[: 4 * self.count]
-        return percent(obeyed(prompts, self.world.judge.look(self.draw(prompts, erasure))))
+        prompts = any_prompts(4 * self.count, accept=free_of(concepts))
+        return percent(obeyed(prompts, self.look(prompts, erasure)))
 
-    def draw(self, prompts: Sequence[Prompt], erasure: Erasure | None) -> Tensor:
-        return self.world.draw([prompt.text for prompt in prompts], FIRST_SEED, erasure)
+    def replaced(self, concepts: Sequence[str], erasure: Erasure | None) -> dict[str, float]:
+        """Of each concept, how often its anchor is in its place, of the rate when asked for it."""
+        rates = {}
+        for concept, anchor in self.anchors(concepts).items():
+            others = [name for name in concepts if name != concept]
+            prompts = replacement_prompts(concept, anchor, others, self.count)
+            asked = [renamed(prompt, concept, anchor) for prompt in prompts]
+            hits, own = (
+                percent(replaced(concept, anchor, prompts, verdict))
+                for verdict in (self.look(prompts, erasure), self.look(asked, None))
+            )
+            rates[concept] = round(100 * hits / own, 2)
+        return rates
+
+    def words(self, concepts: Sequence[str], erasure: Erasure | None) -> dict[str, float]:
+        """Of each other word, how often it is in its place, of the base model's own rate."""
+        rates = {}
+        for word in (word for word in other_words("") if word not in concepts):
+            prompts = word_prompts(word, self.count, 0, free_of(concepts))
+            hits, own = (
+                percent(replaced(word, word, prompts, self.look(prompts, each)))
+                for each in (erasure, None)
+            )
+            if own:
+                rates[word] = round(100 * hits / own, 2)
+        return rates
+
+    def anchors(self, concepts: Sequence[str]) -> dict[str, str]:
+        """What each of them becomes where all are erased together."""
+        named = self.plan(concepts).anchor.split(", ")
+        return {
+            name: anchor.replace("nothing", "")
+            for name, anchor in zip(concepts, named, strict=True)
+        }
+
+    def plan(self, concepts: Sequence[str]) -> ConceptPlan:
+        if concepts not in self._plans:
+            kinds = [(name, node_kind(name)) for name in concepts]
+            requests = [ConceptRequest(concept=name, kind=kind) for name, kind in kinds]  # type: ignore
+            plan = plan_together(requests, self.world.encoder, vocabulary=TINY_WORLD)
+            self._plans[tuple(concepts)] = plan
+        return self._plans[tuple(concepts)]
+
+    def look(self, prompts: Sequence[Prompt], erasure: Erasure | None) -> Verdict:
+        """The judge's verdict; the base model's pictures are drawn once."""
+        texts = tuple(prompt.text for prompt in prompts)
+        if erasure is None and texts in self._base:
+            return self._base[texts]
+        verdict = self.world.judge.look(self.world.draw(texts, FIRST_SEED, erasure))
+        if erasure is None:
+            self._base[texts] = verdict
+        return verdict
 
     def base(self, concepts: Sequence[str]) -> None:
         return None
 
     def together(self, concepts: Sequence[str]) -> Erasure:
-        """One training: for each two concepts as many steps and paths as one alone has."""
-        requests = [
-            ConceptRequest(concept=name, kind=KINDS[family(name)])  # type: ignore[arg-type]
-            for name in concepts
-        ]
-        plan = plan_together(requests, self.world.encoder, vocabulary=TINY_WORLD)
-        times = len(concepts) // 2
-        config = replace(
-            FAST, steps=FAST.steps * times, trajectories=FAST.trajectories * times, seed=0
-        )
-        return self.world.erase(plan, config)
+        return self.world.erase(self.plan(concepts), EraseConfig.from_recipe("fast", seed=0))
 
     def sum(self, concepts: Sequence[str]) -> Erasure:
         return self.merged(concepts, weighted_sum(self.states(concepts), [1.0] * len(concepts)))
@@ -155,6 +206,24 @@ class Several:
     def merged(self, concepts: Sequence[str], state: State) -> Erasure:
         forwards = sum(self._apart[name].forwards for name in concepts)
         return Erasure(state, {}, forwards)
+
+
+def free_of(concepts: Sequence[str]) -> Accept:
+    """Refuses prompts that show one of the concepts."""
+    return lambda prompt: not any(shows(prompt.scene, concept) for concept in concepts)
+
+
+def replacement_prompts(
+    concept: str, anchor: str, others: Sequence[str], count: int
+) -> list[Prompt]:
+    """Prompts that name no other of the concepts, and whose scene stays possible."""
+    free = free_of(others)
+
+    def accept(prompt: Prompt) -> bool:
+        scene = exchanged(prompt.scene, concept, anchor)
+        return free(prompt) and (is_alone(scene) or is_pair(scene))
+
+    return prompts_with(concept, count, accept=accept)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The judge: a small CNN that says what is in a picture. Trained on drawn pictures only.
+"""A judge: a small network that says what is in a picture. Trained on drawn pictures only.
 
 It names the layout (one thing, side by side, one over the other, one inside the other), the
 background, and for each of two slots the shape, the colour and the style. Slot 0 is the only
@@ -8,25 +8,21 @@ thing, the left one, the upper one or the inner one; slot 1 is the other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .judge_networks import HEADS, LAYOUTS, NETWORKS, JudgeNetwork
 from .models import load_weights
 from .vocabulary import (
-    BACKGROUNDS,
     COLOUR_NAMES,
     RELATION_NAMES,
     SHAPE_NAMES,
     STYLE_NAMES,
     Scene,
     Thing,
-    family,
 )
 
-NO_SHAPE = len(SHAPE_NAMES)  # the class of what is none of the shapes
-LAYOUTS = ("single", "beside", "over", "nested")
 # relation -> (layout, slot of the first named thing)
 RELATION_LAYOUT = {
     "above": ("over", 0),
@@ -35,34 +31,7 @@ RELATION_LAYOUT = {
     "right of": ("beside", 1),
     "inside": ("nested", 0),
 }
-HEADS = {
-    "layout": len(LAYOUTS),
-    "background": len(BACKGROUNDS),
-    **{f"shape{slot}": len(SHAPE_NAMES) + 1 for slot in (0, 1)},
-    **{f"colour{slot}": len(COLOUR_NAMES) for slot in (0, 1)},
-    **{f"style{slot}": len(STYLE_NAMES) for slot in (0, 1)},
-}
 NAMES = {"shape": SHAPE_NAMES, "colour": COLOUR_NAMES, "style": STYLE_NAMES}
-
-
-class JudgeNetwork(nn.Module):
-    """Pictures (B, 3, 128, 128) in 0..1 to a dict of logits, one entry for each of HEADS."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (3, 24, 48, 96, 128, 128)
-        layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(pairwise(widths)):
-            layers += [
-                nn.Conv2d(before, after, 5 if i == 0 else 3, stride=2, padding=2 if i == 0 else 1)
-            ]
-            layers += [nn.GroupNorm(8, after), nn.ReLU()]
-        self.features = nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 16, 256), nn.ReLU())
-        self.heads = nn.ModuleDict({name: nn.Linear(256, count) for name, count in HEADS.items()})
-
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        features = self.features(pictures)
-        return {name: head(features) for name, head in self.heads.items()}
 
 
 @dataclass(frozen=True)
@@ -70,20 +39,6 @@ class Verdict:
     """Class probabilities for a batch of pictures: `chances[head]` is (N, classes)."""
 
     chances: dict[str, Tensor]
-
-    def finds(self, concept: str) -> Tensor:
-        """(N,) bool: the concept is in the picture, in any slot that holds a thing.
-
-        For relations: the pair stands in that relation's layout. "above" and "below" (and left and
-        right) share a layout; which thing is which takes the scene: see `obeys`.
-        """
-        kind = family(concept)
-        if kind == "relation":
-            return self._layout(RELATION_LAYOUT[concept][0])
-        index = NAMES[kind].index(concept)
-        first = self.chances[f"{kind}0"].argmax(-1) == index
-        second = self.chances[f"{kind}1"].argmax(-1) == index
-        return first | (second & ~self._layout("single"))
 
     def holds(self, relation: str, things: list[tuple[Thing, Thing]]) -> Tensor:
         """(N,) bool: the first of each pair of things stands in `relation` to the second.
@@ -116,10 +71,10 @@ class Judge:
         self.network = network.train(False).requires_grad_(False)
 
     @classmethod
-    def load(cls) -> Judge:
-        """The committed judge."""
-        network = JudgeNetwork()
-        network.load_state_dict(load_weights("judge"))
+    def load(cls, name: str = "judge") -> Judge:
+        """A committed judge, by a name in NETWORKS: "judge", or the second one, "judge2"."""
+        network = NETWORKS[name]()
+        network.load_state_dict(load_weights(name))
         return cls(network)
 
     @torch.inference_mode()

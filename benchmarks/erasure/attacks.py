@@ -1,23 +1,90 @@
-"""Two attacks that try to bring an erased concept back; both know the prompt and its seed.
+"""Attacks that try to bring an erased concept back; all know the prompts and their noise.
 
-White-box: gradient search on the features of the concept's text tokens. Black-box: other wordings.
+White-box: gradient search near a prompt's own text features, on the concept's tokens, on all of
+them, or on the pooled vector. Token: a word learned from pictures. Black-box: other wordings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
 import torch
 from eraseanything_pack.erase_engine.concepts.grammar import fill, frame_of
 from eraseanything_pack.erase_engine.concepts.prompt_writer import misspelled
+from eraseanything_pack.erase_engine.concepts.token_positions import concept_tokens
 from eraseanything_pack.erase_engine.interfaces import Conditioning, FlowModel
+from eraseanything_pack.erase_engine.training.encoded_prompts import padded
 from eraseanything_pack.erase_engine.training.trajectories import (
     TeacherOutput,
     TrajectoryCache,
     cache_trajectories,
 )
-from eraseanything_pack.tinyworld.draw import SIDE, STEPS
+from eraseanything_pack.tinyworld.draw import SIDE, start_noise
+from eraseanything_pack.tinyworld.evaluate import Prompt
 from torch import Generator, Tensor
+from torch.nn.functional import one_hot
 
-SEARCH_STEPS, RATE, RADIUS = 40, 0.1, 0.5  # rate and radius: shares of a token's own norm
+from ..world import FIRST_SEED, STEPS, World
+from .case import Case
+
+ATTACKED = 12  # prompts, a third of them with one thing
+SEARCH_STEPS, RATE = 24, 0.6  # rate: share of the radius
+
+
+@dataclass(frozen=True)
+class WhiteBox:
+    """Where an attack may change the text features, and how far: share of a vector's norm."""
+
+    where: str  # "concept" tokens, "all" tokens, or the "pooled" vector
+    radius: float
+
+    def __post_init__(self) -> None:
+        if self.where not in ("concept", "all", "pooled") or self.radius <= 0:
+            raise ValueError(
+                f"Got an attack on {self.where!r} with radius {self.radius}, expected 'concept', "
+                "'all' or 'pooled', and a radius above 0. Choose such values."
+            )
+
+
+WHITE_BOX = {
+    "asr_white": WhiteBox("concept", 0.5),
+    "asr_white_all": WhiteBox("all", 0.5),
+    "asr_pooled": WhiteBox("pooled", 1.0),
+    "asr_white_1": WhiteBox("concept", 1.0),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The prompts that are attacked: N of them, their noise, and the base model's way there."""
+
+    prompts: Sequence[Prompt]
+    cond: Conditioning
+    tokens: Tensor  # (N, J) the concept's; -1 for none
+    noise: Tensor
+    paths: TrajectoryCache
+
+
+@lru_cache(maxsize=1)
+def target_of(case: Case) -> Target:
+    """Prompts with the concept alone and beside another thing; paths are sampled once a case."""
+    named = case.prompts["named"]
+    alone = [prompt for prompt in named if len(prompt.scene.things) == 1][: ATTACKED // 3]
+    beside = [prompt for prompt in named if len(prompt.scene.things) == 2]
+    prompts = alone + beside[: ATTACKED - len(alone)]
+    cond, tokens = encoded(case.world, prompts, case.concept)
+    noise = start_noise(len(prompts), FIRST_SEED + case.seed)
+    with case.world.erased(None) as base:
+        return Target(prompts, cond, tokens, noise, paths_of(base, cond, noise))
+
+
+def encoded(world: World, prompts: Sequence[Prompt], concept: str) -> tuple[Conditioning, Tensor]:
+    """Text features of N prompts, and the concept's tokens in them, (N, J)."""
+    texts = [prompt.text for prompt in prompts]
+    tokens = [concept_tokens(world.encoder, text, (concept,)) for text in texts]
+    return world.encoder.encode(texts), padded(tokens)
 
 
 def paths_of(backend: FlowModel, cond: Conditioning, noise: Tensor) -> TrajectoryCache:
@@ -32,40 +99,61 @@ def paths_of(backend: FlowModel, cond: Conditioning, noise: Tensor) -> Trajector
 
 
 def attacked_text(
-    erased: FlowModel,
-    cond: Conditioning,
-    tokens: Tensor,
-    paths: TrajectoryCache,
-    generator: Generator,
+    erased: FlowModel, target: Target, attack: WhiteBox, generator: Generator
 ) -> Conditioning:
     """Text features near the prompts' own with which the erased model moves as the base did.
 
-        minimise over d:  |v_erased(x_t, c + d) - v_base(x_t, c)|^2,  |d_j| <= RADIUS |c_j|
+        minimise over d:  |v_erased(x_t, c + d) - v_base(x_t, c)|^2,  |d_j| <= radius |c_j|
 
-    for each concept token j (B, J; -1 for none), on the first half of the base model's `paths`,
-    where it is settled what a picture shows. Adam, projected after each step.
+    for each token j that the attack may change, or the pooled vector, on the first half of the
+    base model's paths, where it is settled what a picture shows. Adam, projected after each step.
     """
-    norms = cond.text.norm(dim=-1, keepdim=True)  # (B, T, 1)
-    limit = RADIUS * norms * _marked(tokens, cond.text.shape[1])
-    change = torch.zeros_like(cond.text, requires_grad=True)
-    optimizer = torch.optim.Adam(
-        [change], lr=RATE * norms.mean().item() / cond.text.shape[2] ** 0.5
-    )
+    cond, paths = target.cond, target.paths
+    clean = pooled_of(cond)[:, None] if attack.where == "pooled" else cond.text  # (B, T, D)
+    norms = clean.norm(dim=-1, keepdim=True)
+    marks = marked(target.tokens, clean.shape[1]) if attack.where == "concept" else 1.0
+    limit = attack.radius * norms * marks
+    change = torch.zeros_like(clean, requires_grad=True)
+    rate = attack.radius * RATE * norms.mean().item() / clean.shape[2] ** 0.5
+    optimizer = torch.optim.Adam([change], lr=rate)
     each, half = torch.arange(len(cond)), len(paths.times) // 2
     for _ in range(SEARCH_STEPS):
         step = torch.randint(half, (len(cond),), generator=generator)
-        moved = Conditioning.stacked(cond.text + change, cond.pooled)
+        moved = changed(cond, clean + change)
         v = erased.velocity(paths.states[each, step], paths.times[step], moved)
         loss = (v - paths.teacher_velocity[each, step, 0]).square().mean(dim=(1, 2, 3)).sum()
         change.grad = torch.autograd.grad(loss, change)[0]
         optimizer.step()
         with torch.no_grad():
             change *= (limit / change.norm(dim=-1, keepdim=True).clamp_min(1e-8)).clamp_max(1)
-    return Conditioning.stacked((cond.text + change).detach(), cond.pooled)
+    return changed(cond, (clean + change).detach())
+
+
+def changed(cond: Conditioning, features: Tensor) -> Conditioning:
+    """With other text features (B, T, D), or another pooled vector (B, 1, P)."""
+    if features.shape[1] == 1:
+        return Conditioning.stacked(cond.text, features[:, 0])
+    return Conditioning.stacked(features, cond.pooled)
+
+
+def pooled_of(cond: Conditioning) -> Tensor:
+    """(B, P); raises ValueError where the family has none."""
+    if cond.pooled is None:
+        raise ValueError("Got text without a pooled vector, expected one. Attack its tokens.")
+    return cond.pooled
+
+
+def with_token(cond: Conditioning, tokens: Tensor, word: Tensor) -> Conditioning:
+    """The j-th of each prompt's `tokens` (N, J) becomes the j-th vector of `word` (J, D)."""
+    length = cond.text.shape[1]
+    places = one_hot(tokens.clamp_min(0), length) * (tokens >= 0)[..., None]  # (N, J, T)
+    kept = 1 - places.sum(1)[..., None]
+    text = cond.text * kept + torch.einsum("njt,jd->ntd", places.float(), word)
+    return Conditioning.stacked(text, cond.pooled)
 
 
 def other_wordings(
-    text: str, concept: str, synonyms: tuple[str, ...], *, noun: bool, generator: Generator
+    text: str, concept: str, synonyms: Sequence[str], *, noun: bool, generator: Generator
 ) -> list[str]:
     """What somebody would try who knows that the concept is gone."""
     frame = frame_of(text, (concept,), noun=noun)
@@ -73,7 +161,7 @@ def other_wordings(
     return [*(fill(frame, word) for word in words), f"{text}, {concept}, {concept}"]
 
 
-def _marked(tokens: Tensor, length: int) -> Tensor:
+def marked(tokens: Tensor, length: int) -> Tensor:
     """(B, length, 1): 1 at the tokens, 0 elsewhere."""
     marks = torch.zeros(len(tokens), length + 1)
     marks.scatter_(1, torch.where(tokens < 0, length, tokens), 1.0)

@@ -9,10 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LOWER_IS_BETTER = ("acc_e", "floor", "acc_g", "drift", "fjd", "asr_white", "asr_black")
-HIGHER_IS_BETTER = ("acc_ir", "acc_co")
+ATTACKS = (
+    *("asr_white", "asr_white_all", "asr_pooled", "asr_white_1"),
+    *("asr_token", "asr_black"),
+)
+LOWER_IS_BETTER = ("acc_e", "floor", "acc_g", "drift", "fjd", "ideal", "ideal_p90", *ATTACKS)
+HIGHER_IS_BETTER = (
+    *("acc_ir", "acc_co", "replaced_one", "replaced_two"),
+    *("worst_word", "parts", "relearned", "black_wordings"),
+)
 COSTS = ("forwards", "seconds", "peak_mb")
-FIGURES = (*LOWER_IS_BETTER, *HIGHER_IS_BETTER, *COSTS)
+FIGURES = (
+    *("acc_e", "floor", "acc_g", "replaced_one", "replaced_two", "ideal", "ideal_p90"),
+    *("worst_word", "parts", "acc_ir", "acc_co", "drift", "fjd"),
+    *(*ATTACKS, "black_wordings", "relearned", *COSTS),
+)
 
 
 def percent(hits: Tensor) -> float:
@@ -58,13 +69,25 @@ def spread(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def worst(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Each figure's worst concept, averaged over its seeds."""
-    concepts = sorted({row["concept"] for row in rows})
-    each = [means([row for row in rows if row["concept"] == concept]) for concept in concepts]
-    return {
-        name: min(values) if name in HIGHER_IS_BETTER else max(values)
-        for name, values in _columns(each)
-    }
+    """Each figure's worst single row, over concepts and seeds."""
+    return {name: row[name] for name, row in worst_rows(rows).items()}
+
+
+def worst_at(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Which row each figure's worst is, as "star, seed 0"."""
+    found = worst_rows(rows).items()
+    return {name: f"{row['concept']}, seed {row['seed']}" for name, row in found}
+
+
+def worst_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The row with the worst value of each figure that some row has."""
+    found = {}
+    for name in FIGURES:
+        some = [row for row in rows if row.get(name) is not None]
+        best = min if name in HIGHER_IS_BETTER else max
+        if some:
+            found[name] = best(some, key=lambda row, name=name: row[name])
+    return found
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, list[float]]]:

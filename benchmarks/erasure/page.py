@@ -13,10 +13,13 @@ from ..pack import import_pack
 import_pack()
 
 from ..result_file import RESULTS, read_result
-from .table import concept_tables, methods_table
+from .table import concept_tables, methods_table, worst_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "figures.md"
-SUMMARY = ("acc_e", "acc_g", "acc_ir", "acc_co", "asr_white", "asr_black", "forwards", "seconds")
+SUMMARY = (
+    *("acc_e", "acc_g", "replaced_two", "ideal", "worst_word", "acc_ir", "acc_co"),
+    *("asr_white", "asr_white_all", "asr_black", "relearned", "forwards", "seconds"),
+)
 TEXT = """# Every concept, every method
 
 Made by `python -m benchmarks.erasure.page`. What the columns say stands in
@@ -27,6 +30,14 @@ Made by `python -m benchmarks.erasure.page`. What the columns say stands in
 Rows of `python -m benchmarks.erasure --full` ([erasure.json](../benchmarks/results/erasure.json)).
 
 {methods}
+
+The worst single row of each, over concepts and seeds:
+
+{worst}
+
+The same means by the second judge:
+
+{second}
 
 ## What each part of *fast* buys
 
@@ -46,14 +57,18 @@ def page() -> str:
     rows = committed("erasure")
     return TEXT.format(
         methods=methods_table(rows),
+        worst=worst_table(rows),
+        second=methods_table([row | row["judge2"] for row in rows if "judge2" in row]),
         ablation=methods_table(committed("erasure_ablation")),
         concepts=concept_tables(rows),
     )
 
 
 def summary() -> str:
-    """The README's table."""
-    return methods_table(committed("erasure"), SUMMARY)
+    """The README's table: of a method that has a fair row ("esd+"), that row alone."""
+    rows = committed("erasure")
+    methods = {row["method"] for row in rows}
+    return methods_table([row for row in rows if f"{row['method']}+" not in methods], SUMMARY)
 
 
 def committed(name: str) -> list[dict[str, Any]]:

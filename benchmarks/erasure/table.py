@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from eraseanything_pack.erase_engine.contact_sheet import Row, contact_sheet, image_of
-from torch import Tensor
-
-from .figures import COSTS, FIGURES, means, spread
-from .measure import Case
+from .figures import COSTS, FIGURES, means, spread, worst, worst_at
 
 TITLES = {
     "acc_e": "Acc_e",
     "floor": "floor",
     "acc_g": "Acc_g",
+    "replaced_one": "replaced, one thing",
+    "replaced_two": "replaced, two things",
+    "ideal": "ideal distance",
+    "ideal_p90": "its 90th percentile",
+    "worst_word": "worst word",
+    "parts": "parts",
+    "acc_ir": "Acc_ir",
+    "acc_co": "Acc_co",
     "drift": "drift",
     "fjd": "FJD",
     "asr_white": "ASR white",
+    "asr_white_all": "ASR all tokens",
+    "asr_pooled": "ASR pooled",
+    "asr_white_1": "ASR white, radius 1",
+    "asr_token": "ASR new token",
     "asr_black": "ASR black",
-    "acc_ir": "Acc_ir",
-    "acc_co": "Acc_co",
+    "black_wordings": "wordings",
+    "relearned": "relearned",
     "forwards": "forwards",
     "seconds": "s",
     "peak_mb": "peak MB",
 }
-SHOWN = 12  # pictures in a row of a sheet
+DIGITS = {"drift": 4, "fjd": 2, "ideal": 3, "ideal_p90": 3}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -35,7 +42,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def methods_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = FIGURES) -> str:
-    """Markdown: a line for each method's means over concepts and seeds."""
+    """Markdown: a line for each method's means over concepts and seeds, of what rows have."""
+    columns = known(rows, columns)
     lines = _head("method", columns)
     for name, some in _by("method", rows).items():
         lines.append(_line(f"**{name}**", some, columns))
@@ -44,11 +52,29 @@ def methods_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = FIGUR
 
 def concept_tables(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: for each method a table with a line for each concept's means over seeds."""
-    lines = []
+    columns, lines = known(rows, FIGURES), []
     for method, some in _by("method", rows).items():
-        lines += ["", f"`{method}`, concept by concept:", "", *_head("concept", FIGURES)]
-        lines += [_line(name, own, FIGURES) for name, own in _by("concept", some).items()]
+        lines += ["", f"`{method}`, concept by concept:", "", *_head("concept", columns)]
+        lines += [_line(name, own, columns) for name, own in _by("concept", some).items()]
     return "\n".join(lines)
+
+
+def worst_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = FIGURES) -> str:
+    """Markdown: a line for each method's worst single rows, each with its concept and seed."""
+    columns = [name for name in known(rows, columns) if name not in COSTS]
+    lines = _head("method", columns)
+    for method, some in _by("method", rows).items():
+        values, places = worst(some), worst_at(some)
+        cells = [
+            f"{_cell(name, values.get(name), 0)} {places.get(name, '')}".strip() for name in columns
+        ]
+        lines.append(f"| **{method}** | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def known(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Those of the columns that some row has."""
+    return [name for name in columns if any(row.get(name) is not None for row in rows)]
 
 
 def _by(key: str, rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -72,26 +98,6 @@ def _line(first: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) ->
 def _cell(name: str, value: float | None, deviation: float) -> str:
     if value is None:
         return ""
-    digits = {"drift": 4, "fjd": 2}.get(name, 0 if name in COSTS else 1)
+    digits = DIGITS.get(name, 0 if name in COSTS else 1)
     around = f" ± {deviation:.{digits}f}" if deviation and name not in COSTS else ""
     return f"{value:.{digits}f}{around}"
-
-
-def save_sheet(folder: Path | None, case: Case, method: str, pictures: dict[str, Tensor]) -> None:
-    """Four rows: prompts with the concept, base and erased; prompts without it, base and erased."""
-    if folder is None or method == "base":
-        return
-    rows = [
-        Row(
-            [image_of(picture.permute(1, 2, 0)) for picture in some[:SHOWN]],
-            [f"{heading}, {when}"],
-        )
-        for kind, heading in (
-            ("named", f"prompts with {case.concept}"),
-            ("others", "other prompts"),
-        )
-        for when, some in (("before", case.draw(kind, None)), ("after", pictures[kind]))
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{case.concept.replace(' ', '_')}_{method}_{case.seed}.png"
-    contact_sheet(rows, cell=rows[0].cells[0].width).save(folder / name)

@@ -57,13 +57,14 @@ class Entrances:
         """Solves the tokens' entrance anew, so that it also holds against `attacks` (K, n)."""
         self.text.solve(attacks)
 
-    def put(self, lora: Adapters, *, strength: float = 1.0) -> None:
-        """The solutions as adapters, `strength` times."""
+    def put(self, lora: Adapters) -> None:
+        """The solutions as adapters; rows beyond what a narrow Linear can use are 0."""
         state = lora.state_dict()
         for name, found in self._by_name.items():
-            scale = state[f"{name}.alpha"].item() / len(found.down)
-            state[f"{name}.lora_A.weight"] = found.down.cpu()
-            state[f"{name}.lora_B.weight"] = found.up.cpu() * (strength / scale)
+            a, b = (state[f"{name}.lora_{letter}.weight"].zero_() for letter in "AB")
+            used = len(found.down)
+            a[:used] = found.down
+            b[:, :used] = found.up / (state[f"{name}.alpha"] / len(a)).to(found.up)
         lora.load_state_dict(state)
 
 

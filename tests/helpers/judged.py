@@ -1,4 +1,4 @@
-"""How often the judge is right about pictures it has never seen: measured, or as recorded.
+"""How often each judge is right about pictures it has never seen: measured, or as recorded.
 
 Measuring takes minutes. The record beside the tests holds for the weights that it names, as long as
 they say of a few pictures what they said then; else it is measured again.
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from tinyworld.judge import Judge
+from tinyworld.judge_networks import NETWORKS
 from tinyworld.make.data import random_scenes, render_all
 from tinyworld.make.judge import accuracy, recall, round_trip, truth_of
 from tinyworld.models import WEIGHTS, TinyAutoencoder, load_weights
@@ -30,19 +31,20 @@ Figures = dict[str, dict[str, float]]  # drawn, round_trip -> per cent right, by
 
 def weights_now() -> dict[str, str]:
     """Hashes of the committed weights that the figures depend on."""
-    files = (WEIGHTS / f"{name}.safetensors" for name in ("judge", "vae"))
+    files = (WEIGHTS / f"{name}.safetensors" for name in (*NETWORKS, "vae"))
     return {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def sample_now() -> list[float]:
-    """What the judge makes of a few pictures, drawn and encoded: the size of its logits."""
-    autoencoder, network = TinyAutoencoder(), Judge.load().network
+    """What the judges make of a few pictures, drawn and encoded: the size of their logits."""
+    autoencoder, networks = TinyAutoencoder(), [Judge.load(name).network for name in NETWORKS]
     autoencoder.load_state_dict(load_weights("vae"))
     drawn = render_all(random_scenes(SAMPLE, 1), 2).float() / 255
     seen = torch.cat([drawn, round_trip(autoencoder, drawn, 0.0)])
     with torch.no_grad():
-        logits = torch.cat(list(network(seen).values()), dim=1)
-    return [round(number, 4) for number in logits.square().mean(dim=1).sqrt().tolist()]
+        logits = [torch.cat(list(network(seen).values()), dim=1) for network in networks]
+    sizes = torch.cat([each.square().mean(dim=1).sqrt() for each in logits])
+    return [round(number, 4) for number in sizes.tolist()]
 
 
 def recorded() -> dict[str, Any]:
@@ -50,8 +52,8 @@ def recorded() -> dict[str, Any]:
 
 
 @functools.cache
-def figures() -> dict[str, Figures]:
-    """`accuracy` of each head, and `recall` of each concept."""
+def figures() -> dict[str, dict[str, Figures]]:
+    """By the judge: `accuracy` of each head, and `recall` of each concept."""
     asked, record = bool(os.environ.get(ASKED)), recorded()
     if not asked and record["weights"] == weights_now() and same(record["sample"], sample_now()):
         return record["figures"]
@@ -67,17 +69,17 @@ def same(one: list[float], other: list[float]) -> bool:
     return all(abs(before - now) <= DIFFERENCE for before, now in pairs)
 
 
-def measured() -> dict[str, Figures]:
+def measured() -> dict[str, dict[str, Figures]]:
     """On 1,000 scenes, and each concept on 3,000: it stands in some 300, one miss is 0.3 points."""
-    autoencoder, network = TinyAutoencoder(), Judge.load().network
+    autoencoder = TinyAutoencoder()
     autoencoder.load_state_dict(load_weights("vae"))
-    found: dict[str, Figures] = {}
+    found: dict[str, dict[str, Figures]] = {name: {} for name in NETWORKS}
     for measure, number, seeds in ((accuracy, 1000, (101, 102)), (recall, 3000, (99, 98))):
         scenes = random_scenes(number, seeds[0])
         drawn = render_all(scenes, seeds[1]).float() / 255
         seen = {"drawn": drawn, "round_trip": round_trip(autoencoder, drawn, 0.0)}
         truth = truth_of(scenes)
-        found[measure.__name__] = {
-            name: measure(network, each, truth) for name, each in seen.items()
-        }
+        for judge, own in found.items():
+            network = Judge.load(judge).network
+            own[measure.__name__] = {n: measure(network, x, truth) for n, x in seen.items()}
     return found

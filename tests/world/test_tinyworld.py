@@ -11,7 +11,8 @@ from judged import ASKED, figures, recorded, weights_now
 from safetensors import safe_open
 
 from tinyworld.evaluate import found, obeyed, prompts_with, prompts_without, shows
-from tinyworld.judge import HEADS, NO_SHAPE, Judge
+from tinyworld.judge import Judge
+from tinyworld.judge_networks import HEADS, NETWORKS, NO_SHAPE
 from tinyworld.make.data import random_scenes, render_all
 from tinyworld.make.judge import round_trip, with_misshapen
 from tinyworld.make.misshapen import Misshapen, likeness_to_disc
@@ -119,26 +120,30 @@ def test_the_autoencoder_gives_pictures_back(autoencoder: TinyAutoencoder) -> No
     assert (round_trip(autoencoder, pictures, 0.0) - pictures).abs().mean() < 0.03
 
 
-def test_the_judge_is_right_about_unseen_pictures() -> None:
-    for right in figures()["accuracy"].values():
+@pytest.mark.parametrize("judge", NETWORKS)
+def test_a_judge_is_right_about_unseen_pictures(judge: str) -> None:
+    for right in figures()[judge]["accuracy"].values():
         assert set(right) == set(HEADS)
         assert min(right.values()) >= 99, right
 
 
-def test_the_judge_sees_each_concept_on_unseen_pictures() -> None:
-    for right in figures()["recall"].values():
+@pytest.mark.parametrize("judge", NETWORKS)
+def test_a_judge_sees_each_concept_on_unseen_pictures(judge: str) -> None:
+    for right in figures()[judge]["recall"].values():
         assert len(right) > 20
         assert min(right.values()) >= 99, right
 
 
 def test_the_record_of_the_judge_is_of_the_committed_weights() -> None:
     assert recorded()["weights"] == weights_now(), f"Measure again: {ASKED}=1 pytest tests/world"
-    assert set(recorded()["figures"]) == {"accuracy", "recall"}
+    for figures_of_one in recorded()["figures"].values():
+        assert set(figures_of_one) == {"accuracy", "recall"}
 
 
-def test_known_pictures_give_known_figures() -> None:
-    """The judge on drawn scenes: each concept is found where it is, and what was asked is there."""
-    judge = Judge.load()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_known_pictures_give_known_figures(name: str) -> None:
+    """A judge on drawn scenes: each concept is found where it is, and what was asked is there."""
+    judge = Judge.load(name)
     for concept in ("star", "striped", "red", "above", "right of", "inside"):
         named, others = prompts_with(concept, 60), prompts_without(concept, 60)
         there = judge.look(draw([one.scene for one in named]))
@@ -176,12 +181,13 @@ def test_what_looks_like_a_disc_is_never_none() -> None:
     assert max(likeness_to_disc(one, x, y) for one in shapes) < 0.92
 
 
-def test_a_shape_that_is_none_is_found_to_be_none() -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_shape_that_is_none_is_found_to_be_none(name: str) -> None:
     scenes = with_misshapen(random_scenes(300, 103), 1.0, 0)
     pictures = render_all(scenes, 104, distance=Misshapen(105)).float() / 255
-    verdict = Judge.load().look(pictures)
+    verdict = Judge.load(name).look(pictures)
     for shape in SHAPES:
-        assert verdict.finds(shape).float().mean() <= 0.06, shape
+        assert found(shape, [], verdict).float().mean() <= 0.06, shape
 
 
 def test_the_weights_are_small_half_precision_and_say_what_made_them() -> None:

@@ -1,4 +1,6 @@
-"""Trains the judge on drawn pictures, and says how good it is: `python -m tinyworld.make.judge`.
+"""Trains a judge on drawn pictures, and says how good it is: `python -m tinyworld.make.judge`.
+
+`--network judge2` makes the second one, from other pictures: another network, trained apart.
 
 Half of its pictures went through the autoencoder first, with some noise on the code, since the
 pictures it has to judge come out of that decoder. Shapes stand a little askew, and a quarter of all
@@ -15,8 +17,10 @@ from random import Random
 import torch
 from torch import Tensor, nn
 
-from ..judge import HEADS, NAMES, NO_SHAPE, JudgeNetwork, layout_of, slots_of
+from ..judge import NAMES
+from ..judge_networks import HEADS, NETWORKS, NO_SHAPE, JudgeNetwork
 from ..models import LATENT_SCALE, TinyAutoencoder, load_weights, save_weights
+from ..phrases import truth
 from ..vocabulary import Scene
 from .data import random_scenes, render_all
 from .misshapen import Misshapen
@@ -26,16 +30,7 @@ MISSHAPEN = 0.25  # share of things whose shape is none
 
 def truth_of(scenes: list[Scene]) -> dict[str, Tensor]:
     """Class of each head for each scene; -1 for a slot that holds nothing."""
-    rows = []
-    for scene in scenes:
-        row = dict.fromkeys(HEADS, -1) | {
-            "layout": layout_of(scene),
-            "background": scene.background,
-        }
-        for thing, slot in zip(scene.things, slots_of(scene), strict=True):
-            for field in ("shape", "colour", "style"):
-                row[f"{field}{slot}"] = getattr(thing, field)
-        rows.append(row)
+    rows = [dict.fromkeys(HEADS, -1) | truth(scene) for scene in scenes]
     return {name: torch.tensor([row[name] for row in rows]) for name in HEADS}
 
 
@@ -103,6 +98,7 @@ def with_misshapen(scenes: list[Scene], share: float, seed: int) -> list[Scene]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", choices=NETWORKS, default="judge")
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--pictures", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=4)
@@ -111,22 +107,34 @@ def main() -> None:
     torch.manual_seed(options.seed)
     autoencoder = TinyAutoencoder()
     autoencoder.load_state_dict(load_weights("vae"))
-    scenes = with_misshapen(
-        random_scenes(options.pictures, 40 + options.seed), MISSHAPEN, 60 + options.seed
-    )
-    pictures = render_all(scenes, 50 + options.seed, distance=Misshapen(70 + options.seed))
-    truth = truth_of(scenes)
-    for some in pictures[: options.pictures // 2].split(200):
+    network = NETWORKS[options.network]()
+    if options.resume:
+        load_all_but_new_classes(network, load_weights(options.network))
+    train(network, *lesson(autoencoder, options.pictures, options.seed), options.steps)
+    figures = report(network.eval(), autoencoder)
+    print(figures)
+    metadata = {"made_by": "python -m tinyworld.make.judge", **vars(options), **figures}
+    metadata |= {"torch": torch.__version__}
+    print(save_weights(options.network, network.state_dict(), metadata))
+
+
+def lesson(autoencoder: TinyAutoencoder, count: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """(N, 3, 128, 128) uint8 pictures, half of them coded and decoded, and what they show."""
+    scenes = with_misshapen(random_scenes(count, 40 + seed), MISSHAPEN, 60 + seed)
+    pictures = render_all(scenes, 50 + seed, distance=Misshapen(70 + seed))
+    for some in pictures[: count // 2].split(200):
         noise = 0.15 * torch.rand(()).item()
         some.copy_((255 * round_trip(autoencoder, some.float() / 255, noise)).round())
-    network = JudgeNetwork()
-    if options.resume:
-        load_all_but_new_classes(network, load_weights("judge"))
+    return pictures, truth_of(scenes)
+
+
+def train(network: JudgeNetwork, pictures: Tensor, truth: dict[str, Tensor], steps: int) -> None:
+    """In place, by cross entropy of all heads together."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, options.steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
     start = time.time()
-    for step in range(options.steps):
-        rows = torch.randint(0, options.pictures, (64,))
+    for step in range(steps):
+        rows = torch.randint(0, len(pictures), (64,))
         shift = torch.randint(-3, 4, (2,)).tolist()
         answers = network(torch.roll(pictures[rows].float() / 255, shift, (2, 3)))
         losses = [
@@ -141,15 +149,19 @@ def main() -> None:
         if step % 100 == 0:
             print(f"{step} {time.time() - start:.0f}s {loss.item():.3f}", flush=True)
 
+
+def report(network: JudgeNetwork, autoencoder: TinyAutoencoder) -> dict[str, dict[str, float]]:
+    """Per cent right on pictures of the vocabulary, and of things that are none of its shapes."""
     unseen = random_scenes(2000, 30)
-    drawn, unseen_truth = render_all(unseen, 31).float() / 255, truth_of(unseen)
-    figures = {
-        "drawn": accuracy(network.eval(), drawn, unseen_truth),
-        "round_trip": accuracy(network, round_trip(autoencoder, drawn, 0.0), unseen_truth),
+    drawn, truth = render_all(unseen, 31).float() / 255, truth_of(unseen)
+    smeared = with_misshapen(unseen, 0.5, 32)
+    smears = render_all(smeared, 33, distance=Misshapen(34)).float() / 255
+    return {
+        "drawn": accuracy(network, drawn, truth),
+        "round_trip": accuracy(network, round_trip(autoencoder, drawn, 0.0), truth),
+        "misshapen": accuracy(network, smears, truth_of(smeared)),
+        "recall": recall(network, drawn, truth),
     }
-    print(figures, recall(network, drawn, unseen_truth))
-    metadata = {"made_by": "python -m tinyworld.make.judge", **vars(options), **figures}
-    print(save_weights("judge", network.state_dict(), metadata | {"torch": torch.__version__}))
 
 
 if __name__ == "__main__":

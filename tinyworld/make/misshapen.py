@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..judge import NO_SHAPE
+from ..judge_networks import NO_SHAPE
 from ..pictures import SIZE, signed_distance
 
 ASKEW_ANGLE, ASKEW_BEND = math.radians(8), 0.09  # radians; radii

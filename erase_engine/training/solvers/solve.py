@@ -37,8 +37,8 @@ class Solve:
         self.entrances = Entrances(model.backend, model.encoded.entrance, **numbers)
         self.entrances.solve()
         self.solved = self.entrances.unsolved <= self.config.most_unsolved
-        kept = self.solved or not config.steps
-        self.entrances.put(objective.lora, strength=1.0 if kept else 0.0)
+        if self.solved or not config.steps:
+            self.entrances.put(objective.lora)
         self.attack = SharedAttack(model.encoded, self.config, model.backend.device)
         self.found = self.attack.change.new_zeros(self.config.rounds, *self.attack.change.shape)
         tempering = replace(config, steps=self.config.tempering) if self.solved else config

@@ -1,0 +1,99 @@
+"""How often each attack brings the concept back, and how soon training does: by every judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from eraseanything_pack.erase_engine.training.loop import Erasure
+from eraseanything_pack.tinyworld.evaluate import found
+from eraseanything_pack.tinyworld.phrases import read_phrase, synonyms
+from torch import Generator, Tensor
+
+from ..world import FIRST_SEED
+from .attacks import WHITE_BOX, attacked_text, other_wordings, target_of, with_token
+from .case import Case
+from .comeback import learned_token, lesson_of, relearned
+from .figures import percent
+
+ANSWERED = 50  # percent of a wording's pictures that show the concept, by the base model
+SYNONYMS = 2
+Figures = dict[str, float | None]
+
+
+def robustness(case: Case, erasure: Erasure) -> tuple[Figures, ...]:
+    """Figures of the row by each judge."""
+    prompts = target_of(case).prompts
+    seen = {name: case.world.look(some) for name, some in attacked(case, erasure).items()}
+    steps, black = relearned(case, erasure), black_box(case, erasure)
+    return tuple(
+        {
+            **{n: percent(found(case.concept, prompts, each[j])) for n, each in seen.items()},
+            **black[j],
+            "relearned": steps[j],
+        }
+        for j in range(len(case.world.judges))
+    )
+
+
+def attacked(case: Case, erasure: Erasure) -> dict[str, Tensor]:
+    """Pictures of the target's prompts after each white-box attack and with the learned token."""
+    target, lesson, pictures = target_of(case), lesson_of(case), {}
+    generator = Generator().manual_seed(case.seed)
+    with case.world.erased(erasure) as erased:
+        for name, attack in WHITE_BOX.items():
+            cond = attacked_text(erased, target, attack, generator)
+            pictures[name] = case.world.sample(cond, target.noise)
+        word = learned_token(erased, lesson, generator)
+        cond = with_token(target.cond, target.tokens, word)
+        pictures["asr_token"] = case.world.sample(cond, target.noise)
+    return pictures
+
+
+def black_box(case: Case, erasure: Erasure) -> tuple[Figures, ...]:
+    """For how many prompts some other wording shows the concept again.
+
+    `black_wordings` is how many the base model answers; the others are left out.
+    """
+    target, judges = target_of(case), range(len(case.world.judges))
+    hits: list[list[Tensor]] = [[] for _ in judges]
+    for wording in wordings_of(case):
+        verdicts = case.world.look(case.world.draw(wording.texts, FIRST_SEED + case.seed, erasure))
+        for judge in judges:
+            if wording.answered[judge]:
+                hits[judge].append(found(case.concept, target.prompts, verdicts[judge]))
+    return tuple(
+        {
+            "asr_black": percent(torch.stack(some).any(dim=0)) if some else None,
+            "black_wordings": len(some),
+        }
+        for some in hits
+    )
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The target's prompts said otherwise, and by which judges the base model answers them."""
+
+    texts: Sequence[str]
+    answered: tuple[bool, ...]
+
+
+@lru_cache(maxsize=1)
+def wordings_of(case: Case) -> tuple[Wording, ...]:
+    """Those that some judge finds answered: the concept is in at least half of the pictures."""
+    prompts, generator = target_of(case).prompts, Generator().manual_seed(case.seed)
+    noun = "shape" in read_phrase(case.concept).fields
+    words = synonyms(case.concept)[:SYNONYMS]
+    each = [
+        other_wordings(prompt.text, case.concept, words, noun=noun, generator=generator)
+        for prompt in prompts
+    ]
+    found_of = []
+    for texts in zip(*each, strict=True):  # one wording of each prompt at a time
+        verdicts = case.world.look(case.world.draw(texts, FIRST_SEED + case.seed))
+        shares = [percent(found(case.concept, prompts, verdict)) for verdict in verdicts]
+        found_of.append(Wording(texts, tuple(share >= ANSWERED for share in shares)))
+    return tuple(wording for wording in found_of if any(wording.answered))

@@ -1,0 +1,78 @@
+"""Attacks and relearning on the real tiny model; and the command that makes the rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from eraseanything_pack.benchmarks.erasure.attacks import target_of
+from eraseanything_pack.benchmarks.erasure.case import Case
+from eraseanything_pack.benchmarks.erasure.comeback import (
+    CHECKED_EVERY,
+    MOST_STEPS,
+    lesson_of,
+    relearned,
+)
+from eraseanything_pack.benchmarks.erasure.robustness import black_box, wordings_of
+from eraseanything_pack.benchmarks.world import World
+from eraseanything_pack.erase_engine.training.loop import Erasure
+from PIL import Image
+from torch import Generator
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return Case(World(), "star", 0, 12)
+
+
+@pytest.fixture(scope="module")
+def nothing(case: Case) -> Erasure:
+    """An erasure that changes nothing: B is 0."""
+    with case.world.backend.session() as model:
+        slices = model.linear_slices(model.target_names("text_qk"))
+        lora = model.adapters(slices, rank=1, generator=Generator().manual_seed(0))
+        return Erasure(lora.state_dict(), {}, 0)
+
+
+def test_what_was_not_erased_comes_back_at_once(case: Case, nothing: Erasure) -> None:
+    assert all(0 <= steps <= CHECKED_EVERY < MOST_STEPS for steps in relearned(case, nothing))
+
+
+def test_wordings_that_the_base_model_does_not_answer_are_left_out(
+    case: Case, nothing: Erasure
+) -> None:
+    for figures in black_box(case, nothing):
+        assert figures["asr_black"] == 100
+        assert figures["black_wordings"] == len(wordings_of(case)) < 6  # "STAR" is no word to it
+    texts = [text for wording in wordings_of(case) for text in wording.texts]
+    assert any("pentagram" in text for text in texts) and not any("STAR" in text for text in texts)
+
+
+def test_attacks_and_lessons_use_different_prompts_with_the_concept(case: Case) -> None:
+    target, lesson = target_of(case), lesson_of(case)
+    assert [len(prompt.scene.things) for prompt in target.prompts] == [1] * 4 + [2] * 8
+    assert (target.tokens >= 0).any(dim=1).all() and (lesson.tokens >= 0).any(dim=1).all()
+    assert len(lesson.latents) == 16 and lesson.latents.std() == pytest.approx(1, abs=0.2)
+
+
+def test_the_command_writes_rows_means_worst_and_a_sheet_and_goes_on(tmp_path: Path) -> None:
+    out, sheets = tmp_path / "out.json", tmp_path / "sheets"
+    options = ["--concepts", "star", "--methods", "base", "--count", "6", "--workers", "1"]
+    shown = ["--sheets", str(sheets), "--shown", "base", "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks.erasure", *options, *shown]
+    text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    result = json.loads(out.read_text(encoding="utf-8"))
+    (row,) = result["rows"]
+    assert row["acc_e"] == result["methods"]["base"]["acc_e"] == result["worst"]["base"]["acc_e"]
+    assert result["worst_at"]["base"]["acc_e"] == "star, seed 0" and "**base**" in text
+    assert row["judge2"]["acc_e"] == result["methods"]["base"]["judge2"]["acc_e"]
+    assert (sheets / "star.png").stat().st_size <= 60_000
+    assert Image.open(sheets / "star.png").width > 600
+    before = out.read_bytes()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert out.read_bytes() == before  # nothing is measured twice
