@@ -111,7 +111,7 @@ class Case:
         concept = read_phrase(self.concept)
         return word_prompts(
             word,
-            self.count,
+            max(self.count, SCREENED),
             self.seed,
             lambda prompt: concept.place(prompt.scene) is None and self.is_new(prompt),
         )

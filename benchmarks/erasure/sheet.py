@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .case import Case, Pictures
 
-COLUMNS, CELL, COLOURS = 10, 72, 64  # pictures in a row; pixels; of the file's palette
+COLUMNS, CELL, COLOURS = 8, 64, 80  # pictures in a row; pixels; of the file's palette
 
 
 def save_sheet(folder: Path, case: Case, pictures: Pictures, worst_word: str) -> Path:
