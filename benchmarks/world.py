@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,6 @@ from eraseanything_pack.tinyworld.phrases import read_phrase
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from torch import Tensor
 
-Train = Callable[..., Erasure]  # as `train_erasure`
 FIRST_SEED = 1_000_000  # of pictures to judge; training seeds are small
 # Pictures to judge take fewer steps than the host's 20, in bfloat16: both judges find as much in
 # them, and they cost half.
@@ -56,15 +55,13 @@ class World:
         request = ConceptRequest(concept=concept, kind=kind, seed=seed, **fields)  # type: ignore
         return plan_concept(request, self.encoder, vocabulary=TINY_WORLD)
 
-    def erase(
-        self, plan: ConceptPlan, config: EraseConfig, *, train: Train = train_erasure
-    ) -> Erasure:
+    def erase(self, plan: ConceptPlan, config: EraseConfig) -> Erasure:
         """Trains at the tiny world's resolution."""
         config = replace(config, width=128, height=128)
         encoded = encode_prompts(plan, self.encoder, contrast=config.weights.rsc > 0)
         generator = torch.Generator().manual_seed(config.seed)
         with self.backend.session():
-            return train(self.backend, encoded, config, generator=generator)
+            return train_erasure(self.backend, encoded, config, generator=generator)
 
     @property
     def judge(self) -> Judge:

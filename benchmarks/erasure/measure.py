@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from eraseanything_pack.erase_engine.training.loop import Erasure, train_erasure
+from eraseanything_pack.erase_engine.training.loop import Erasure
 from eraseanything_pack.tinyworld.phrases import kind_of
 
 from ..process_memory import forget_peak, megabytes
 from .case import Case, Pictures
 from .methods import config_of
-from .paper import train_paper
 from .quality import Look, quality, suspects
 from .robustness import robustness
 
@@ -47,8 +46,7 @@ def look_at(case: Case, erasure: Erasure | None) -> tuple[Look, ...]:
 def _train(case: Case, method: str) -> tuple[Erasure, dict[str, float]]:
     forget_peak()
     start = time.perf_counter()
-    train = train_paper if method == "paper" else train_erasure
-    erasure = case.world.erase(case.plan, config_of(method, case.seed), train=train)
+    erasure = case.world.erase(case.plan, config_of(method, case.seed))
     return erasure, {
         "forwards": erasure.forwards,
         "seconds": round(time.perf_counter() - start, 1),

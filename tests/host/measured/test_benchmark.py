@@ -28,9 +28,8 @@ from eraseanything_pack.benchmarks.erasure.figures import (
 )
 from eraseanything_pack.benchmarks.erasure.methods import CONCEPTS, RATES, RIVALS, config_of
 from eraseanything_pack.benchmarks.erasure.page import PAGE, page, summary
-from eraseanything_pack.benchmarks.erasure.paper import train_paper
 from eraseanything_pack.benchmarks.erasure.table import table
-from eraseanything_pack.erase_engine.config import EraseConfig, LossWeights
+from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig, LossWeights
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.tinyworld.phrases import kind_of
 from torch import Generator
@@ -180,26 +179,9 @@ def test_the_black_box_attack_says_the_concept_otherwise() -> None:
     assert len(set(texts)) == len(texts) == 5
 
 
-def test_the_papers_schedule_costs_what_it_samples(small_flow: Any, encoded: Any) -> None:
-    """A path for each erase step, four for each contrastive loss, and the passes themselves."""
-    paths, batch, keep = 4, 2, 3  # steps of a path, samples in an erase and in a preserve step
-    config = EraseConfig.from_recipe(
-        "paper",
-        steps=2,
-        batch=batch,
-        keep_per_step=keep,
-        trajectory_steps=paths,
-        width=32,
-        height=32,
-    )
-    erasure = train_paper(small_flow, encoded, config, generator=Generator().manual_seed(0))
-    erase = batch * (paths + 2 + 3)
-    words = encoded.contrast.per_pair + 1
-    preserve = keep * (3 + words * (paths + 1) + 3)
-    assert erasure.forwards == config.paths * paths + config.steps * (erase + preserve)
-    assert erasure.forwards == small_flow.samples
-    assert set(erasure.history) == {"esd", "attention", "keep", "rsc"}
-    assert any(value.any() for key, value in erasure.state.items() if "lora_B" in key)
+def test_a_recipe_is_the_nodes_by_its_name() -> None:
+    for name in RECIPES:
+        assert config_of(name, 3) == EraseConfig.from_recipe(name, seed=3)
 
 
 def test_the_documentation_has_the_figures_of_several_concepts() -> None:
