@@ -27,8 +27,8 @@ Pictures = Mapping[str, Tensor]  # kind of prompts -> (N, 3, 128, 128)
 class Case:
     """A concept and seed with its plan and test prompts by kind.
 
-    "named" names the concept, a third of them alone, the rest beside another thing; "anchors" and
-    "synonyms" are the same with other words; "others" name anything else; "words" holds SCREENED
+    "named" names the concept, a third of them alone, the rest beside another thing; "anchors" are
+    the same with other words, as every second is in "synonyms"; "others" name anything else; "words" holds SCREENED
     prompts of each other word; "parts" those of a phrase; "word star" has `count` of that word.
     """
 
@@ -49,7 +49,7 @@ class Case:
             "named": named,
             "anchors": [self.renamed(prompt, self.plan.anchor) for prompt in named],
             "synonyms": [
-                self.renamed(prompt, others[i % len(others)]) for i, prompt in enumerate(named)
+                self.renamed(prompt, others[i % len(others)]) for i, prompt in enumerate(named[::2])
             ],
             "others": prompts_without(self.concept, self.count, self.seed, accept=self.is_new),
             "words": [prompt for some in about.values() for prompt in some[:SCREENED]],
