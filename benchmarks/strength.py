@@ -21,6 +21,7 @@ import torch
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from eraseanything_pack.erase_engine.training.loop import Erasure
+from eraseanything_pack.tinyworld.evaluate import found
 
 from .erasure.figures import drift, percent
 from .erasure.measure import Case
@@ -69,7 +70,7 @@ def measured(case: Case, erasure: Erasure, strength: float) -> dict[str, Any]:
     return {
         "concept": case.concept,
         "strength": strength,
-        "acc_e": percent(case.found("named", named)),
+        "acc_e": percent(found(case.concept, case.prompts["named"], case.world.judge.look(named))),
         "drift": round(drift(others, case.draw("others", None)), 6),
     }
 

@@ -28,8 +28,9 @@ class Case:
     """A concept and seed with its plan and test prompts by kind.
 
     "named" names the concept, a third of them alone, the rest beside another thing; "anchors" are
-    the same with other words, as every second is in "synonyms"; "others" name anything else; "words" holds SCREENED
-    prompts of each other word; "parts" those of a phrase; "word star" has `count` of that word.
+    the same with other words, and "synonyms" every second of them; "others" name anything else;
+    "words" holds SCREENED prompts of each other word, "word star" `count` of that one; "parts" are
+    about the parts of a phrase.
     """
 
     world: World
