@@ -81,7 +81,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     titles = {"acc_e": "concept still found, %", "drift": "drift of other pictures"}
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
         for concept, marker in zip(
-            dict.fromkeys(row["concept"] for row in rows), "osD^", strict=False
+            dict.fromkeys(row["concept"] for row in rows), "osD^v", strict=False
         ):
             own = [row for row in rows if row["concept"] == concept]
             axis.plot(
