@@ -21,6 +21,7 @@ import torch
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from eraseanything_pack.erase_engine.training.loop import Erasure
+from eraseanything_pack.tinyworld.evaluate import found
 
 from .erasure.figures import drift, percent
 from .erasure.measure import Case
@@ -69,7 +70,7 @@ def measured(case: Case, erasure: Erasure, strength: float) -> dict[str, Any]:
     return {
         "concept": case.concept,
         "strength": strength,
-        "acc_e": percent(case.found("named", named)),
+        "acc_e": percent(found(case.concept, case.prompts["named"], case.world.judge.look(named))),
         "drift": round(drift(others, case.draw("others", None)), 6),
     }
 
@@ -80,7 +81,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     titles = {"acc_e": "concept still found, %", "drift": "drift of other pictures"}
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
         for concept, marker in zip(
-            dict.fromkeys(row["concept"] for row in rows), "osD^", strict=False
+            dict.fromkeys(row["concept"] for row in rows), "osD^v", strict=False
         ):
             own = [row for row in rows if row["concept"] == concept]
             axis.plot(

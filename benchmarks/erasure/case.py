@@ -27,9 +27,10 @@ Pictures = Mapping[str, Tensor]  # kind of prompts -> (N, 3, 128, 128)
 class Case:
     """A concept and seed with its plan and test prompts by kind.
 
-    "named" names the concept, a third of them alone, the rest beside another thing; "anchors" and
-    "synonyms" are the same with other words; "others" name anything else; "words" holds SCREENED
-    prompts of each other word; "parts" those of a phrase; "word star" has `count` of that word.
+    "named" names the concept, a third of them alone, the rest beside another thing; "anchors" are
+    the same with other words, and "synonyms" every second of them; "others" name anything else;
+    "words" holds SCREENED prompts of each other word, "word star" `count` of that one; "parts" are
+    about the parts of a phrase.
     """
 
     world: World
@@ -49,7 +50,7 @@ class Case:
             "named": named,
             "anchors": [self.renamed(prompt, self.plan.anchor) for prompt in named],
             "synonyms": [
-                self.renamed(prompt, others[i % len(others)]) for i, prompt in enumerate(named)
+                self.renamed(prompt, others[i % len(others)]) for i, prompt in enumerate(named[::2])
             ],
             "others": prompts_without(self.concept, self.count, self.seed, accept=self.is_new),
             "words": [prompt for some in about.values() for prompt in some[:SCREENED]],
@@ -110,7 +111,7 @@ class Case:
         concept = read_phrase(self.concept)
         return word_prompts(
             word,
-            self.count,
+            max(self.count, SCREENED),
             self.seed,
             lambda prompt: concept.place(prompt.scene) is None and self.is_new(prompt),
         )

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 from eraseanything_pack.erase_engine.contact_sheet import Row, contact_sheet, image_of
+from PIL import Image
 from torch import Tensor
 
 from .case import Case, Pictures
 
-COLUMNS, CELL, COLOURS = 10, 72, 64  # pictures in a row; pixels; of the file's palette
+COLUMNS, CELL, COLOURS = 8, 64, 64  # pictures in a row; pixels; of the file's palette
 
 
 def save_sheet(folder: Path, case: Case, pictures: Pictures, worst_word: str) -> Path:
@@ -29,7 +30,8 @@ def save_sheet(folder: Path, case: Case, pictures: Pictures, worst_word: str) ->
     ]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{case.concept.replace(' ', '_')}.png"
-    contact_sheet(rows, cell=CELL).quantize(COLOURS).save(path, optimize=True)
+    sheet = contact_sheet(rows, cell=CELL)
+    sheet.quantize(COLOURS, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
     return path
 
 

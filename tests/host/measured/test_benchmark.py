@@ -29,7 +29,7 @@ from eraseanything_pack.benchmarks.erasure.figures import (
 from eraseanything_pack.benchmarks.erasure.methods import CONCEPTS, RATES, RIVALS, config_of
 from eraseanything_pack.benchmarks.erasure.page import PAGE, page, summary
 from eraseanything_pack.benchmarks.erasure.table import table
-from eraseanything_pack.erase_engine.config import EraseConfig, LossWeights
+from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig, LossWeights
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.tinyworld.phrases import kind_of
 from torch import Generator
@@ -181,6 +181,11 @@ def test_the_black_box_attack_says_the_concept_otherwise() -> None:
     assert texts[0] == "a red pentagram above a ring"
     assert texts[-1] == "a red star above a ring, star, star"
     assert len(set(texts)) == len(texts) == 5
+
+
+def test_a_recipe_is_the_nodes_by_its_name() -> None:
+    for name in RECIPES:
+        assert config_of(name, 3) == EraseConfig.from_recipe(name, seed=3)
 
 
 def test_the_documentation_has_the_figures_of_several_concepts() -> None:

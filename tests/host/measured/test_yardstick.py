@@ -154,7 +154,7 @@ def test_prompts_of_the_plan_are_drawn_anew(star: Case) -> None:
 
 def test_prompts_with_other_words_ask_for_the_same_picture(star: Case) -> None:
     named, synonyms, anchors = (star.prompts[kind] for kind in ("named", "synonyms", "anchors"))
-    for one, synonym, anchor in zip(named, synonyms, anchors, strict=True):
+    for one, synonym, anchor in zip(named[::2], synonyms, anchors[::2], strict=True):
         assert "star" in one.text and "star" not in synonym.text
         assert "heart" in anchor.text and "star" not in anchor.text
         assert one.scene == synonym.scene == anchor.scene
