@@ -147,8 +147,9 @@ class EraseConfig:
 
     @property
     def hardening_steps(self) -> int:
-        """How many steps search for attacks, where the entrance can be solved."""
-        return min(self.steps, self.entrance.rounds * self.entrance.searches)
+        """How many steps search for attacks, in whole rounds, where the entrance can be solved."""
+        searches = self.entrance.searches
+        return min(self.steps // searches, self.entrance.rounds) * searches
 
     @property
     def paths(self) -> int:

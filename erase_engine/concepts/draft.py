@@ -19,7 +19,7 @@ from .vocabulary import Vocabulary
 
 CANDIDATES = 64  # words of the bank compared with the concept
 KEEP_FROM_BANK, KEEP_FROM_ANCHORS, KEEP_PER_WORD = 24, 8, 2
-KEEP_IN_COMPANY = 28  # of some 90: each part of a phrase beside others than its own
+KEEP_IN_COMPANY = 56  # of some 120: each part of a phrase beside others than its own
 
 
 @dataclass(frozen=True)

@@ -128,12 +128,12 @@ def train_erasure(
             training.resume(saved)  # fails before anything is saved over what it was given
         with lora.attach(slices), _saved_at_the_end(training, checkpoint):
             for step in range(training.last_state.step + 1, config.steps + 1):
+                if training.solver.ended:
+                    break
                 losses, norm = training.step(step)
                 if checkpoint.due(step):
                     checkpoint.save(training.snapshot())
                 report(step, losses, norm)
-                if training.solver.ended:
-                    break
         state, warnings = _used(lora.state_dict()), tuple(checkpoint.warnings)
         return Erasure(state, history, count.forwards, warnings, training.solver.ended)
 

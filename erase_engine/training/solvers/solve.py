@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from ...closed_form.entrance import Entrances
@@ -14,9 +15,12 @@ from ..teacher import FORWARD_AND_BACKWARD
 from .gradient import Together, numbers_of
 from .shared_attack import SharedAttack
 
-HARD_ENOUGH = 0.8
-TEMPERED = "The closed form was trained until it held against its attacks."
-HARD = "The closed form holds against the attacks of all rounds."
+HARD_ENOUGH = 0.8  # of the way back to the concept, what an attack has not come
+ENDINGS = (
+    "",
+    "The closed form holds against its attacks.",
+    "The closed form was trained against its attacks, as far as that is worth it.",
+)
 
 
 class Solve:
@@ -24,15 +28,17 @@ class Solve:
 
     A step is one search of an attack. After each round what was found joins the rows of the least
     squares, which is solved anew, so that everything that is held is part of every solution. Where
-    the entrance can't tell the concept from what is to stay, as with a phrase of two words that
-    each stay in other company, it is left alone, and the steps train all adapters on the sum of the
-    losses.
+    the attacks still get through then, some steps train all adapters under attack, from the
+    solution on.
+
+    Where the entrance can't tell the concept from what is to stay, as with a phrase of two words
+    that each stay in other company, it is left alone, and the steps train all adapters.
     """
 
     def __init__(self, objective: Objective) -> None:
         model, config = objective.model, objective.config
         assert model.encoded.entrance is not None
-        self.objective, self.config, self.ended = objective, config.entrance, ""
+        self.objective, self.config = objective, config.entrance
         numbers = {"config": self.config, "rank": config.lora.rank}
         self.entrances = Entrances(model.backend, model.encoded.entrance, **numbers)
         self.entrances.solve()
@@ -40,46 +46,60 @@ class Solve:
         if self.solved or not config.steps:
             self.entrances.put(objective.lora)
         self.attack = SharedAttack(model.encoded, self.config, model.backend.device)
-        self.found = self.attack.change.new_zeros(self.config.rounds, *self.attack.change.shape)
-        tempering = replace(config, steps=self.config.tempering) if self.solved else config
-        trained = replace(objective, model=replace(model, config=tempering))
+        self.searches = config.hardening_steps if self.solved else 0
+        self.steps = config.steps - self.searches  # of training
         if self.solved:
-            trained = replace(trained, adversary=self.attack)
-        self.training = Together(trained)
-        if self.solved:
-            self._expect_no_training()
+            self.steps = min(self.steps, self.config.tempering)
+        trained = replace(objective, model=replace(model, config=replace(config, steps=self.steps)))
+        self.training = Together(replace(trained, adversary=self.attack if self.solved else None))
+        self._start_own_state()
+        # Of the passes that were counted on, not those of steps that only search or are not taken.
+        skipped = (config.steps - self.steps) * (config.batch + config.keep_per_step)
+        spared = skipped - self.searches * config.batch
+        model.count.expected -= FORWARD_AND_BACKWARD * spared
+
+    @property
+    def ended(self) -> str:
+        """Why nothing is left to do."""
+        return ENDINGS[int(self._own["ending"])]
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
         """A search of an attack, or a step of training."""
-        searches = self.objective.config.hardening_steps if self.solved else 0
-        if step > searches:
-            found = self.training.step(step - searches)
-            if self.solved and step - searches >= self.config.tempering:
-                self.ended = TEMPERED
+        if step > self.searches:
+            found = self.training.step(step - self.searches)
+            if self.solved and step - self.searches >= self.steps:
+                self._own["ending"].fill_(2)
             return found
         losses, norm = self._search(step)
         found = numbers_of(losses, [norm], step=step)
-        round_, rest = divmod(step, self.config.searches)
-        if not rest:
-            self.found[round_ - 1] = self.attack.change
-            self.entrances.solve(self.found[:round_].flatten(0, 1))
-            self.entrances.put(self.objective.lora)
-        if step >= self.objective.config.hardening_steps and found[0]["attack"] > HARD_ENOUGH:
-            self.ended = HARD
+        if step % self.config.searches == 0:
+            self._end_round(step // self.config.searches)
+        if step == self.searches and (found[0]["attack"] > HARD_ENOUGH or not self.steps):
+            self._own["ending"].fill_(1)
         return found
 
-    def _expect_no_training(self) -> None:
-        """Fewer steps than were counted on, and none that preserves."""
-        config, count = self.objective.config, self.objective.model.count
-        each = FORWARD_AND_BACKWARD * (config.batch + config.keep_per_step)
-        hardening = FORWARD_AND_BACKWARD * config.batch * config.hardening_steps
-        count.expected += hardening - each * config.steps
+    def _end_round(self, count: int) -> None:
+        """What was found joins the rows; `count` rounds are done."""
+        self._own["found"][count - 1] = self.attack.change
+        self.entrances.solve(self._own["found"][:count].flatten(0, 1))
+        self.entrances.put(self.objective.lora)
+        self._own["undoing"].copy_(self.entrances.text.undoing())
+
+    def _start_own_state(self) -> None:
+        change, text = self.attack.change, self.entrances.text
+        self._own = {
+            "ending": torch.zeros(()),  # place in ENDINGS
+            "attack": change,
+            "found": change.new_zeros(self.config.rounds, *change.shape),
+            "undoing": text.undoing().to(change),  # where the next round's attacks begin
+            "held": text.weight,
+        }
 
     def _search(self, step: int) -> tuple[dict[str, Tensor], Tensor]:
         """Moves the attacks to where the model draws the concept again."""
         objective, model = self.objective, self.objective.model
         if step % self.config.searches == 1 % self.config.searches:
-            self.attack.begin(self.entrances.text.undoing(), objective.generator)
+            self.attack.begin(self._own["undoing"], objective.generator)
         batch = objective.states.erase(objective.config.batch, objective.generator)
         cond, _ = self.attack.attack(batch.rows, objective.generator, share=1.0)
         v, _ = model.velocity(batch.x_t, batch.t, cond, None)
@@ -98,8 +118,3 @@ class Solve:
         for name, tensor in self._own.items():
             tensor.copy_(tensors[name])
         self.training.load({key: one for key, one in tensors.items() if key not in self._own})
-
-    @property
-    def _own(self) -> dict[str, Tensor]:
-        weight = self.entrances.text.weight
-        return {"attack": self.attack.change, "found": self.found, "held": weight}

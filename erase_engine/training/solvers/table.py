@@ -15,7 +15,10 @@ from .solve import Solve
 class Solver(Protocol):
     """Takes the steps of one training."""
 
-    ended: str  # why there is nothing left to do; "" while there is
+    @property
+    def ended(self) -> str:
+        """Why there is nothing left to do; "" while there is."""
+        ...
 
     def __init__(self, objective: Objective) -> None: ...
 
