@@ -144,4 +144,5 @@ def joined(plans: Sequence[ConceptPlan]) -> ConceptPlan:
         pairs=tuple(pair for pair in turns if pair is not None),
         notes=tuple(f"{plan.concept}: {note}" for plan in plans for note in plan.notes),
         held=tuple(text for text in held if text not in keep and not contains(text, erased)),
+        concepts=sum(plan.concepts for plan in plans),
     )
