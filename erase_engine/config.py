@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,8 @@ Sampling = Literal["cached", "fresh"]
 Blocks = Literal["all"] | tuple[int, ...]
 
 DRAWS_PER_PATH = 8  # at the least: a path that fewer states are drawn from is not worth sampling
+MOST_RANK = 256
+SHARED = ("keep", "ridge", "pooled_ridge")  # between several concepts of one closed form
 PIXELS_PER_LATENT = 8
 PIXELS_PER_TOKEN = 16  # one image token covers 2 x 2 latent pixels of 8 x 8 image pixels
 
@@ -30,7 +32,7 @@ PIXELS_PER_TOKEN = 16  # one image token covers 2 x 2 latent pixels of 8 x 8 ima
 class LoraConfig:
     """The adapter: its output counts alpha / rank; `alpha` is `rank` where not given."""
 
-    rank: int = within(8, 1, 256)
+    rank: int = within(8, 1, MOST_RANK)
     alpha: float | None = None
     targets: Targets = "text_qk"
     init: AdapterInit = "kaiming"
@@ -161,6 +163,22 @@ class EraseConfig:
         """Paths of keep prompts, limited alike."""
         most = self.keep_trajectories or self.trajectories
         return min(most, math.ceil(self.steps * self.keep_per_step / DRAWS_PER_PATH))
+
+    def for_concepts(self, count: int) -> EraseConfig:
+        """What a closed form of several concepts takes: `count` times the rank, and a share of each
+        one's `keep` and ridges, since each has 1 / `count` of the rows that are to change.
+        """
+        if self.solver != "solve" or count == 1:
+            return self
+        lora, entrance = self.lora, self.entrance
+        rank = min(count * lora.rank, MOST_RANK)
+        alpha = (lora.alpha or lora.rank) * rank / lora.rank
+        shares = {name: getattr(entrance, name) / count for name in SHARED}
+        return replace(
+            self,
+            lora=replace(lora, rank=rank, alpha=alpha),
+            entrance=replace(entrance, **shares),
+        )
 
     def watched_blocks(self, count: int) -> tuple[int, ...]:
         """Numbers of the blocks whose attention is read, of `count`; -1 is the last."""

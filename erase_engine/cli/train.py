@@ -177,7 +177,7 @@ def _needed(model: DiffusersFlowModel, encoded: EncodedPrompts, job: Options) ->
     with twin.session():
         return estimate_memory(
             twin,
-            job.config,
+            job.config.for_concepts(encoded.concepts),
             encoded.longest,
             watched=encoded.tokens.all.shape[1],
             weights=net.get_memory_footprint(),

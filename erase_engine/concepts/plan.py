@@ -60,6 +60,7 @@ class ConceptPlan:
     pairs: tuple[PromptPair, ...]
     notes: tuple[str, ...] = ()
     held: tuple[str, ...] = ()  # further sentences whose text features may not change
+    concepts: int = 1  # that were joined in it
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import chain, zip_longest
+from itertools import chain
 
 import torch
 from torch.nn.functional import cosine_similarity
@@ -17,6 +17,7 @@ from ..interfaces import TextEncoder
 from .draft import CANDIDATES, Draft
 from .everyday import PICTURES
 from .grammar import contains
+from .joining import joined
 from .kept_sentences import held_sentences
 from .plan import ConceptPlan
 from .prompt_writer import SentenceWriter
@@ -121,27 +122,3 @@ def plan_together(
         told = replace(request, also_erased=erased)
         plans.append(plan_concept(told, encoder, vocabulary=vocabulary, on_text=on_text))
     return plans[0] if len(plans) == 1 else joined(plans)
-
-
-def joined(plans: Sequence[ConceptPlan]) -> ConceptPlan:
-    """One plan out of several, their sentences by turns.
-
-    It contrasts nothing: a synonym of one concept is none of the next, and a picture that is
-    irrelevant to one may show another.
-    """
-    turns = chain.from_iterable(zip_longest(*(plan.pairs for plan in plans)))
-    wordings = chain.from_iterable(plan.wordings for plan in plans)
-    keep = dict.fromkeys(chain.from_iterable(plan.keep for plan in plans))
-    held = dict.fromkeys(chain.from_iterable(plan.held for plan in plans))
-    erased = tuple(dict.fromkeys(wordings))
-    return ConceptPlan(
-        concept=" + ".join(plan.concept for plan in plans),
-        kind=plans[0].kind,
-        anchor=", ".join(plan.anchor or "nothing" for plan in plans),
-        synonyms=erased,
-        irrelevant=(),
-        keep=tuple(keep),
-        pairs=tuple(pair for pair in turns if pair is not None),
-        notes=tuple(f"{plan.concept}: {note}" for plan in plans for note in plan.notes),
-        held=tuple(text for text in held if text not in keep and not contains(text, erased)),
-    )

@@ -51,6 +51,7 @@ class EncodedPrompts:
     contrast: Contrast | None
     pictures: Tensor | None = None  # (N, C, h, w) latents to keep; picture i shows keep prompt i
     entrance: TextRows | None = None  # what a closed form is solved on
+    concepts: int = 1  # that the plan erases
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -116,7 +117,13 @@ def encode_prompts(
     )
     entrance = text_rows(plan, encoder, conds, on_prompt=on_prompt) if solve else None
     return EncodedPrompts(
-        conds["concept"], conds["anchor"], tokens, conds["keep"], contrasted, entrance=entrance
+        conds["concept"],
+        conds["anchor"],
+        tokens,
+        conds["keep"],
+        contrasted,
+        entrance=entrance,
+        concepts=plan.concepts,
     )
 
 

@@ -100,6 +100,7 @@ def train_erasure(
         FloatingPointError: a loss or a gradient is not finite, twice in a row.
     """
     checkpoint = checkpoint or Checkpoint(None)
+    config = config.for_concepts(encoded.concepts)
     slices = backend.linear_slices(backend.target_names(config.lora.targets))
     numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
     lora = backend.adapters(slices, **numbers, generator=generator)

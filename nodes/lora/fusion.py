@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel
-from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.interfaces import Conditioning
 from ...erase_engine.lora.fusion import (
     AT_ONCE,
@@ -21,7 +20,6 @@ from ...erase_engine.lora.fusion import (
     fusion_steps,
 )
 from ...erase_engine.lora.merge import State, layers_of
-from ...erase_engine.lora.metadata import plans_in
 from ...erase_engine.memory import gigabytes
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.progress import sampling_progress
@@ -39,7 +37,7 @@ def fuse_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str, 
     """
     states = [part.state for part in parts]
     strengths = [part.strength for part in parts]
-    prompts = fusion_prompts([_plans(part) for part in parts])
+    prompts = fusion_prompts([part.plans for part in parts])
     memory, room = _needed(states, model)
     with ordinary_tensors():
         conds = _encoded(prompts, clip, ComfyFlowModel(model).dtype)
@@ -60,17 +58,6 @@ def fuse_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str, 
         f"Looked at {count} prompts, with about {gigabytes(memory.device)} beside the model's "
         f"weights and a forward pass, and {gigabytes(host)} of the computer's memory."
     )
-
-
-def _plans(part: Part) -> tuple[ConceptPlan, ...]:
-    """How it was trained; ValueError where its file does not say."""
-    plans = plans_in(part.record)
-    if not plans:
-        raise ValueError(
-            f"Got {part.name} without a record of its prompts, expected a LoRA that Erase "
-            "Concept saved. Choose method sum, which needs none."
-        )
-    return plans
 
 
 def _needed(states: Sequence[State], model: Any) -> tuple[FusionMemory, int]:

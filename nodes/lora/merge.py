@@ -16,10 +16,12 @@ from .files import HOST, free_path, lora_name, lora_stem
 from .fusion import fuse_parts
 from .schedule import require_always_on
 from .slots import Part, fingerprint, parts_of, slot
+from .solution import solve_parts
 
 SLOTS = tuple(f"_{number}" for number in range(1, 9))
 SHOWN = 3  # of them; the others are folded away
-METHODS = ("fuse", "sum")
+METHODS = ("fuse", "solve", "sum")
+WITH_MODEL = {"fuse": fuse_parts, "solve": solve_parts}
 
 
 class MergeErasures(io.ComfyNode):
@@ -39,8 +41,10 @@ class MergeErasures(io.ComfyNode):
                     "method",
                     options=list(METHODS),
                     default=METHODS[0],
-                    tooltip="fuse: each acts on its own concept's prompts only; needs the model "
-                    "and clip. sum: all act on everything, as when applied one after the other.",
+                    tooltip="fuse: each acts on its own concept's prompts only. solve: a new LoRA "
+                    "for all of their concepts, by the recipe instant, in seconds. Both need the "
+                    "model and clip. sum: all act on everything, as when applied one after the "
+                    "other.",
                 ),
                 text(
                     "file_name",
@@ -83,7 +87,7 @@ class MergeErasures(io.ComfyNode):
         if method == "sum":
             state = weighted_sum([part.state for part in parts], strengths)
         else:
-            state, took = fuse_parts(parts, model, clip)
+            state, took = WITH_MODEL[method](parts, model, clip)
             lines.append(took)
         path = save_lora(free_path(stem), state, record)
         report = "\n".join([f"Saved as {lora_name(path)}", *lines])
@@ -110,8 +114,8 @@ def _check(method: str, model: Any, clip: Any) -> None:
         given = {"model": model, "clip": clip}
         missing = " and ".join(name for name, one in given.items() if one is None)
         raise ValueError(
-            f"Got method fuse without {missing}, expected both: it looks at how the prompts enter "
-            "the model. Connect them, or choose method sum."
+            f"Got method {method} without {missing}, expected both: it looks at how the prompts "
+            "enter the model. Connect them, or choose method sum."
         )
     supported_family(model)
     require_always_on(model)

@@ -10,7 +10,9 @@ import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
+from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.lora.file import load_lora
+from ...erase_engine.lora.metadata import plans_in
 from ..host.widgets import checked_strength, lora_strength
 from .files import lora_file_path
 
@@ -26,6 +28,17 @@ class Part:
     strength: float
     state: Mapping[str, Tensor]  # by canonical keys
     record: Mapping[str, str]  # the file's metadata
+
+    @property
+    def plans(self) -> tuple[ConceptPlan, ...]:
+        """How it was trained; ValueError where its file does not say."""
+        plans = plans_in(self.record)
+        if not plans:
+            raise ValueError(
+                f"Got {self.name} without a record of its prompts, expected a LoRA that Erase "
+                "Concept saved. Choose method sum, which needs none."
+            )
+        return plans
 
 
 def slot(suffix: str, tooltip: str, *, empty: str = EMPTY, optional: bool = False) -> list[Any]:

@@ -92,10 +92,11 @@ class NodeHost:
             return encode(self.model, self.vae, pictures, size, on_picture=on_picture)
 
     def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
-        self.memory = needed(self.model, encoded, self.config)
+        config = self.config.for_concepts(encoded.concepts)
+        self.memory = needed(self.model, encoded, config)
         check_room(self.model, self.memory)
         channels, text = latent_channels(self.model), encoded.nbytes
-        return described(self.memory, self.config, channels, text_bytes=text)
+        return described(self.memory, config, channels, text_bytes=text)
 
     def session(self) -> AbstractContextManager[FlowModel]:
         assert self.memory is not None
