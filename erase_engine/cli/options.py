@@ -71,8 +71,13 @@ def parser() -> argparse.ArgumentParser:
         "order of their names they show what --keep says",
     )
     add("--prompts", nargs="+", metavar="TEXT", help="your own sentences with the concept")
-    add("--recipe", choices=tuple(RECIPES), help="where all numbers come from; fast if not given")
-    add("--steps", type=int, help="training steps")
+    add(
+        "--recipe",
+        choices=tuple(RECIPES),
+        help="instant: a closed form, in seconds, soft; fast, if not given: hardened as well; "
+        "paper: as published",
+    )
+    add("--steps", type=int, help="at most so many; fast ends by itself")
     add("--resolution", type=int, metavar="PIXELS", help="width and height trained on")
     add("--seed", type=int, help="the same seed gives the same file")
     add("--config", help="JSON or YAML file: fields of EraseConfig and ConceptRequest")

@@ -77,10 +77,10 @@ WRONG = [
     ({"stpes": 3}, r"Got \['stpes'\] in the config .*json, expected fields out of also_erased"),
     ([1], r"Got \[\[1\]\] in the config"),
     ("{", r"Got the config .*config\.json that can't be read \(Expecting property"),
-    ({"steps": "many"}, "Got steps 'many', expected a whole number from 1"),
+    ({"steps": "many"}, "Got steps 'many', expected a whole number from 0"),
     ({"lora": {"rnk": 2}}, "Got rnk for LoraConfig, expected fields out of rank"),
     ({"weights": 3}, "Got int for LossWeights, expected an object with fields esd"),
-    ({"recipe": "slow"}, "Got recipe 'slow', expected one of fast"),
+    ({"recipe": "slow"}, "Got recipe 'slow', expected one of instant, fast"),
     ({"synonyms": "hound"}, "Got 'hound' for synonyms, expected a list"),
 ]
 

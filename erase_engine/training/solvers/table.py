@@ -16,6 +16,12 @@ class Solver(Protocol):
     """Takes the steps of one training."""
 
     ended: str  # why there is nothing left to do; "" while there is
+    solved: bool  # a closed form erases the concept
+
+    @property
+    def unsolved(self) -> float:
+        """Of the change that a closed form is to make, the share not made; 1 without one."""
+        ...
 
     def __init__(self, objective: Objective) -> None: ...
 

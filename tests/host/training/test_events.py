@@ -261,7 +261,7 @@ def test_a_finished_node_keeps_its_curve(loras: Path) -> None:
     event = erase(1, None)
     assert event["state"] == "done" and event["message"] == f"Saved as {FILE}"
     assert event["steps"] == [1, 2, 3] and event["previews"] is None
-    assert event["losses"].keys() == {"esd", "attention", "keep"}
+    assert event["losses"].keys() == {"esd", "keep"}
     assert all(value is not None for values in event["losses"].values() for value in values)
 
 
