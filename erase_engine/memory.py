@@ -92,9 +92,9 @@ def estimate_memory(
 
 
 def solved_bytes(rows: TextRows) -> int:
-    """At the peak of `low_rank_solution`: rows as float32 and twice as float64, square sums."""
+    """At the peak of `low_rank_solution`: rows as float32, and thrice as float64; square sums."""
     widest = rows.text.held.shape[1]
-    return sum(each.numel() for each in rows.tensors) * (4 + 2 * 8) + SQUARES * 8 * widest**2
+    return sum(each.numel() for each in rows.tensors) * (4 + 3 * 8) + SQUARES * 8 * widest**2
 
 
 def trajectory_bytes(states: int, channels: int, latent_size: tuple[int, int]) -> int:

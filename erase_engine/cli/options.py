@@ -15,7 +15,7 @@ from typing import Any
 from ..concepts.request import ConceptRequest
 from ..concepts.text_fields import read_fields
 from ..concepts.vocabulary import KINDS
-from ..config import RECIPES, EraseConfig, LoraConfig, LossWeights
+from ..config import RECIPES, EntranceConfig, EraseConfig, LoraConfig, LossWeights
 from ..training.states.pictures import check_pictures_count
 from ..validation import check_fields
 
@@ -154,13 +154,14 @@ def _request(values: Mapping[str, Any]) -> ConceptRequest:
 
 
 def _config(values: Mapping[str, Any]) -> EraseConfig:
-    """The recipe's numbers with those given; weights and lora may be given in part."""
+    """The recipe's numbers with those given; weights, entrance and lora may be given in part."""
     given = {name: values[name] for name in _OF_CONFIG & values.keys()}
     recipe = given.pop("recipe", "fast")
     base = EraseConfig.from_recipe(recipe)
-    if "weights" in given:
-        weights = check_fields(given["weights"], LossWeights)
-        given["weights"] = LossWeights(**{**asdict(base.weights), **weights})
+    for name, kind in (("weights", LossWeights), ("entrance", EntranceConfig)):
+        if name in given:
+            some = check_fields(given[name], kind)
+            given[name] = kind(**{**asdict(getattr(base, name)), **some})
     if "lora" in given:
         # A recipe's alpha is its rank: it follows a rank that is given.
         lora = {**asdict(base.lora), "alpha": None, **check_fields(given["lora"], LoraConfig)}

@@ -59,8 +59,9 @@ def test_options_win_over_the_file_and_the_file_over_the_recipe(job):
 
 def test_parts_of_weights_and_lora_keep_the_recipes_rest(job):
     file = {"recipe": "paper", "weights": {"keep": 2.0}, "lora": {"rank": 16}}
-    config = job(file=file).config
+    config = job(file={**file, "entrance": {"rounds": 7}}).config
     base = EraseConfig.from_recipe("paper")
+    assert (config.entrance.rounds, config.entrance.radius) == (7, base.entrance.radius)
     assert (config.weights.keep, config.weights.rsc) == (2.0, base.weights.rsc)
     assert (config.lora.rank, config.lora.alpha, config.lora.init) == (16, 16.0, "gaussian")
 
