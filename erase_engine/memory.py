@@ -149,7 +149,8 @@ def _results(
     sizes = (prompt.text, prompt.pooled)
     text, pooled = (None if x is None else torch.empty(x.shape, device=META) for x in sizes)
     assert text is not None
-    prompt = Prompt(text.requires_grad_(config.attack > 0), pooled)
+    attacked = config.attack > 0 or config.solver == "solve"
+    prompt = Prompt(text.requires_grad_(attacked), pooled)
     for rows in _passes(config):
         capture = None
         if config.weights.attention > 0 or config.weights.rsc > 0:
@@ -169,7 +170,7 @@ def _passes(config: EraseConfig) -> list[int]:
         weight > 0
         for weight in (config.weights.keep, config.weights.rsc, config.weights.reconstruction)
     )
-    return erase + preserve if config.solver == "budget" else max(erase, preserve, key=sum)
+    return max(erase, preserve, key=sum) if config.solver == "alternate" else erase + preserve
 
 
 class LiveBytes(TorchDispatchMode):

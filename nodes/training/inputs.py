@@ -16,7 +16,7 @@ from ..host.widgets import advanced, checked_resolution, lines, resolution, seed
 
 FAST = EraseConfig.from_recipe("fast")
 # Defaults of version 0.1: in a workflow of then they were nobody's choice either.
-OLD_DEFAULTS = {"steps": 160, "targets": "text_pooled"}
+OLD_DEFAULTS = {"steps": 160, "targets": "text_pooled", "batch": 8}
 PlanType = io.Custom("ERASE_PLAN")  # carries a Planned
 
 

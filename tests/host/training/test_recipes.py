@@ -14,7 +14,7 @@ from comfy_extras.nodes_train import LossGraphNode
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.lora.file import load_lora
 from eraseanything_pack.erase_engine.training.run import SOFT, TRAINED
-from eraseanything_pack.erase_engine.training.solvers.solve import HARD
+from eraseanything_pack.erase_engine.training.solvers.solve import HARD, TEMPERED
 from eraseanything_pack.nodes.training import erase as node
 from eraseanything_pack.nodes.training.inputs import FAST, config_of, training_inputs
 from eraseanything_pack.tinyworld.models import load_tiny_flux
@@ -92,11 +92,13 @@ def test_fast_solves_hardens_shows_it_and_ends_by_itself(
     _, losses, _, report = run(tiny, tiny[2], preview_every=100).args
     saved, record = load_lora(loras / "EraseAnything" / "star_00001.safetensors")
     figures = json.loads(record["figures"])
-    assert layers(saved) == ENTRANCES and figures["steps"] == FAST.hardening_steps < FAST.steps
-    assert HARD in report and HARD in told[-1]["message"] and SOFT not in report
+    assert layers(saved) >= ENTRANCES
+    assert FAST.hardening_steps <= figures["steps"] < FAST.steps
+    (why,) = (each for each in (HARD, TEMPERED) if each in report)
+    assert why in told[-1]["message"] and SOFT not in report
     assert len(losses["loss"]) == figures["steps"]
     assert told[-1]["step"] == told[-1]["total"] == figures["steps"]
-    states = list(dict.fromkeys(event["state"] for event in told))
+    states = list(dict.fromkeys(event["state"] for event in told if event["state"] != "training"))
     assert states == ["starting", "sampling", "solving", "hardening", "done"]
     drawn = [event["previews"] for event in told if event["previews"]]
     assert list(dict.fromkeys(each["step"] for each in drawn)) == [0, figures["steps"]]
