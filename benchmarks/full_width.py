@@ -12,7 +12,7 @@ import comfy.ldm.flux.model
 import comfy.model_patcher
 import comfy.supported_models
 import torch
-from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
 from eraseanything_pack.erase_engine.interfaces import Conditioning, TokenSet
 from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
 from eraseanything_pack.erase_engine.training.teacher import Trajectories
@@ -81,10 +81,12 @@ def fill(net: torch.nn.Module) -> None:
 
 
 def config_of(pixels: int, **fields: Any) -> EraseConfig:
-    """`fast` with one sample in each half of a step, on one state, and attention watched."""
+    """A step of training with one sample in each half, on one state, and attention watched."""
+    way: dict[str, Any] = {"solver": "alternate", "lora": LoraConfig(targets="text_pooled")}
+    way["weights"] = LossWeights(attention=0.2, keep=6.0)
     one = {"steps": 1, "batch": 1, "keep_per_step": 1, "trajectories": 1, "trajectory_steps": 1}
     size = {"width": pixels, "height": pixels}
-    return EraseConfig.from_recipe("fast", **{**one, **size, "attack": 0.0, **fields})
+    return EraseConfig.from_recipe("fast", **{**way, **one, **size, **fields})
 
 
 def encoded_plan(text_length: int = 256) -> EncodedPrompts:

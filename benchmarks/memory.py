@@ -174,8 +174,7 @@ def give_back_freed_memory() -> None:
 
 def setting_of(pixels: int, rank: int) -> EraseConfig:
     """What a case trains with."""
-    targets = EraseConfig.from_recipe("fast").lora.targets
-    return config_of(pixels, lora=LoraConfig(rank=rank, targets=targets))
+    return config_of(pixels, lora=LoraConfig(rank=rank, targets="text_pooled"))
 
 
 @cache

@@ -18,12 +18,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .closed_form.text_rows import TextRows
 from .config import EraseConfig
 from .interfaces import AttentionCapture, Conditioning, FlowModel, Prompt
+from .lora.adapters import adapted_layers
 
 GIGABYTE = 2**30
 META = torch.device("meta")
 MEASURED_REST = 60 * 2**20  # bytes: kernels and buffers that are there once a model has run
+SQUARES = 4  # float64 matrices of a closed form, each as wide as the text
 # The adapters, their gradients and AdamW's two moments; of the last good state all but gradients.
 LORA_COPIES = 4 + 3
 
@@ -36,6 +39,7 @@ class MemoryEstimate:
     kept: int  # from forward to backward: the blocks' inputs, or all that they keep
     working: int  # beside it at the peak, as a block runs or is recomputed; a cast weight
     lora: int  # adapters, gradients, AdamW, the last good state
+    solved: int = 0  # rows and sums of a closed form, which stay beside the steps
     rest: int = MEASURED_REST
 
     @property
@@ -49,30 +53,48 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    twin: FlowModel, config: EraseConfig, prompt: Prompt, *, watched: int, weights: int
+    twin: FlowModel,
+    config: EraseConfig,
+    prompt: Prompt,
+    *,
+    watched: int,
+    weights: int,
+    rows: TextRows | None = None,
 ) -> MemoryEstimate:
     """The peak of a step, by parts; what else the process holds is not in it.
+
+    A config without steps has the closed form alone.
 
     Args:
         twin: the model that will be trained, on the meta device, inside its session.
         prompt: one as long as the longest.
         watched: text tokens of a prompt whose attention is read.
         weights: bytes of the real model's.
+        rows: what a closed form is solved on.
     """
-    slices = twin.linear_slices(twin.target_names(config.lora.targets))
+    slices = twin.linear_slices(adapted_layers(twin, config))
     lora = twin.adapters(slices, rank=config.lora.rank, generator=torch.Generator())
     for parameter in lora.parameters():
         parameter.grad = torch.empty_like(parameter)  # there before the step: counted with the LoRA
+    kept = 0
     with fused_attention(), LiveBytes() as live, lora.attach(slices):
-        total = torch.stack(list(_results(twin, config, prompt, watched))).sum()
-        kept = live.now
-        total.backward()
+        if config.steps:
+            total = torch.stack(list(_results(twin, config, prompt, watched))).sum()
+            kept = live.now
+            total.backward()
     return MemoryEstimate(
         weights=weights,
         kept=kept,
         working=live.peak - kept,
         lora=LORA_COPIES * sum(parameter.nbytes for parameter in lora.parameters()),
+        solved=solved_bytes(rows) if rows else 0,
     )
+
+
+def solved_bytes(rows: TextRows) -> int:
+    """At the peak of `low_rank_solution`: rows as float32, and thrice as float64; square sums."""
+    widest = rows.text.held.shape[1]
+    return sum(each.numel() for each in rows.tensors) * (4 + 3 * 8) + SQUARES * 8 * widest**2
 
 
 def trajectory_bytes(states: int, channels: int, latent_size: tuple[int, int]) -> int:
@@ -104,9 +126,10 @@ def described(
     `text_bytes`: of text features, and of pictures that were given.
     """
     states = sampled_bytes(config, channels)
+    work = "a step" if config.steps else "the closed form, beside which they need not fit"
     return (
         f"Expected to need about {gigabytes(memory.total)}: {gigabytes(memory.weights)} for the "
-        f"weights and {gigabytes(memory.beside_weights)} for a step; and "
+        f"weights and {gigabytes(memory.beside_weights)} for {work}; and "
         f"{gigabytes(states + text_bytes)} of the computer's memory for sampled states and text."
     )
 
@@ -126,7 +149,8 @@ def _results(
     sizes = (prompt.text, prompt.pooled)
     text, pooled = (None if x is None else torch.empty(x.shape, device=META) for x in sizes)
     assert text is not None
-    prompt = Prompt(text.requires_grad_(config.attack > 0), pooled)
+    attacked = config.attack > 0 or config.solver == "solve"
+    prompt = Prompt(text.requires_grad_(attacked), pooled)
     for rows in _passes(config):
         capture = None
         if config.weights.attention > 0 or config.weights.rsc > 0:
@@ -146,7 +170,7 @@ def _passes(config: EraseConfig) -> list[int]:
         weight > 0
         for weight in (config.weights.keep, config.weights.rsc, config.weights.reconstruction)
     )
-    return erase + preserve if config.solver == "budget" else max(erase, preserve, key=sum)
+    return max(erase, preserve, key=sum) if config.solver == "alternate" else erase + preserve
 
 
 class LiveBytes(TorchDispatchMode):

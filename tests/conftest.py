@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there: threads of two workers only wait
 
@@ -39,6 +39,7 @@ class SmallFlow:
 
     device, dtype = torch.device("cpu"), torch.float32
     joint_blocks, blocks, latent_channels = 2, 2, 4
+    entrances: ClassVar[dict[str, Any]] = {}  # no layer that text alone enters through
 
     def __init__(self, seed: int = 0) -> None:
         generator = Generator().manual_seed(seed)

@@ -84,7 +84,7 @@ def test_a_value_outside_its_range_is_an_error_that_names_it(one: dataclasses.Fi
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"recipe": "quick"}, "Got recipe 'quick', expected one of fast, paper."),
+        ({"recipe": "quick"}, "Got recipe 'quick', expected one of instant, fast, paper."),
         ({"solver": "adam"}, "Got solver 'adam', expected one of alternate, budget"),
         ({"attention_form": "mean"}, "expected one of ratio, sum"),
         ({"width": 520}, "Got width 520 pixels, expected a multiple of 16. Use 512."),
@@ -94,7 +94,7 @@ def test_a_value_outside_its_range_is_an_error_that_names_it(one: dataclasses.Fi
         ({"attention_blocks": (0, 0)}, "Got attention_blocks (0, 0), expected"),
         ({"attention_blocks": "last"}, "Got attention_blocks 'last', expected"),
         ({"attention_blocks": (True,)}, "Got attention_blocks (True,), expected"),
-        ({"steps": 1.5}, "Got steps 1.5, expected a whole number from 1 to 100000"),
+        ({"steps": 1.5}, "Got steps 1.5, expected a whole number from 0 to 100000"),
     ],
 )
 def test_wrong_choices(values: dict[str, object], says: str) -> None:
@@ -107,7 +107,7 @@ def test_wrong_choices(values: dict[str, object], says: str) -> None:
     [
         ({"rank": 0}, "Got rank 0, expected a whole number from 1 to 256"),
         ({"alpha": 0}, "Got alpha 0, expected"),
-        ({"targets": "all"}, "Got targets 'all', expected one of text_qk, dual_qk"),
+        ({"targets": "all"}, "Got targets 'all', expected one of text_in, text_in_pooled, text_qk"),
         ({"init": "zeros"}, "Got init 'zeros', expected one of kaiming, gaussian"),
     ],
 )

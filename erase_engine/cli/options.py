@@ -15,7 +15,7 @@ from typing import Any
 from ..concepts.request import ConceptRequest
 from ..concepts.text_fields import read_fields
 from ..concepts.vocabulary import KINDS
-from ..config import RECIPES, EraseConfig, LoraConfig, LossWeights
+from ..config import RECIPES, EntranceConfig, EraseConfig, LoraConfig, LossWeights
 from ..training.states.pictures import check_pictures_count
 from ..validation import check_fields
 
@@ -71,8 +71,13 @@ def parser() -> argparse.ArgumentParser:
         "order of their names they show what --keep says",
     )
     add("--prompts", nargs="+", metavar="TEXT", help="your own sentences with the concept")
-    add("--recipe", choices=tuple(RECIPES), help="where all numbers come from; fast if not given")
-    add("--steps", type=int, help="training steps")
+    add(
+        "--recipe",
+        choices=tuple(RECIPES),
+        help="instant: a closed form, in seconds, soft; fast, if not given: hardened as well; "
+        "paper: as published",
+    )
+    add("--steps", type=int, help="at most so many; fast ends by itself")
     add("--resolution", type=int, metavar="PIXELS", help="width and height trained on")
     add("--seed", type=int, help="the same seed gives the same file")
     add("--config", help="JSON or YAML file: fields of EraseConfig and ConceptRequest")
@@ -149,13 +154,14 @@ def _request(values: Mapping[str, Any]) -> ConceptRequest:
 
 
 def _config(values: Mapping[str, Any]) -> EraseConfig:
-    """The recipe's numbers with those given; weights and lora may be given in part."""
+    """The recipe's numbers with those given; weights, entrance and lora may be given in part."""
     given = {name: values[name] for name in _OF_CONFIG & values.keys()}
     recipe = given.pop("recipe", "fast")
     base = EraseConfig.from_recipe(recipe)
-    if "weights" in given:
-        weights = check_fields(given["weights"], LossWeights)
-        given["weights"] = LossWeights(**{**asdict(base.weights), **weights})
+    for name, kind in (("weights", LossWeights), ("entrance", EntranceConfig)):
+        if name in given:
+            some = check_fields(given[name], kind)
+            given[name] = kind(**{**asdict(getattr(base, name)), **some})
     if "lora" in given:
         # A recipe's alpha is its rank: it follows a rank that is given.
         lora = {**asdict(base.lora), "alpha": None, **check_fields(given["lora"], LoraConfig)}

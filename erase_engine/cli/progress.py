@@ -25,11 +25,12 @@ class Progress:
         self._shown = 0.0  # share of the work
 
     def __call__(self, report: StepReport) -> None:
+        if report.stage in ("solving", "solved"):  # no pass of the model
+            return
         bar, share = self._bar, report.forwards / report.total_forwards
-        if not bar.total:
-            bar.total = report.total_forwards
-            if report.done_before:  # an earlier run has done what comes before
-                bar.n = bar.initial = report.forwards
+        if not bar.total and report.done_before:  # an earlier run has done what comes before
+            bar.n = bar.initial = report.forwards
+        bar.total = report.total_forwards
         bar.set_description_str(
             f"step {report.step}/{report.total}" if report.step else "sampling states",
             refresh=False,
@@ -37,9 +38,8 @@ class Progress:
         if report.losses:  # a pass that samples leaves the last step's
             bar.set_postfix({k: f"{v:.4f}" for k, v in report.losses.items()}, refresh=False)
         bar.update(report.forwards - bar.n)
-        last = report.step == report.total
-        if not self._terminal and (last or share >= self._shown + SHOWN_EVERY):
+        if not self._terminal and (report.last or share >= self._shown + SHOWN_EVERY):
             self._shown = share
             sys.stderr.write(f"{bar}\n")
-        if last:
+        if report.last:
             bar.close()

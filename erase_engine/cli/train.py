@@ -62,8 +62,8 @@ def run(job: Options) -> Path:
     host = CommandHost(job, ModelFiles(job.model, job.text_encoders), _place(job))
     checkpoint = Checkpoint(job.unfinished, resume=job.resume, strict=True)
     trained = run_training(host, job.request, job.config, checkpoint=checkpoint)
-    for warning in trained.erasure.warnings:
-        host.say(warning)
+    for note in trained.notes:
+        host.say(note)
     return trained.path
 
 
@@ -181,4 +181,5 @@ def _needed(model: DiffusersFlowModel, encoded: EncodedPrompts, job: Options) ->
             encoded.longest,
             watched=encoded.tokens.all.shape[1],
             weights=net.get_memory_footprint(),
+            rows=encoded.entrance,
         )

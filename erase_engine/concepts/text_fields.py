@@ -10,7 +10,7 @@ from ..validation import shortened
 
 LONGEST_PROMPT = 2000  # letters
 SEPARATORS = {"synonyms": r"[,;\n]", "keep": r"\n", "prompts": r"\n"}
-BETWEEN_CONCEPTS = r"[,;，、；\n]|\s(?:and|&)\s"
+BETWEEN_CONCEPTS = r"[,;\uff0c\u3001\uff1b\n]|\s(?:and|&)\s"
 OWN_BRACKET = r"\\([()])"
 QUOTED = r"\s*[\"“]([^\"“”]+)[\"”]\s*"
 WEIGHTS_READ = "Prompt weights count for nothing here: the words were read without them."
@@ -49,14 +49,14 @@ def one_concept(text: str) -> str:
     """
     if quoted := re.fullmatch(QUOTED, text):
         return quoted[1]
-    parts = re.split(BETWEEN_CONCEPTS, text.strip(" \n,;，、；"), flags=re.IGNORECASE)
+    parts = re.split(BETWEEN_CONCEPTS, text.strip(" \n,;\uff0c\u3001\uff1b"), flags=re.IGNORECASE)
     if len(parts) > 1:
         raise ValueError(
             f"Got '{shortened(text)}' as one concept, expected one thing. For several, plan each "
             "in its own Concept Plan and chain them by 'join'; other words for the same thing are "
             'synonyms. If it is one thing, put it in quotes: "salt and pepper".'
         )
-    return text.strip(" \n,;，、；")
+    return text.strip(" \n,;\uff0c\u3001\uff1b")
 
 
 def plain_prompt(text: str) -> str:

@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from ..interfaces import LinearSlice
+from ..config import EraseConfig
+from ..interfaces import FlowModel, LinearSlice
+
+
+def adapted_layers(model: FlowModel, config: EraseConfig) -> list[str]:
+    """Names of the layers that get an adapter: the targets, and the entrance that is solved."""
+    entrances = model.entrances if config.solver == "solve" else ()
+    return list(dict.fromkeys([*model.target_names(config.lora.targets), *entrances]))
 
 
 class LoraSet:

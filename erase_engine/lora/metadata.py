@@ -14,7 +14,8 @@ from ..concepts.plan import ConceptPlan
 from ..config import EraseConfig
 
 FORMAT_VERSION = "1"
-LOSS_NAMES = {"esd": "erase", "rsc": "contrast", "multiplier": "keep weight"}  # for people
+# For people.
+LOSS_NAMES = {"esd": "erase", "rsc": "contrast", "multiplier": "keep weight", "attack": "holds"}
 
 
 def erasure_metadata(
@@ -46,7 +47,8 @@ def figures_in_words(figures: Mapping[str, Any]) -> str:
         for name, value in dict(figures["last_losses"]).items()
     )
     passes = f"{figures['forwards']:,} forward passes of one picture"
-    return f"{figures['steps']:d} steps, {passes}; losses at the end: {losses}"
+    at_the_end = f"; losses at the end: {losses}" if losses else ""
+    return f"{figures['steps']:d} steps, {passes}{at_the_end}"
 
 
 def merged_metadata(

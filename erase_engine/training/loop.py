@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Generator, Tensor
 
 from ..config import EraseConfig
 from ..interfaces import FlowModel
+from ..lora.adapters import adapted_layers
 from .checkpoint import Checkpoint, SavedTrajectories
 from .encoded_prompts import EncodedPrompts
 from .last_state import LastState, Snapshot
@@ -28,12 +29,15 @@ from .teacher import (
     same_teacher,
 )
 
+Stage = Literal["sampling", "solving", "solved", "hardening", "training"]
+
 
 @dataclass(frozen=True)
 class StepReport:
     """What one step did. `losses` holds those that were computed, unweighted.
 
-    A pass that samples is told of without losses; `step` is then the last one that is done.
+    What is no step is told of without losses, as a pass that samples, or a closed form that is
+    about to be solved, or is in place; `step` is then the last one that is done.
     """
 
     step: int
@@ -43,6 +47,13 @@ class StepReport:
     forwards: int  # samples through the model so far; a backward counts as two
     total_forwards: int  # of the whole training
     history: Mapping[str, list[float]] = field(default_factory=dict)  # each loss up to this step
+    stage: Stage = "training"
+    ended: bool = False  # before the last step: there is nothing left to do
+
+    @property
+    def last(self) -> bool:
+        """Whether no step comes after this one."""
+        return self.ended or self.step == self.total
 
     @property
     def done_before(self) -> int:
@@ -59,6 +70,8 @@ class Erasure:
     forwards: int
     warnings: tuple[str, ...] = ()  # for people: what did not go as it should
     ended: str = ""  # why it ended before its last step
+    solved: bool = False  # a closed form erases the concept
+    unsolved: float = 1.0  # of the change that a closed form is to make, the share not made
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -101,18 +114,19 @@ def train_erasure(
     """
     checkpoint = checkpoint or Checkpoint(None)
     config = config.for_concepts(encoded.concepts)
-    slices = backend.linear_slices(backend.target_names(config.lora.targets))
+    slices = backend.linear_slices(adapted_layers(backend, config))
     numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
     lora = backend.adapters(slices, **numbers, generator=generator)
     count = ForwardCount(expected_forwards(encoded, config))
     history: dict[str, list[float]] = {}
 
-    def report(step: int, losses: dict[str, float], norm: float) -> None:
-        spent = count.forwards, count.expected
-        on_step(StepReport(step, config.steps, losses, norm, *spent, history))
+    def report(step: int, losses: dict[str, float], norm: float, **told: Any) -> None:
+        spent = count.forwards, max(count.expected, count.forwards)
+        on_step(StepReport(step, config.steps, losses, norm, *spent, history, **told))
 
     def on_pass() -> None:
-        report(max(map(len, history.values()), default=0), {}, 0.0)
+        step = max(map(len, history.values()), default=0)
+        report(step, {}, 0.0, stage="training" if step else "sampling")
 
     model = CountedModel(backend, encoded, config, count)
     adversary = None
@@ -124,19 +138,28 @@ def train_erasure(
         if config.steps:
             trajectories = _trajectories(model, generator, checkpoint, on_pass=on_pass)
         states = STATES[config.sampling](model, lora, trajectories, on_pass)
+        if config.solver == "solve":
+            report(0, {}, 0.0, stage="solving")
         training = Training(Objective(model, lora, states, generator, adversary), history)
         if saved := checkpoint.load():
             training.resume(saved)  # fails before anything is saved over what it was given
+        solver, done = training.solver, training.last_state.step
         with lora.attach(slices), _saved_at_the_end(training, checkpoint):
-            for step in range(training.last_state.step + 1, config.steps + 1):
-                if training.solver.ended:
+            if solver.solved:
+                report(done, {}, 0.0, stage="solved")
+            for step in range(done + 1, config.steps + 1):
+                if solver.ended:
                     break
                 losses, norm = training.step(step)
                 if checkpoint.due(step):
                     checkpoint.save(training.snapshot())
-                report(step, losses, norm)
+                if solver.ended:
+                    count.expected = count.forwards
+                stage = "hardening" if "attack" in losses else "training"
+                report(step, losses, norm, stage=stage, ended=bool(solver.ended))
         state, warnings = _used(lora.state_dict()), tuple(checkpoint.warnings)
-        return Erasure(state, history, count.forwards, warnings, training.solver.ended)
+        outcome = {"ended": solver.ended, "solved": solver.solved, "unsolved": solver.unsolved}
+        return Erasure(state, history, count.forwards, warnings, **outcome)
 
 
 def _used(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -257,10 +280,14 @@ def expected_forwards(encoded: EncodedPrompts, config: EraseConfig) -> int:
 
 
 def cost_in_words(encoded: EncodedPrompts, config: EraseConfig) -> str:
-    """What a training costs, for people, against the recipe fast."""
+    """What a training costs, for people, against the recipe fast; where it may end early, at most.
+
+    Previews come on top.
+    """
     cost = expected_forwards(encoded, config)
+    if not cost:
+        return "It takes no pass of the model."
+    most = "at most " if config.solver == "solve" else ""
     fast = expected_forwards(encoded, EraseConfig.from_recipe("fast"))
-    against = (
-        "" if cost == fast else f", {cost / fast:.1f} times those of the recipe fast ({fast:,})"
-    )
-    return f"It takes {cost:,} passes of the model{against}."
+    times = f"{cost / fast:.1f} times those of the recipe fast (at most {fast:,})"
+    return f"It takes {most}{cost:,} passes of the model{'' if cost == fast else f', {times}'}."

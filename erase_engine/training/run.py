@@ -73,6 +73,16 @@ class Host(Protocol):
         ...
 
 
+SOFT = (
+    "It is soft: nothing was hardened, and a small change of the text features brings the concept "
+    "back. The recipe fast hardens it."
+)
+TRAINED = (
+    "The text's entrance alone can't tell the concept from what is to stay, so layers behind it "
+    "were trained."
+)
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a training has made."""
@@ -81,6 +91,7 @@ class Trained:
     erasure: Erasure
     path: Path
     needs: str  # of memory and passes, in words
+    notes: tuple[str, ...]  # why it ended, and what a person has to know of the LoRA
 
 
 def run_training(
@@ -112,9 +123,32 @@ def run_training(
     except BaseException:  # cancelling is no Exception on newer hosts
         _save_so_far(host, plan, checkpoint)
         raise
+    if not config.steps:
+        _require_solved(erasure, plan, checkpoint)
     path = host.save(erasure, plan)
     checkpoint.clear()
-    return Trained(plan, erasure, path, needs)
+    return Trained(plan, erasure, path, needs, _notes(erasure, config))
+
+
+def _require_solved(erasure: Erasure, plan: ConceptPlan, checkpoint: Checkpoint) -> None:
+    """ValueError where a closed form alone would take what is to stay along with the concept."""
+    if not erasure.solved:
+        checkpoint.clear()  # it would end here again
+        raise ValueError(
+            f"Got '{plan.concept}', which the text's entrance alone can't tell from what is to "
+            f"stay ({erasure.unsolved:.0%} of the change is left), expected a concept that it can. "
+            "Choose the recipe fast, which trains the layers behind it."
+        )
+
+
+def _notes(erasure: Erasure, config: EraseConfig) -> tuple[str, ...]:
+    """Why it ended, whether it is soft, and warnings, in words."""
+    if config.solver != "solve":
+        return erasure.warnings
+    if not config.steps:
+        return (SOFT, *erasure.warnings)
+    ended = erasure.ended or f"It ended at its limit of {config.steps} steps."
+    return (*([] if erasure.solved else [TRAINED]), ended, *erasure.warnings)
 
 
 def _planned(

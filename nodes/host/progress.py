@@ -15,7 +15,8 @@ def step_progress() -> Callable[[StepReport], None]:
     bar = comfy.utils.ProgressBar(1)
 
     def on_step(report: StepReport) -> None:
-        bar.update_absolute(report.forwards, report.total_forwards)
+        if report.stage not in ("solving", "solved"):  # no pass of the model
+            bar.update_absolute(report.forwards, report.total_forwards)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     return on_step

@@ -36,7 +36,7 @@ class EraseConcept(io.ComfyNode):
             node_id="EraseAnythingTrain",
             display_name="Erase Concept (Train LoRA)",
             category=CATEGORY,
-            description="Trains a small LoRA that makes a Flux model unable to draw a concept and "
+            description="Makes a small LoRA with which a Flux model can't draw a concept, and "
             "keeps the rest close to what it was. The model itself is not changed.",
             inputs=[*model_inputs(), *concept_inputs(), *training_inputs(), *optional_inputs()],
             hidden=[io.Hidden.extra_pnginfo],  # says which workflow's node the curves belong to
@@ -79,10 +79,12 @@ class EraseConcept(io.ComfyNode):
             )
             checkpoint = checkpoint_for(stem, resume=widgets["resume"])
             trained = run_training(host, wanted, config, checkpoint=checkpoint)
-            live.end("done", f"Saved as {lora_name(trained.path)}")
+            saved = f"Saved as {lora_name(trained.path)}."
+            live.end("done", " ".join([saved, *trained.notes]))
         report = report_of(trained)
         state = {PREFIX + key: tensor for key, tensor in trained.erasure.state.items()}
         erased, _ = apply_lora(model, state, 1.0, name="the LoRA")
-        loss = {"loss": trained.erasure.history["esd"]}
+        # Without steps: what is left of the concept, before and after.
+        loss = {"loss": trained.erasure.history.get("esd", [1.0, trained.erasure.unsolved])}
         shown = {"text": (report,), "eraseanything": [live.event()]}
         return io.NodeOutput(state, loss, erased, report, ui=shown)

@@ -44,9 +44,20 @@ class Curve:
         return not self.rows and not self.waiting
 
     def catch_up(self, report: StepReport) -> None:
-        """The steps before this one, which an earlier run has done."""
+        """The steps before this one, which an earlier run has done.
+
+        A loss that came later has no values of the first steps; one that is gone, none of the last.
+        """
+        first = {
+            name: 1 + (report.step - len(values) if name in report.losses else 0)
+            for name, values in report.history.items()
+        }
         for step in range(1, report.done_before + 1):
-            known = {name: values[step - 1] for name, values in report.history.items()}
+            known = {
+                name: values[step - first[name]]
+                for name, values in report.history.items()
+                if first[name] <= step < first[name] + len(values)
+            }
             if known:
                 self.add(step, known)
 
@@ -103,15 +114,17 @@ class TrainingEvents:
         self._began = self._clock()
 
     def step(self, report: StepReport) -> None:
-        """Shows a step, unless the last event is too fresh."""
-        if self._curve.empty:
+        """Shows a step, unless the last event is too fresh; one that is no pass, at once."""
+        pause = report.stage in ("solving", "solved")
+        if self._curve.empty and not pause:
             self._curve.catch_up(report)
         if report.losses:
             self._curve.add(report.step, report.losses)
-        state = "training" if report.step else "sampling"
-        self._latest |= {"state": state, "step": report.step, "total": report.total}
-        self._latest["seconds_left"] = finite(self._seconds_left(report))
-        if self._clock() - self._sent >= SECONDS_BETWEEN_EVENTS:
+        state = "solving" if pause else report.stage
+        total = report.step if report.ended else report.total  # the steps that there were
+        self._latest |= {"state": state, "step": report.step, "total": total}
+        self._latest["seconds_left"] = None if pause else finite(self._seconds_left(report))
+        if pause or self._clock() - self._sent >= SECONDS_BETWEEN_EVENTS:
             self._send_now()
 
     def _seconds_left(self, report: StepReport) -> float | None:

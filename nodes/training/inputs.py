@@ -15,6 +15,8 @@ from ...erase_engine.validation import check_choice, shortened
 from ..host.widgets import advanced, checked_resolution, lines, resolution, seed, text
 
 FAST = EraseConfig.from_recipe("fast")
+# Defaults of version 0.1: in a workflow of then they were nobody's choice either.
+OLD_DEFAULTS = {"steps": 160, "targets": "text_pooled", "batch": 8}
 PlanType = io.Custom("ERASE_PLAN")  # carries a Planned
 
 
@@ -69,7 +71,13 @@ def training_inputs() -> list[Any]:
             "128 for the tiny Flux.",
             default=FAST.width,
         ),
-        io.Int.Input("steps", default=FAST.steps, min=1, max=10_000, tooltip="Training steps."),
+        io.Int.Input(
+            "steps",
+            default=FAST.steps,
+            min=1,
+            max=10_000,
+            tooltip="At most so many steps: fast ends by itself, instant takes none.",
+        ),
         seed("The same inputs and seed give the same file."),
         text(
             "file_name",
@@ -86,11 +94,13 @@ def _expert_inputs() -> list[Any]:
             "recipe",
             options=list(RECIPES),
             default="fast",
-            tooltip="fast: ours. paper: as published, about 15,000 passes of the model, with its "
-            "release mended: contrast has the sign that the paper describes, tokens are found in "
-            "each prompt, all heads count, the teacher has no LoRA, and pictures of what is to be "
-            "kept take the place of pictures of the concept. What you leave at its default is the "
-            "recipe's own.",
+            tooltip="fast: solves the erasure where text enters the model, hardens it against "
+            "attacks, and trains where that does not do, as for phrases. instant: solves it and "
+            "stops there; seconds, and soft: attacks bring the concept back. paper: as published, "
+            "about 15,000 passes of the model, with its release mended: contrast has the sign that "
+            "the paper describes, tokens are found in each prompt, all heads count, the teacher "
+            "has no LoRA, and pictures of what is to be kept take the place of pictures of the "
+            "concept. What you leave at its default is the recipe's own.",
         ),
         io.Float.Input(
             "negative_guidance",
@@ -98,26 +108,26 @@ def _expert_inputs() -> list[Any]:
             min=0.0,
             max=10.0,
             step=0.1,
-            tooltip="How far past the replacement the model is pushed. 0 stops at it.",
+            tooltip="How far past the replacement training pushes the model. 0 stops at it; what "
+            "is solved always does.",
         ),
         io.Int.Input("rank", default=FAST.lora.rank, min=1, max=256, tooltip="Rank of the LoRA."),
         io.Combo.Input(
             "targets",
             options=list(get_args(Targets)),
             default=FAST.lora.targets,
-            tooltip="Which layers are trained. text_pooled: all by which text reaches the picture. "
-            "text_qk: query and key of the text, as published.",
+            tooltip="Which layers are trained; instant and fast add those by which text enters. "
+            "text_pooled: all by which text reaches the picture. text_qk: query and key of the "
+            "text, as published.",
         ),
-        io.Int.Input(
-            "batch", default=FAST.batch, min=1, max=64, tooltip="Pictures in one training step."
-        ),
+        io.Int.Input("batch", default=FAST.batch, min=1, max=64, tooltip="Pictures in one step."),
         io.Int.Input(
             "preview_every",
             default=20,
             min=0,
             max=10_000,
-            tooltip="Steps between two previews, where a VAE is connected; 0 draws none. "
-            "They don't change the result.",
+            tooltip="Steps between two previews, where a VAE is connected; also once it is solved, "
+            "and at the end. 0 draws none. They don't change the result.",
         ),
         io.Boolean.Input(
             "resume",
@@ -132,7 +142,7 @@ def optional_inputs() -> list[Any]:
         io.Vae.Input(
             "vae",
             optional=True,
-            tooltip="Shows pictures before and after while it trains; encodes keep_images.",
+            tooltip="Shows pictures before, now and with the replacement; encodes keep_images.",
         ),
         PlanType.Input(
             "plan", optional=True, tooltip="From Concept Plan; used instead of the concept above."
@@ -176,14 +186,14 @@ def config_of(widgets: dict[str, Any]) -> EraseConfig:
     side = checked_resolution(widgets["resolution"])
 
     def asked(name: str, ours: Any = FAST, its: Any = own) -> Any:
-        untouched = widgets[name] == getattr(ours, name)
+        untouched = widgets[name] in (getattr(ours, name), OLD_DEFAULTS.get(name))
         return getattr(its, name) if untouched else widgets[name]
 
     batch = asked("batch")  # of both halves of a step, in every recipe
     return EraseConfig.from_recipe(
         widgets["recipe"],
         negative_guidance=asked("negative_guidance"),
-        steps=asked("steps"),
+        steps=asked("steps") if own.steps else 0,  # a limit, where there are steps
         batch=batch,
         keep_per_step=batch,
         width=side,

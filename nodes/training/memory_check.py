@@ -13,6 +13,7 @@ import comfy.ops
 import torch
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel
+from ...erase_engine.closed_form.text_rows import TextRows
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.interfaces import Prompt
 from ...erase_engine.memory import (
@@ -29,16 +30,24 @@ _known: WeakKeyDictionary[Any, dict[Any, MemoryEstimate]] = WeakKeyDictionary()
 
 def needed(model: Any, encoded: EncodedPrompts, config: EraseConfig) -> MemoryEstimate:
     """The peak of a step on this MODEL, by parts."""
-    prompt, watched = encoded.longest, encoded.tokens.all.shape[1]
-    key = (config, prompt.text.shape, watched, model.model_size(), ComfyFlowModel(model).dtype)
+    prompt, rows = encoded.longest, encoded.entrance
+    sizes = {"watched": encoded.tokens.all.shape[1], "rows": rows}
+    shapes = [each.shape for each in (prompt.text, *(rows.tensors if rows else ()))]
+    key = (config, *shapes, sizes["watched"], model.model_size(), ComfyFlowModel(model).dtype)
     known = _known.setdefault(model.model, {})
     if key not in known:
-        known[key] = peak_of_step(model, config, prompt, watched=watched)
+        known[key] = peak_of_step(model, config, prompt, **sizes)
     return known[key]
 
 
 def peak_of_step(
-    model: Any, config: EraseConfig, prompt: Prompt, *, watched: int, checkpointing: bool = True
+    model: Any,
+    config: EraseConfig,
+    prompt: Prompt,
+    *,
+    watched: int,
+    rows: TextRows | None = None,
+    checkpointing: bool = True,
 ) -> MemoryEstimate:
     """`estimate_memory` of a MODEL, which is read and left alone.
 
@@ -46,7 +55,8 @@ def peak_of_step(
     """
     twin = ComfyFlowModel(meta_twin(model), guidance=config.guidance, checkpointing=checkpointing)
     with twin.session():
-        return estimate_memory(twin, config, prompt, watched=watched, weights=model.model_size())
+        sizes = {"watched": watched, "weights": model.model_size(), "rows": rows}
+        return estimate_memory(twin, config, prompt, **sizes)
 
 
 def meta_twin(model: Any) -> comfy.model_patcher.ModelPatcher:

@@ -105,7 +105,7 @@ class NodeHost:
         return training_session(self.model, guidance=guidance, memory_required=reserved)
 
     def watch(self, model: FlowModel, plan: ConceptPlan, encoded: EncodedPrompts) -> OnStep:
-        """Shows each step, and pictures after every `preview_every` steps and the last."""
+        """Shows each step; and pictures every `preview_every` steps, once solved, at the end."""
         progress, every, live = step_progress(), self.preview_every, self.live
         scene = Scene.of(plan, encoded, self.config, latent_channels(self.model))
         reserved = self.memory.beside_weights if self.memory else 0
@@ -116,9 +116,8 @@ class NodeHost:
         def on_step(report: StepReport) -> None:
             live.step(report)
             progress(report)
-            step = report.step if report.losses else 0
-            due = every and step and (not step % every or step == report.total)
-            if previews and due:
+            step = report.losses and previews and (report.last or report.step % every == 0)
+            if previews and (step or report.stage == "solved"):
                 live.preview(previews.compare(), report.step)
 
         return on_step
@@ -143,7 +142,7 @@ def report_of(trained: Trained) -> str:
         f"Saved as {lora_name(trained.path)}",
         trained.plan.describe(),
         figures_in_words(erasure.figures),
-        *erasure.warnings,
+        *trained.notes,
         note_of_unfinished(),
         trained.needs,
     ]

@@ -1,5 +1,7 @@
 """Small pictures before and during a training: of a prompt that names the concept, and of one not.
 
+Beside the first stands what the model drew for the replacement, from the same noise.
+
 They use no random state but their own, so a training is the same with and without them.
 """
 
@@ -30,9 +32,9 @@ JPEG_QUALITY = 85
 class Scene:
     """The prompts to draw, and the noise they always start from."""
 
-    prompts: dict[str, str]  # {"concept": ..., "keep": ...}
+    prompts: dict[str, str]  # {"concept": ..., "keep": ..., "replacement": ...}
     cond: Conditioning  # one row for each
-    noise: Tensor  # (2, C, h, w)
+    noise: Tensor  # (3, C, h, w); the replacement's is the concept's
 
     @classmethod
     def of(
@@ -41,10 +43,12 @@ class Scene:
         """The first sentence that names the concept as it was written, and the first to keep."""
         whole = (row for row, pair in enumerate(plan.pairs) if pair.word == plan.concept)
         row = next(whole, 0)
-        prompts = {"concept": plan.pairs[row].concept_prompt, "keep": plan.keep[0]}
-        cond = Conditioning.cat([encoded.concept.take([row]), encoded.keep.take([0])])
-        noise = start_noise(len(cond), channels, config.latent_size, seed=config.seed)
-        return cls(prompts, cond, noise)
+        pair = plan.pairs[row]
+        prompts = {"concept": pair.concept_prompt, "keep": plan.keep[0]}
+        prompts["replacement"] = pair.anchor_prompt
+        cond = [encoded.concept.take([row]), encoded.keep.take([0]), encoded.anchor.take([row])]
+        noise = start_noise(2, channels, config.latent_size, seed=config.seed)
+        return cls(prompts, Conditioning.cat(cond), noise[[0, 1, 0]])
 
 
 class Previews:
@@ -54,28 +58,33 @@ class Previews:
         self, backend: FlowModel, scene: Scene, decode: Callable[[Tensor], Tensor]
     ) -> None:
         self._backend, self._scene, self._decode = backend, scene, decode
-        self._before = self._draw()
+        self._before = self._draw([0, 1])
+        prompt, picture = scene.prompts["replacement"], data_url(self._draw([2])[0])
+        self._beside = {"concept": {"replacement": {"prompt": prompt, "picture": picture}}}
 
     def compare(self) -> list[dict[str, Any]]:
-        """For each prompt the pictures before and now, and how far they differ, as JSON."""
-        now = self._draw()
+        """For each prompt the pictures before and now, and how far they differ, as JSON.
+
+        The concept's has "replacement", too: what the model drew for it before the training.
+        """
+        now = self._draw([0, 1])
         return [
             {
                 "role": role,
-                "prompt": prompt,
+                "prompt": self._scene.prompts[role],
                 "before": data_url(before),
                 "after": data_url(after),
                 "change": round((after - before).abs().mean().item(), 4),  # of the whole range
+                **self._beside.get(role, {}),
             }
-            for (role, prompt), before, after in zip(
-                self._scene.prompts.items(), self._before, now, strict=True
-            )
+            for role, before, after in zip(("concept", "keep"), self._before, now, strict=True)
         ]
 
     @torch.no_grad()
-    def _draw(self) -> Tensor:
-        """(2, h, w, 3) in 0..1"""
-        latents = sampled(self._backend, self._scene.cond, self._scene.noise, steps=EULER_STEPS)
+    def _draw(self, rows: list[int]) -> Tensor:
+        """(N, h, w, 3) in 0..1"""
+        cond, noise = self._scene.cond.take(rows), self._scene.noise[rows]
+        latents = sampled(self._backend, cond, noise, steps=EULER_STEPS)
         return self._decode(latents).float().cpu().clamp(0, 1)
 
 

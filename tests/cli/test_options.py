@@ -59,8 +59,9 @@ def test_options_win_over_the_file_and_the_file_over_the_recipe(job):
 
 def test_parts_of_weights_and_lora_keep_the_recipes_rest(job):
     file = {"recipe": "paper", "weights": {"keep": 2.0}, "lora": {"rank": 16}}
-    config = job(file=file).config
+    config = job(file={**file, "entrance": {"rounds": 7}}).config
     base = EraseConfig.from_recipe("paper")
+    assert (config.entrance.rounds, config.entrance.radius) == (7, base.entrance.radius)
     assert (config.weights.keep, config.weights.rsc) == (2.0, base.weights.rsc)
     assert (config.lora.rank, config.lora.alpha, config.lora.init) == (16, 16.0, "gaussian")
 
@@ -77,10 +78,10 @@ WRONG = [
     ({"stpes": 3}, r"Got \['stpes'\] in the config .*json, expected fields out of also_erased"),
     ([1], r"Got \[\[1\]\] in the config"),
     ("{", r"Got the config .*config\.json that can't be read \(Expecting property"),
-    ({"steps": "many"}, "Got steps 'many', expected a whole number from 1"),
+    ({"steps": "many"}, "Got steps 'many', expected a whole number from 0"),
     ({"lora": {"rnk": 2}}, "Got rnk for LoraConfig, expected fields out of rank"),
     ({"weights": 3}, "Got int for LossWeights, expected an object with fields esd"),
-    ({"recipe": "slow"}, "Got recipe 'slow', expected one of fast"),
+    ({"recipe": "slow"}, "Got recipe 'slow', expected one of instant, fast"),
     ({"synonyms": "hound"}, "Got 'hound' for synonyms, expected a list"),
 ]
 

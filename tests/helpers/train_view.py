@@ -25,7 +25,7 @@ def prepare(page: Page, *, by_hand: bool = False, **widgets: Any) -> Locator:
     else:
         page.load(json.loads(WORKFLOW.read_text(encoding="utf-8")))
     page.keep_only(*KINDS)
-    page.set_widgets(TRAIN, **QUICK, **widgets)
+    page.set_widgets(TRAIN, **{**QUICK, **widgets})
     page.look_at(TRAIN)
     view = page.views().first
     expect(view).to_have_attribute("data-state", "idle")

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from erase_engine.closed_form.least_squares import Edit, low_rank_solution
+from erase_engine.closed_form.text_rows import Features, TextRows
 from erase_engine.config import EraseConfig, LossWeights
 from erase_engine.interfaces import Prompt
 from erase_engine.memory import (
@@ -21,6 +23,7 @@ from erase_engine.memory import (
     fused_attention,
     gigabytes,
     sampled_bytes,
+    solved_bytes,
     trajectory_bytes,
 )
 
@@ -38,10 +41,12 @@ def twin(small_flow: Any) -> Any:
     return small_flow
 
 
-def estimated(twin: Any, text_tokens: int = 6, **changes: Any) -> MemoryEstimate:
+def estimated(
+    twin: Any, text_tokens: int = 6, rows: TextRows | None = None, **changes: Any
+) -> MemoryEstimate:
     config = EraseConfig(**{**CONFIG, "recipe": "fast", **changes})
     prompt = Prompt(torch.randn(text_tokens, WIDTH), torch.randn(WIDTH))
-    return estimate_memory(twin, config, prompt, watched=4, weights=1_000_000)
+    return estimate_memory(twin, config, prompt, watched=4, weights=1_000_000, rows=rows)
 
 
 def test_parts(twin: Any) -> None:
@@ -68,12 +73,44 @@ def test_a_batch_of_two_keeps_twice_as_much(twin: Any) -> None:
 def test_passes_that_wait_for_one_backward_are_kept_together(twin: Any) -> None:
     alone = estimated(twin).kept
     assert estimated(twin, solver="budget").kept == pytest.approx(2 * alone, rel=0.01)
+    attacked = estimated(twin, attack=0.5).kept  # as a solved entrance is while it is trained
+    assert estimated(twin, solver="solve").kept == pytest.approx(2 * attacked, rel=0.01)
     contrast = LossWeights(keep=1.0, rsc=0.1)
     assert estimated(twin, weights=contrast).kept == pytest.approx(2 * alone, rel=0.01)
     drawn = LossWeights(keep=0.0, rsc=0.1, reconstruction=0.1)
     assert estimated(twin, weights=drawn).kept == pytest.approx(2 * alone, rel=0.01)
     everything = estimated(twin, weights=contrast, solver="budget").kept
     assert everything == pytest.approx(3 * alone, rel=0.01)
+
+
+def some_rows(width: int, held: int) -> TextRows:
+    """Random rows without a pooled kind."""
+    concept, anchor, stays = (torch.randn(count, width) for count in (20, 20, held))
+    return TextRows(Features(concept, anchor, torch.ones(20, dtype=torch.bool), stays), None)
+
+
+@pytest.mark.parametrize(("width", "held"), [(256, 64), (256, 4000), (64, 4000)])
+def test_a_closed_form_takes_at_most_what_is_said(width: int, held: int) -> None:
+    with LiveBytes() as live:
+        rows = [torch.empty(count, width, device=META) for count in (20, 20, held)]
+        share, weight = (torch.empty(count, device=META) for count in (20, held))
+        edit = Edit(rows[0], rows[1], share)
+        low_rank_solution(edit, rows[2], weight, rank=8, keep=1.0, ridge=0.1)
+    assert (
+        0.5 * solved_bytes(some_rows(width, held))
+        < live.peak
+        <= solved_bytes(some_rows(width, held))
+    )
+
+
+def test_without_steps_there_is_the_closed_form_alone(twin: Any) -> None:
+    rows = some_rows(WIDTH, 100)
+    memory = estimated(twin, steps=0, rows=rows)
+    assert (memory.kept, memory.working, memory.solved) == (0, 0, solved_bytes(rows))
+    assert "for the closed form, beside which they need not fit" in described(
+        memory, EraseConfig(steps=0), 16, text_bytes=0
+    )
+    assert estimated(twin, rows=rows).total == estimated(twin).total + solved_bytes(rows)
 
 
 def test_text_under_attack_has_a_gradient(twin: Any) -> None:

@@ -221,7 +221,8 @@ def test_the_release_takes_some_15_100_passes(encoded) -> None:
     fast = expected_forwards(shown, EraseConfig.from_recipe("fast"))
     times = f"{15_102 / fast:.1f}"
     assert cost_in_words(shown, paper) == (
-        f"It takes 15,102 passes of the model, {times} times those of the recipe fast ({fast:,})."
+        f"It takes 15,102 passes of the model, {times} times those of the recipe fast "
+        f"(at most {fast:,})."
     )
     assert cost_in_words(shown, EraseConfig.from_recipe("fast")).endswith("passes of the model.")
 

@@ -185,14 +185,15 @@ def left_of_attention(
     """The mass on one token, after / before, on the concept's prompts."""
     x_t = torch.randn(len(encoded.concept), 4, 4, 4, generator=torch.Generator().manual_seed(3))
     slices = backend.linear_slices(backend.target_names(FAST.lora.targets))
-    lora = LoraSet.from_state(slices, found.state)
+    used = {name: part for name, part in slices.items() if f"{name}.alpha" in found.state}
+    lora = LoraSet.from_state(used, found.state)
 
     def mass() -> float:
         request = AttentionCapture(torch.full((len(x_t), 1), token), (0, 1))
         backend.velocity(x_t, torch.full((len(x_t),), 0.5), encoded.concept, capture=request)
         return attention_mass(list(request.mass.values())).mean().item()
 
-    with torch.no_grad(), lora.attach(slices):
+    with torch.no_grad(), lora.attach(used):
         after = mass()
         with lora.disabled():
             return after / mass()

@@ -5,7 +5,14 @@ import { View, make } from "./page.js";
 
 /**
  * One prompt's pictures; `change` is the mean difference, as a share of the whole range.
- * @typedef {{role: string, prompt: string, before: string, after: string, change: number}} Preview
+ * `replacement` is what the model drew for the replacement's prompt, before and from the same noise.
+ * @typedef {object} Preview
+ * @property {string} role
+ * @property {string} prompt
+ * @property {string} before
+ * @property {string} after
+ * @property {number} change
+ * @property {{prompt: string, picture: string}} [replacement]
  */
 /**
  * A training as the server tells it; every event holds all of it.
@@ -13,7 +20,7 @@ import { View, make } from "./page.js";
  * @property {string} node path of the node, "5" or "12:5"
  * @property {string} workflow id of the workflow, or ""
  * @property {number} started seconds since 1970
- * @property {"starting" | "sampling" | "training" | "done" | "cancelled" | "failed"} state
+ * @property {keyof typeof HEADINGS} state
  * @property {string} message
  * @property {number} step
  * @property {number} total
@@ -26,6 +33,8 @@ import { View, make } from "./page.js";
 const HEADINGS = {
   starting: "Loading",
   sampling: "Sampling what to train on",
+  solving: "Solving at the text's entrance",
+  hardening: "Hardening against attacks",
   training: "Training",
   done: "Done",
   cancelled: "Cancelled",
@@ -134,10 +143,13 @@ function previewOf(preview, step) {
   const figure = make("figure", "preview");
   const role = ROLES[/** @type {keyof typeof ROLES} */ (preview.role)] ?? preview.role;
   const pair = make("div", "pair");
+  const now = step ? `step ${step}` : "solved";
   pair.append(
     picture(preview.before, "before", `${preview.prompt}, before`),
-    picture(preview.after, `step ${step}`, `${preview.prompt}, after step ${step}`),
+    picture(preview.after, now, `${preview.prompt}, ${step ? `after ${now}` : now}`),
   );
+  const { replacement } = preview;
+  if (replacement) pair.append(picture(replacement.picture, "replacement", replacement.prompt));
   const caption = make("figcaption", "caption");
   const change = make("span", "change", `changed ${Math.round(preview.change * 100)}%`);
   caption.append(make("span", "role", role), change, make("span", "prompt", preview.prompt));

@@ -11,6 +11,7 @@ const LABELS = /** @type {Record<string, string>} */ ({
   rsc: "contrast",
   reconstruction: "pictures",
   multiplier: "keep weight",
+  attack: "holds",
 });
 
 // Okabe and Ito's colours, told apart by colour-blind people, and darker ones for a light page.

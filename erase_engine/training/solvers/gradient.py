@@ -17,7 +17,7 @@ from .optimizer import AdapterOptimizer
 class Alternate:
     """One erase step, then one preserve step at a lower rate, on one LoRA (the paper's solver)."""
 
-    ended = ""
+    ended, solved, unsolved = "", False, 1.0
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective

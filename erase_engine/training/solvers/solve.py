@@ -109,6 +109,11 @@ class Solve:
         held_out = towards.detach() / esd_loss(v_anchor, v_concept)
         return {"esd": esd_loss(v, v_anchor).detach(), "attack": held_out}, norm
 
+    @property
+    def unsolved(self) -> float:
+        """Of the change that the concept's tokens need, the share that is not made."""
+        return self.entrances.unsolved
+
     def tensors(self) -> dict[str, Tensor]:
         """All that a step depends on besides the LoRA and the generator; no copies."""
         return self.training.tensors() | self._own

@@ -15,9 +15,16 @@ from .solve import Solve
 class Solver(Protocol):
     """Takes the steps of one training."""
 
+    solved: bool  # a closed form erases the concept
+
     @property
     def ended(self) -> str:
         """Why there is nothing left to do; "" while there is."""
+        ...
+
+    @property
+    def unsolved(self) -> float:
+        """Of the change that a closed form is to make, the share not made; 1 without one."""
         ...
 
     def __init__(self, objective: Objective) -> None: ...

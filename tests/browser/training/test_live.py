@@ -90,7 +90,7 @@ def test_two_nodes_show_their_own_trainings(page: Page) -> None:
     wait_for(second, "done")
     counts = sorted(each.locator(".steps").inner_text() for each in (first, second))
     assert counts == ["step 4 of 4", "step 6 of 6"]
-    assert first.locator("img").count() + second.locator("img").count() == 4  # one has no VAE
+    assert first.locator("img").count() + second.locator("img").count() == 5  # one has no VAE
 
 
 @pytest.mark.both_frontends
@@ -139,10 +139,29 @@ def test_a_finished_curve_comes_back_without_a_training(server: Server, browser:
             else:
                 page.queue()
             wait_for(view, "done")
-            assert step_of(view) == 3 and view.locator("img").count() == 4, visit
+            assert step_of(view) == 3 and view.locator("img").count() == 5, visit
             events = [text for text in page.received if "eraseanything.step" in text]
             assert bool(events) == (visit == "trains")
             assert page.own_troubles() == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "now", "losses"), [("instant", "solved", []), ("fast", "step 5", ["erase", "holds"])]
+)
+def test_a_recipe_that_solves_shows_it(
+    page: Page, recipe: str, now: str, losses: list[str]
+) -> None:
+    view = prepare(page, recipe=recipe, steps=5)
+    page.queue()
+    if losses:
+        wait_for(view, "hardening")
+        assert view.locator(".state").inner_text() == "Hardening against attacks"
+    wait_for(view, "done")
+    assert view.locator(".loss .name").all_inner_texts() == losses
+    whens = ["before", now, "replacement", "before", now]
+    assert view.locator(".when").all_inner_texts() == whens
+    said = view.locator(".message").inner_text()
+    assert ("It is soft" in said) == (recipe == "instant")
 
 
 HTML = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script>"

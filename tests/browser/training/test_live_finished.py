@@ -115,14 +115,17 @@ class TestFinished:
         assert all(float(value) for value in view.locator(".loss .value").all_inner_texts())
         assert f"step {WHOLE} of {WHOLE}" in (view.get_attribute("aria-label") or "")
 
-    def test_previews_show_both_prompts_before_and_after(self, finished: Finished) -> None:
+    def test_previews_show_both_prompts_before_and_after_and_the_replacement(
+        self, finished: Finished
+    ) -> None:
         view = finished.view
         assert view.locator(".role").all_inner_texts() == ["to erase", "to keep"]
-        assert view.locator(".when").all_inner_texts() == ["before", f"step {WHOLE}"] * 2
+        now = ["before", f"step {WHOLE}"]
+        assert view.locator(".when").all_inner_texts() == [*now, "replacement", *now]
         images = view.locator("img")
-        assert images.evaluate_all("all => all.map(one => one.naturalWidth)") == [64] * 4
+        assert images.evaluate_all("all => all.map(one => one.naturalWidth)") == [64] * 5
         descriptions = images.evaluate_all("all => all.map(one => one.alt)")
-        assert ["star" in each for each in descriptions] == [True, True, False, False]
+        assert ["star" in each for each in descriptions] == [True, True, False, False, False]
 
     def test_nothing_hangs_out_of_the_node(self, finished: Finished) -> None:
         finished.page.look_at(TRAIN)

@@ -41,7 +41,8 @@ trajectory_steps: 2
 width: 64
 height: 64
 learning_rate: 0.001  # by which rounding is made large
-lora: {rank: 2}
+solver: alternate
+lora: {rank: 2, targets: text_pooled}
 """
 LAYERS = 2 * 4 + 2  # text_pooled, of two double blocks
 # Runs the command in a process that can't reach any network.

@@ -59,7 +59,8 @@ def test_the_record_is_enough_to_train_again(trained: tuple[Any, Path]) -> None:
     plan = ConceptPlan.from_json(record["plan"])
     config = EraseConfig.from_json(record["config"])
     with ordinary_tensors():
-        encoded = encode_prompts(plan, encoder_for(graph.clip()), contrast=config.weights.rsc > 0)
+        needed = {"contrast": config.weights.rsc > 0, "solve": config.solver == "solve"}
+        encoded = encode_prompts(plan, encoder_for(graph.clip()), **needed)
     with training_session(model, guidance=config.guidance) as backend:
         generator = torch.Generator().manual_seed(config.seed)
         erasure = train_erasure(backend, encoded, config, generator=generator)

@@ -81,6 +81,31 @@ def test_a_loss_that_comes_later_has_gaps_before() -> None:
     assert curve.points()["losses"] == {"esd": [1.0, 2.0], "keep": [None, 3.0]}
 
 
+def test_what_is_no_pass_is_told_at_once_and_makes_no_point(
+    shown: TrainingEvents, sent: list[dict[str, Any]]
+) -> None:
+    shown.step(StepReport(0, 100, {}, 0.0, 10, 100, stage="solving"))
+    assert [sent[-1][name] for name in ("state", "steps", "seconds_left")] == ["solving", [], None]
+
+
+def test_one_that_ended_by_itself_had_no_more_steps(
+    shown: TrainingEvents, sent: list[dict[str, Any]]
+) -> None:
+    losses = {"esd": 1.0, "attack": 0.9}
+    shown.step(StepReport(20, 40, losses, 1.0, 9, 9, stage="hardening", ended=True))
+    shown.end("done")
+    assert (sent[-1]["step"], sent[-1]["total"]) == (20, 20)
+
+
+def test_losses_that_come_later_or_end_are_caught_up_with_where_they_were() -> None:
+    curve = Curve()
+    history = {"esd": [1.0, 2.0, 3.0, 4.0], "attack": [0.1, 0.2], "keep": [7.0, 8.0]}
+    curve.catch_up(StepReport(4, 9, {"esd": 4.0, "keep": 8.0}, 1.0, 4, 9, history))
+    found = curve.points()["losses"]
+    assert found["esd"] == [1.0, 2.0, 3.0] and found["attack"] == [0.1, 0.2, None]
+    assert found["keep"] == [None, None, 7.0]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_no_event_holds_what_json_lacks(
     value: float, shown: TrainingEvents, sent: list[dict[str, Any]], clock: Clock
@@ -240,6 +265,8 @@ def test_previews_show_what_the_training_did(loras: Path, vae: Any) -> None:
     assert event["previews"]["step"] == 3  # the last step is always drawn
     assert (concept["role"], keep["role"]) == ("concept", "keep")
     assert "star" in concept["prompt"] and "star" not in keep["prompt"]
+    assert "star" not in concept["replacement"]["prompt"] and "replacement" not in keep
+    assert concept["replacement"]["picture"] not in (concept["before"], concept["after"])
     assert concept["change"] > 0 and concept["before"] != concept["after"]
     json.dumps(event, allow_nan=False)
 
@@ -259,9 +286,9 @@ def test_pictures_are_small_jpegs(loras: Path, vae: Any) -> None:
 
 def test_a_finished_node_keeps_its_curve(loras: Path) -> None:
     event = erase(1, None)
-    assert event["state"] == "done" and event["message"] == f"Saved as {FILE}"
+    assert event["state"] == "done" and event["message"].startswith(f"Saved as {FILE}. ")
     assert event["steps"] == [1, 2, 3] and event["previews"] is None
-    assert event["losses"].keys() == {"esd", "attention", "keep"}
+    assert event["losses"].keys() == {"esd", "keep"}
     assert all(value is not None for values in event["losses"].values() for value in values)
 
 
