@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel, model_description
 from ...erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
+from ...erase_engine.closed_form.entrance import Entrances
 from ...erase_engine.concepts.joining import joined
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.config import EraseConfig
-from ...erase_engine.training.encoded_prompts import encode_prompts
-from ...erase_engine.training.loop import train_erasure
+from ...erase_engine.training.encoded_prompts import EncodedPrompts, encode_prompts
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.progress import sampling_progress
 from ..host.session import training_session
@@ -30,21 +30,42 @@ def solve_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str,
     """
     for part in parts:
         _check_part(part, model)
-    config = EraseConfig.from_recipe("instant")
     with ordinary_tensors():
         encoder = encoder_for(clip)
         plan = joined([each for part in parts for each in _plans_for(part, encoder)])
-        dtype = ComfyFlowModel(model).dtype
         encoded = encode_prompts(
-            plan, encoder, contrast=False, solve=True, dtype=dtype, progress=sampling_progress
+            plan,
+            encoder,
+            contrast=False,
+            solve=True,
+            dtype=ComfyFlowModel(model).dtype,
+            progress=sampling_progress,
         )
-        generator = torch.Generator().manual_seed(config.seed)
         with training_session(model) as backend:
-            erasure = train_erasure(backend, encoded, config, generator=generator)
-    return erasure.state, (
+            state = _solved(backend, encoded)
+    return state, (
         f"Solved for {len(plan.pairs)} prompt pairs, with {len(plan.keep) + len(plan.held)} "
         "sentences held, by no pass of the model."
     )
+
+
+def _solved(backend: ComfyFlowModel, encoded: EncodedPrompts) -> dict[str, Tensor]:
+    """The closed form's state; ValueError where too much of the change is left."""
+    config = EraseConfig.from_recipe("instant").for_concepts(encoded.concepts)
+    assert encoded.entrance is not None
+    entrances = Entrances(backend, encoded.entrance, config.entrance, rank=config.lora.rank)
+    entrances.solve()
+    if entrances.unsolved > config.entrance.most_unsolved:
+        raise ValueError(
+            "Got concepts that the text's entrance alone can't tell from what is to stay "
+            f"({entrances.unsolved:.0%} of the change is left), expected at most "
+            f"{config.entrance.most_unsolved:.0%}. Choose method fuse, or erase them together."
+        )
+    slices = backend.linear_slices(backend.target_names(config.lora.targets))
+    numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha}
+    lora = backend.adapters(slices, **numbers, generator=torch.Generator().manual_seed(0))
+    entrances.put(lora)
+    return lora.state_dict()
 
 
 def _check_part(part: Part, model: Any) -> None:
