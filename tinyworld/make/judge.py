@@ -25,8 +25,6 @@ from ..vocabulary import Scene
 from .data import random_scenes, render_all
 from .misshapen import Misshapen
 
-MISSHAPEN = 0.25  # share of things whose shape is none
-
 
 def truth_of(scenes: list[Scene]) -> dict[str, Tensor]:
     """Class of each head for each scene; -1 for a slot that holds nothing."""
@@ -101,6 +99,7 @@ def main() -> None:
     parser.add_argument("--network", choices=NETWORKS, default="judge")
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--pictures", type=int, default=8000)
+    parser.add_argument("--misshapen", type=float, default=0.25, help="share of things of no shape")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--resume", action="store_true", help="go on from the committed judge")
     options = parser.parse_args()
@@ -110,7 +109,8 @@ def main() -> None:
     network = NETWORKS[options.network]()
     if options.resume:
         load_all_but_new_classes(network, load_weights(options.network))
-    train(network, *lesson(autoencoder, options.pictures, options.seed), options.steps)
+    taught = lesson(autoencoder, options.pictures, options.misshapen, options.seed)
+    train(network, *taught, options.steps)
     figures = report(network.eval(), autoencoder)
     print(figures)
     metadata = {"made_by": "python -m tinyworld.make.judge", **vars(options), **figures}
@@ -118,9 +118,11 @@ def main() -> None:
     print(save_weights(options.network, network.state_dict(), metadata))
 
 
-def lesson(autoencoder: TinyAutoencoder, count: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+def lesson(
+    autoencoder: TinyAutoencoder, count: int, misshapen: float, seed: int
+) -> tuple[Tensor, dict[str, Tensor]]:
     """(N, 3, 128, 128) uint8 pictures, half of them coded and decoded, and what they show."""
-    scenes = with_misshapen(random_scenes(count, 40 + seed), MISSHAPEN, 60 + seed)
+    scenes = with_misshapen(random_scenes(count, 40 + seed), misshapen, 60 + seed)
     pictures = render_all(scenes, 50 + seed, distance=Misshapen(70 + seed))
     for some in pictures[: count // 2].split(200):
         noise = 0.15 * torch.rand(()).item()
