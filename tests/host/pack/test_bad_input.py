@@ -64,7 +64,7 @@ WIDGETS = {
     ),
     "rank 0": ({"rank": 0}, "Got rank 0, expected a whole number from 1", "Set rank within"),
     "resolution": ({"resolution": 100}, "Got resolution 100 pixels", "multiple of 16. Use 96"),
-    "steps": ({"steps": 0}, "Got steps 0, expected", "Set steps within"),
+    "steps": ({"steps": -1}, "Got steps -1, expected", "Set steps within"),
 }
 
 

@@ -158,7 +158,9 @@ def test_a_recipe_that_has_gone_is_refused_with_what_to_choose(server, object_in
     prompt = to_api(workflow, object_info)
     train = next(x for x in prompt.values() if x["class_type"] == "EraseAnythingTrain")
     train["inputs"]["recipe"] = "gem"
-    with pytest.raises(ComfyError, match=r"Got recipe 'gem', expected one of fast, paper\. Choose"):
+    with pytest.raises(
+        ComfyError, match=r"Got recipe 'gem', expected one of instant, fast, paper\. Choose"
+    ):
         server.run(prompt)
 
 
