@@ -122,4 +122,5 @@ class Solve:
         """Takes copies of what `tensors` gave; KeyError or ValueError where some are missing."""
         for name, tensor in self._own.items():
             tensor.copy_(tensors[name])
-        self.training.load({key: one for key, one in tensors.items() if key not in self._own})
+        apart = self._own.keys() - {"attack"}  # which what trains has, too
+        self.training.load({key: one for key, one in tensors.items() if key not in apart})

@@ -27,7 +27,7 @@ from tiny_flux import build
 
 TEXT, POOLED = "context_embedder", "time_text_embed.text_embedder.linear_1"
 SMALL = {"trajectories": 4, "keep_trajectories": 4, "batch": 2, "keep_per_step": 2}
-MOST_MOVED = 0.05  # of a held token, on average, in its own length
+MOST_MOVED = 0.08  # of a held token, on average, in its own length
 Tiny = tuple[Any, Any]
 
 
@@ -146,7 +146,8 @@ def test_a_smaller_dtype_gives_nearly_the_same(
     expected = change(train(tiny[0], star, config("instant")).state)
     state = {key: each.to(dtype) for key, each in load_weights("flux").items()}
     small = build(dtype, compute=compute, sizes=FLUX_CONFIG)
-    small.model.diffusion_model.load_state_dict(state)
+    with torch.inference_mode():
+        small.model.diffusion_model.load_state_dict(state)
     assert ComfyFlowModel(small).dtype == compute
     found = change(train(small, encoded(tiny, dtype=compute), config("instant")).state)
     assert found.isfinite().all()
