@@ -44,7 +44,7 @@ def test_plans_that_can_not_be() -> None:
         ("no", "Got text that is not JSON"),
         ("[1]", "Got list for ConceptPlan, expected an object"),
         ('{"concept": "cat"}', "Got a ConceptPlan without kind, anchor, synonyms"),
-        ('{"concepts": "cat"}', "Got concepts for ConceptPlan"),
+        ('{"konzept": "cat"}', "Got konzept for ConceptPlan"),
         ("[" * 100_000, "Got text that is not JSON"),
     ],
 )
