@@ -33,7 +33,7 @@ class SentenceWriter:
         self.kind: Kind = "object" if self.phrase and self.phrase.relates else request.kind
         phrases = (phrase_of(word, request.kind, vocabulary) for word in request.erased)
         patterns = [pattern_of(request.erased), *(one.pattern for one in phrases if one)]
-        self.erased = re.compile("|".join(patterns), re.IGNORECASE)
+        self.erased = "|".join(patterns)  # a regular expression, of any case
         self.rng = Generator().manual_seed(request.seed)
 
     def own_frame(self, *phrases: Phrase) -> str:
@@ -100,7 +100,7 @@ class SentenceWriter:
 
     def is_clean(self, text: str) -> bool:
         """Whether a sentence or a template is free of what is erased, however it is said."""
-        return not self.erased.search(re.sub(r"\{\w+\}", " , ", text))
+        return not re.search(self.erased, re.sub(r"\{\w+\}", " , ", text), re.IGNORECASE)
 
     def _filled(self, frame: str, said: Sequence[str]) -> str:
         """The frame with a word in every slot but the concept's, none of them twice."""
