@@ -20,6 +20,7 @@ ENDINGS = (
     "",
     "The closed form holds against its attacks.",
     "The closed form was trained against its attacks, as far as that is worth it.",
+    "The closed form alone: attacks are not searched for, and may bring a concept back.",
 )
 
 
@@ -87,8 +88,9 @@ class Solve:
 
     def _start_own_state(self) -> None:
         change, text = self.attack.change, self.entrances.text
+        alone = self.solved and not self.searches and not self.steps
         self._own = {
-            "ending": torch.zeros(()),  # place in ENDINGS
+            "ending": torch.tensor(3.0 if alone else 0.0),  # place in ENDINGS
             "attack": change,
             "found": change.new_zeros(self.config.rounds, *change.shape),
             "undoing": text.undoing().to(change),  # where the next round's attacks begin
