@@ -144,8 +144,12 @@ def pooled_of(cond: Conditioning) -> Tensor:
 
 
 def with_token(cond: Conditioning, tokens: Tensor, word: Tensor) -> Conditioning:
-    """The j-th of each prompt's `tokens` (N, J) becomes the j-th vector of `word` (J, D)."""
+    """The j-th of each prompt's `tokens` (N, J) becomes the j-th vector of `word` (K, D).
+
+    Where a prompt says the concept in more tokens, the last vector stands for the rest of them.
+    """
     length = cond.text.shape[1]
+    word = word[torch.arange(tokens.shape[1]).clamp_max(len(word) - 1)]
     places = one_hot(tokens.clamp_min(0), length) * (tokens >= 0)[..., None]  # (N, J, T)
     kept = 1 - places.sum(1)[..., None]
     text = cond.text * kept + torch.einsum("njt,jd->ntd", places.float(), word)

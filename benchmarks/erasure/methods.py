@@ -64,7 +64,8 @@ FAIR = {
     "attack": 0.0,
     "weights": replace(FAST_0_1["weights"], attention=0.0),
 }
-# Learning rates that `python -m benchmarks.erasure.sweep` chose, on concepts of no table.
+# Learning rates of the fair rivals: that of `fast 0.1`, until `python -m benchmarks.erasure.sweep`,
+# which runs on concepts of no table, has been through.
 RATES = {"esd+": 8e-3, "ablate+": 8e-3, "gem+": 8e-3}
 METHODS = ("base", *RIVALS, *RATES, "fast 0.1", *RECIPES)
 QUICK_METHODS = ("base", "ablate+", *(name for name in RECIPES if name != "paper"))

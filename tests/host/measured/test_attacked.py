@@ -72,7 +72,8 @@ def test_the_command_writes_rows_means_worst_and_a_sheet_and_goes_on(tmp_path: P
     assert result["worst_at"]["base"]["acc_e"] == "star, seed 0" and "**base**" in text
     assert row["judge2"]["acc_e"] == result["methods"]["base"]["judge2"]["acc_e"]
     assert (sheets / "star.png").stat().st_size <= 60_000
-    assert Image.open(sheets / "star.png").width > 500
+    with Image.open(sheets / "star.png") as sheet:
+        assert sheet.width > 500
     before = out.read_bytes()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert out.read_bytes() == before  # nothing is measured twice

@@ -121,7 +121,7 @@ def test_the_worst_word_is_the_one_that_was_destroyed(star: Case) -> None:
 def test_the_base_model_s_row_has_its_own_rates(star: Case) -> None:
     for figures in map(quality, look_at(star, None)):
         assert figures["replaced_one"] == 100 and figures["acc_e"] == 100
-        assert 95 <= figures["worst_word"] <= 100 and figures["acc_ir"] >= 98
+        assert 85 <= figures["worst_word"] <= 100 and figures["acc_ir"] >= 98
 
 
 def test_parts_of_a_phrase_are_kept_or_not() -> None:

@@ -209,13 +209,18 @@ def test_what_is_no_number(run: Objective, key: tuple[str, str]) -> None:
     holds(run, r"Got .*\bnan\b.*, expected .*\. Set ", node_id, **{name: float("nan")})
 
 
+# Choices that want something more: what is said without it, or what to give.
+WANTING = {"relation": (RUNS, {"replace_with": "circle"}), "solve": ("which was made for None", {})}
+
+
 @pytest.mark.parametrize("key", of_kind("COMBO", "BOOLEAN"), ids=".".join)
 def test_choices(run: Objective, key: tuple[str, str]) -> None:
     node_id, name = key
     kind, options = WIDGETS[key]
     for choice in (False, True) if kind == "BOOLEAN" else options["options"]:
         if choice not in NOTHING:
-            run(node_id, **{name: choice})
+            says, more = WANTING.get(choice, (RUNS, {}))
+            holds(run, says, node_id, **{name: choice}, **more)
     if kind == "COMBO":
         says = r"Got .*'nope', (expected one of .*|which is not in models/loras)\. Choose one"
         holds(run, says, node_id, **{name: "nope"})
