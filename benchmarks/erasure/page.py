@@ -39,11 +39,11 @@ The same means by the second judge:
 
 {second}
 
-## What each part of *fast* buys
+## What each part of *fast 0.1* buys
 
 Rows of `python -m benchmarks.erasure --ablation`
 ([erasure_ablation.json](../benchmarks/results/erasure_ablation.json)): star, striped, red and
-above, seed 0. All but *fast* and *no L_attn* were measured before L_attn left out prompts under
+above, seed 0. All but *fast 0.1* and *no L_attn* were measured before L_attn left out prompts under
 attack, with the weights of then (0.1, and 1.25 for other words).
 
 {ablation}
