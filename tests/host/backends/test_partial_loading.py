@@ -25,6 +25,7 @@ from wide import built
 from wide import gradients as wide_gradients
 
 CONFIG = EraseConfig.from_recipe(
+    solver="alternate",
     steps=4,
     batch=2,
     keep_per_step=2,
