@@ -16,7 +16,7 @@ from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
-from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
+from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts, needed_by
 from eraseanything_pack.erase_engine.training.loop import Erasure, train_erasure
 from eraseanything_pack.tinyworld.draw import draw_conditioned, draw_pictures
 from eraseanything_pack.tinyworld.judge import Judge, Verdict
@@ -26,8 +26,8 @@ from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from torch import Tensor
 
 FIRST_SEED = 1_000_000  # of pictures to judge; training seeds are small
-# Pictures to judge take fewer steps than the host's 20, in bfloat16: both judges find as much in
-# them, and they cost half.
+# Pictures to judge take fewer steps than the host's 20, in bfloat16: the first judge finds as much
+# in them, and they cost half.
 STEPS = 12
 
 
@@ -58,8 +58,7 @@ class World:
     def erase(self, plan: ConceptPlan, config: EraseConfig) -> Erasure:
         """Trains at the tiny world's resolution."""
         config = replace(config, width=128, height=128)
-        needed = {"contrast": config.weights.rsc > 0, "solve": config.solver == "solve"}
-        encoded = encode_prompts(plan, self.encoder, **needed)
+        encoded = encode_prompts(plan, self.encoder, **needed_by(config))
         generator = torch.Generator().manual_seed(config.seed)
         with self.backend.session():
             return train_erasure(self.backend, encoded, config, generator=generator)

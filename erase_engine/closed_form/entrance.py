@@ -107,7 +107,7 @@ class Entrance:
         share = torch.where(self.own, config.own_share, 1.0)
         self.edit = Edit(concept, output(anchor - concept), share)
         self.weight = torch.ones(len(self.held), device=output.device)
-        self._weight = output(torch.eye(concept.shape[1], device=output.device)).T
+        self._output = output
         self._size = output(self.held - self.held.mean(0)).norm(dim=1).mean()
 
     def solve(self, attacks: Tensor | None = None) -> None:
@@ -141,7 +141,8 @@ class Entrance:
         """
         x = self.edit.x[self.own].double()
         down, up = self.down.double(), self.up.double()
-        new = self._weight.double() + up @ down  # (m, n)
+        every = torch.eye(x.shape[1], device=x.device)
+        new = self._output(every).T.double() + up @ down  # (m, n)
         gram = new.T @ new
         gram.diagonal().add_(DAMPING * gram.diagonal().mean())
         lost = -(x @ down.T @ up.T)  # W x - (W + B A) x

@@ -23,6 +23,14 @@ def adapted_layers(model: FlowModel, config: EraseConfig) -> list[str]:
     return list(dict.fromkeys([*model.target_names(config.lora.targets), *entrances]))
 
 
+def without_idle(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A LoRA's state without the adapters that do nothing, unless none does anything."""
+    names = [key.removesuffix(".alpha") for key in state if key.endswith(".alpha")]
+    used = [name for name in names if state[f"{name}.lora_B.weight"].any()] or names
+    parts = ("lora_A.weight", "lora_B.weight", "alpha")
+    return {f"{name}.{part}": state[f"{name}.{part}"] for name in used for part in parts}
+
+
 class LoraSet:
     """y[rows] += (alpha / rank) * B A x for each named slice; B = 0 at the start.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..closed_form.text_rows import TextRows, text_rows
 from ..concepts.plan import ConceptPlan, PromptPair
 from ..concepts.token_positions import concept_tokens
+from ..config import EraseConfig
 from ..interfaces import Conditioning, Prompt, TextEncoder, TokenSet
 
 MOST_OTHERS = 48  # tokens beside the concept's: few enough to ride along with the attention
@@ -72,6 +73,11 @@ class EncodedPrompts:
     def longest(self) -> Prompt:
         """The prompt with most tokens."""
         return max(self.prompts, key=lambda prompt: len(prompt.text))
+
+
+def needed_by(config: EraseConfig) -> dict[str, bool]:
+    """What of `encode_prompts` a training with this config looks at."""
+    return {"contrast": config.weights.rsc > 0, "solve": config.solver == "solve"}
 
 
 def encode_prompts(

@@ -11,21 +11,20 @@ from typing import Any, Literal
 from torch import Generator, Tensor
 
 from ..config import EraseConfig
-from ..interfaces import FlowModel
-from ..lora.adapters import adapted_layers
+from ..interfaces import Adapters, FlowModel
+from ..lora.adapters import adapted_layers, without_idle
 from .checkpoint import Checkpoint, SavedTrajectories
+from .cost import expected_forwards
 from .encoded_prompts import EncodedPrompts
 from .last_state import LastState, Snapshot
 from .objective import STATES, Objective
 from .solvers.adversary import Adversary
 from .solvers.table import SOLVERS
 from .teacher import (
-    FORWARD_AND_BACKWARD,
     CountedModel,
     ForwardCount,
     Trajectories,
     cache_all_trajectories,
-    keeps,
     same_teacher,
 )
 
@@ -77,8 +76,7 @@ class Erasure:
     def figures(self) -> dict[str, Any]:
         """Steps (fewer than the config's where it was stopped), passes, each loss's last value."""
         last = {name: values[-1] for name, values in self.history.items()}
-        steps = max(map(len, self.history.values()), default=0)
-        return {"steps": steps, "forwards": self.forwards, "last_losses": last}
+        return {"steps": steps_in(self.history), "forwards": self.forwards, "last_losses": last}
 
 
 OnStep = Callable[[StepReport], None]
@@ -117,62 +115,60 @@ def train_erasure(
     slices = backend.linear_slices(adapted_layers(backend, config))
     numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
     lora = backend.adapters(slices, **numbers, generator=generator)
-    count = ForwardCount(expected_forwards(encoded, config))
-    history: dict[str, list[float]] = {}
-
-    def report(step: int, losses: dict[str, float], norm: float, **told: Any) -> None:
-        spent = count.forwards, max(count.expected, count.forwards)
-        on_step(StepReport(step, config.steps, losses, norm, *spent, history, **told))
-
-    def on_pass() -> None:
-        step = max(map(len, history.values()), default=0)
-        report(step, {}, 0.0, stage="training" if step else "sampling")
-
-    model = CountedModel(backend, encoded, config, count)
-    adversary = None
-    if config.attack:
-        radius, rate = config.attack, config.attack_rate
-        adversary = Adversary(encoded, radius=radius, rate=rate, device=backend.device)
+    model = CountedModel(backend, encoded, config, ForwardCount(expected_forwards(encoded, config)))
+    tell = Teller(on_step, config.steps, model.count)
     with checkpoint.opened(encoded, config):
-        trajectories = None
-        if config.steps:
-            trajectories = _trajectories(model, generator, checkpoint, on_pass=on_pass)
-        states = STATES[config.sampling](model, lora, trajectories, on_pass)
+        objective = _objective(model, lora, generator, checkpoint, tell)
         if config.solver == "solve":
-            report(0, {}, 0.0, stage="solving")
-        training = Training(Objective(model, lora, states, generator, adversary), history)
+            tell(0, {}, 0.0, stage="solving")
+        training = Training(objective, tell.history)
         if saved := checkpoint.load():
             training.resume(saved)  # fails before anything is saved over what it was given
-        solver, done = training.solver, training.last_state.step
         with lora.attach(slices), _saved_at_the_end(training, checkpoint):
-            if solver.solved:
-                report(done, {}, 0.0, stage="solved")
-            for step in range(done + 1, config.steps + 1):
-                if solver.ended:
-                    break
-                losses, norm = training.step(step)
-                if checkpoint.due(step):
-                    checkpoint.save(training.snapshot())
-                if solver.ended:
-                    count.expected = count.forwards
-                stage = "hardening" if "attack" in losses else "training"
-                report(step, losses, norm, stage=stage, ended=bool(solver.ended))
-        state, warnings = _used(lora.state_dict()), tuple(checkpoint.warnings)
-        outcome = {"ended": solver.ended, "solved": solver.solved, "unsolved": solver.unsolved}
-        return Erasure(state, history, count.forwards, warnings, **outcome)
+            training.run(checkpoint, tell)
+        return training.outcome(tuple(checkpoint.warnings))
 
 
-def _used(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the adapters that do nothing, unless none does anything."""
-    idle = {
-        key.split(".lora_B.")[0] for key, up in state.items() if ".lora_B." in key and not up.any()
-    }
-    left = {
-        key: each
-        for key, each in state.items()
-        if key.rsplit(".lora_", 1)[0].removesuffix(".alpha") not in idle
-    }
-    return left or state
+@dataclass(frozen=True)
+class Teller:
+    """Tells of a training's steps, and of passes that sample."""
+
+    on_step: OnStep
+    total: int  # steps
+    count: ForwardCount
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+    def __call__(self, step: int, losses: dict[str, float], norm: float, **told: Any) -> None:
+        spent = self.count.forwards, max(self.count.expected, self.count.forwards)
+        self.on_step(StepReport(step, self.total, losses, norm, *spent, self.history, **told))
+
+    def sampled(self) -> None:
+        """After a pass that samples, before the first step or within one."""
+        step = steps_in(self.history)
+        self(step, {}, 0.0, stage="training" if step else "sampling")
+
+
+def steps_in(history: Mapping[str, list[float]]) -> int:
+    """How many steps are done: not every step has every loss."""
+    return max(map(len, history.values()), default=0)
+
+
+def _objective(
+    model: CountedModel,
+    lora: Adapters,
+    generator: Generator,
+    checkpoint: Checkpoint,
+    tell: Teller,
+) -> Objective:
+    """The losses, on states that are sampled now or were before; without steps there are none."""
+    config, trajectories, adversary = model.config, None, None
+    if config.attack:
+        radius, rate = config.attack, config.attack_rate
+        adversary = Adversary(model.encoded, radius=radius, rate=rate, device=model.backend.device)
+    if config.steps:
+        trajectories = _trajectories(model, generator, checkpoint, on_pass=tell.sampled)
+    states = STATES[config.sampling](model, lora, trajectories, tell.sampled)
+    return Objective(model, lora, states, generator, adversary)
 
 
 def _trajectories(
@@ -226,6 +222,29 @@ class Training:
         self.solver = SOLVERS[objective.config.solver](objective)
         self.last_state = LastState(objective, self.solver)
 
+    def run(self, checkpoint: Checkpoint, tell: Teller) -> None:
+        """Takes the steps that are left, as long as there is work; saves and tells of them."""
+        solver, done = self.solver, self.last_state.step
+        if solver.solved:
+            tell(done, {}, 0.0, stage="solved")
+        for step in range(done + 1, self.objective.config.steps + 1):
+            if solver.ended:
+                break
+            losses, norm = self.step(step)
+            if checkpoint.due(step):
+                checkpoint.save(self.snapshot())
+            if solver.ended:
+                tell.count.expected = tell.count.forwards
+            stage = "hardening" if "attack" in losses else "training"
+            tell(step, losses, norm, stage=stage, ended=bool(solver.ended))
+
+    def outcome(self, warnings: tuple[str, ...]) -> Erasure:
+        """What the steps so far have made."""
+        solver, objective = self.solver, self.objective
+        told = {"ended": solver.ended, "solved": solver.solved, "unsolved": solver.unsolved}
+        state, forwards = without_idle(objective.lora.state_dict()), objective.model.count.forwards
+        return Erasure(state, self.history, forwards, warnings, **told)
+
     def step(self, step: int) -> tuple[dict[str, float], float]:
         try:
             losses, norm = self.solver.step(step)
@@ -248,46 +267,3 @@ class Training:
         self.objective.lora.load_state_dict(saved.lora)
         self.solver.load(saved.solver)
         self.last_state.keep(saved.step)
-
-
-def expected_forwards(encoded: EncodedPrompts, config: EraseConfig) -> int:
-    """How many samples a training sends through the model; a backward counts as two.
-
-    Trajectories: `paths` x `trajectory_steps` x (2 for the concept's paths + 2 for the anchor's +
-    1 for the keep prompts' + 1 for pictures that are to be drawn). Each step: 3 x `batch` + 3 x
-    `keep_per_step` for each of L_keep and L_lora, and for L_rsc `keep_per_step` x (3 + 1 + K).
-
-    Fresh: for trajectories 2; and for the states of each loss but L_lora a path and the teacher's
-    answer, which L_rsc reads off its 1 + K paths.
-    """
-    weights, keep, trained = config.weights, config.keep_per_step, FORWARD_AND_BACKWARD
-    sampled = config.trajectory_steps
-    fresh, budget = config.sampling == "fresh", config.solver == "budget"
-    step = config.batch * (trained + (sampled + 2 if fresh else 0))
-    step += keep * (trained + (sampled + 1 if fresh else 0)) if weights.keep > 0 else 0
-    step += keep * trained if weights.reconstruction > 0 else 0
-    if weights.rsc > 0 and encoded.contrast is not None:
-        step += keep * (trained + (1 + encoded.contrast.per_pair) * (sampled if fresh else 1))
-    if not config.steps:
-        return 0
-    kept = config.keep_paths if keeps(config) else 0
-    start = 2 if fresh else sampled * (4 * config.paths + kept)
-    if weights.reconstruction > 0 and encoded.pictures is None:
-        start += config.paths * sampled
-    probes = config.steps // config.budget_every if budget else 0
-    start += 2 * keep * (sampled + 1) if fresh and budget else 0
-    return start + config.steps * step + probes * 2 * keep
-
-
-def cost_in_words(encoded: EncodedPrompts, config: EraseConfig) -> str:
-    """What a training costs, for people, against the recipe fast; where it may end early, at most.
-
-    Previews come on top.
-    """
-    cost = expected_forwards(encoded, config)
-    if not cost:
-        return "It takes no pass of the model."
-    most = "at most " if config.solver == "solve" else ""
-    fast = expected_forwards(encoded, EraseConfig.from_recipe("fast"))
-    times = f"{cost / fast:.1f} times those of the recipe fast (at most {fast:,})"
-    return f"It takes {most}{cost:,} passes of the model{'' if cost == fast else f', {times}'}."

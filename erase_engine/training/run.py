@@ -19,8 +19,9 @@ from ..concepts.vocabulary import Vocabulary
 from ..config import EraseConfig
 from ..interfaces import FlowModel, TextEncoder
 from .checkpoint import Checkpoint
-from .encoded_prompts import EncodedPrompts, encode_prompts
-from .loop import Erasure, OnStep, cost_in_words, train_erasure
+from .cost import cost_in_words
+from .encoded_prompts import EncodedPrompts, encode_prompts, needed_by
+from .loop import Erasure, OnStep, train_erasure
 
 
 class Host(Protocol):
@@ -161,9 +162,8 @@ def _planned(
         else:
             on_text = host.progress(MOST_COMPARED)
             plan = plan_concept(wanted, encoder, vocabulary=host.vocabulary, on_text=on_text)
-        needed = {"contrast": config.weights.rsc > 0, "solve": config.solver == "solve"}
-        encoded = encode_prompts(plan, encoder, **needed, dtype=host.dtype, progress=host.progress)
-        return plan, encoded
+        given = {"dtype": host.dtype, "progress": host.progress}
+        return plan, encode_prompts(plan, encoder, **needed_by(config), **given)
 
 
 def _save_so_far(host: Host, plan: ConceptPlan, checkpoint: Checkpoint) -> None:

@@ -10,15 +10,17 @@ from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel, model_description
 from ...erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
-from ...erase_engine.closed_form.entrance import Entrances
 from ...erase_engine.concepts.joining import joined
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.config import EraseConfig
-from ...erase_engine.training.encoded_prompts import EncodedPrompts, encode_prompts
+from ...erase_engine.training.encoded_prompts import EncodedPrompts, encode_prompts, needed_by
+from ...erase_engine.training.loop import train_erasure
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.progress import sampling_progress
 from ..host.session import training_session
 from .slots import Part
+
+INSTANT = EraseConfig.from_recipe("instant")
 
 
 def solve_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str, Tensor], str]:
@@ -36,8 +38,7 @@ def solve_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str,
         encoded = encode_prompts(
             plan,
             encoder,
-            contrast=False,
-            solve=True,
+            **needed_by(INSTANT),
             dtype=ComfyFlowModel(model).dtype,
             progress=sampling_progress,
         )
@@ -51,21 +52,15 @@ def solve_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str,
 
 def _solved(backend: ComfyFlowModel, encoded: EncodedPrompts) -> dict[str, Tensor]:
     """The closed form's state; ValueError where too much of the change is left."""
-    config = EraseConfig.from_recipe("instant").for_concepts(encoded.concepts)
-    assert encoded.entrance is not None
-    entrances = Entrances(backend, encoded.entrance, config.entrance, rank=config.lora.rank)
-    entrances.solve()
-    if entrances.unsolved > config.entrance.most_unsolved:
+    generator = torch.Generator().manual_seed(0)
+    erasure = train_erasure(backend, encoded, INSTANT, generator=generator)
+    if not erasure.solved:
         raise ValueError(
             "Got concepts that the text's entrance alone can't tell from what is to stay "
-            f"({entrances.unsolved:.0%} of the change is left), expected at most "
-            f"{config.entrance.most_unsolved:.0%}. Choose method fuse, or erase them together."
+            f"({erasure.unsolved:.0%} of the change is left), expected at most "
+            f"{INSTANT.entrance.most_unsolved:.0%}. Choose method fuse, or erase them together."
         )
-    slices = backend.linear_slices(backend.target_names(config.lora.targets))
-    numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha}
-    lora = backend.adapters(slices, **numbers, generator=torch.Generator().manual_seed(0))
-    entrances.put(lora)
-    return lora.state_dict()
+    return erasure.state
 
 
 def _check_part(part: Part, model: Any) -> None:

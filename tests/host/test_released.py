@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from eraseanything_pack.benchmarks.erasure.methods import FAST_0_1
 from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
 from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.concepts.planner import plan_concept
 from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
-from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
+from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.lora.file import PREFIX, load_lora
 from eraseanything_pack.erase_engine.sampling import sampled, start_noise
 from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
@@ -34,23 +35,6 @@ from tiny_flux import build, capture, gradients, inputs, slices_of, trained_lora
 RELEASED = Path(__file__).parent / "released"
 ERROR = 1e-6  # relative to a tensor's largest value, on another processor
 Tensors = dict[str, torch.Tensor]
-# The recipe `fast` of then.
-FAST_0_1: dict[str, Any] = {
-    "negative_guidance": 0.0,
-    "steps": 160,
-    "batch": 8,
-    "keep_per_step": 8,
-    "learning_rate": 8e-3,
-    "rate_width": 192,
-    "cooldown": 0.5,
-    "keep_learning_rate_ratio": 1.0,
-    "attack": 0.5,
-    "attention_others": 2.0,
-    "trajectories": 44,
-    "trajectory_steps": 8,
-    "weights": LossWeights(esd=1.0, attention=0.2, keep=6.0),
-    "lora": LoraConfig(rank=8, targets="text_pooled"),
-}
 
 
 @pytest.fixture(scope="module")

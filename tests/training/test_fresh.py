@@ -14,11 +14,10 @@ from training_runs import CONFIG, PAPER, equal, some_pictures, train
 from erase_engine.config import EraseConfig, LossWeights
 from erase_engine.interfaces import Conditioning
 from erase_engine.lora.adapters import LoraSet
+from erase_engine.training.cost import cost_in_words, expected_forwards
 from erase_engine.training.encoded_prompts import EncodedPrompts
 from erase_engine.training.loop import (
     Erasure,
-    cost_in_words,
-    expected_forwards,
     train_erasure,
 )
 from erase_engine.training.states.fresh import FreshStates

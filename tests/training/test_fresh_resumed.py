@@ -9,8 +9,9 @@ import pytest
 from training_runs import CONFIG, PAPER, equal, some_pictures, train
 
 from erase_engine.training.checkpoint import Checkpoint, identity_of
+from erase_engine.training.cost import expected_forwards
 from erase_engine.training.encoded_prompts import EncodedPrompts
-from erase_engine.training.loop import StepReport, expected_forwards
+from erase_engine.training.loop import StepReport
 
 SMALL = replace(CONFIG, **PAPER)
 

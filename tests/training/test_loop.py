@@ -11,8 +11,9 @@ import torch
 from erase_engine.config import RECIPES, EraseConfig, LossWeights
 from erase_engine.interfaces import AttentionCapture, Conditioning
 from erase_engine.lora.adapters import LoraSet
+from erase_engine.training.cost import expected_forwards
 from erase_engine.training.encoded_prompts import EncodedPrompts
-from erase_engine.training.loop import Erasure, StepReport, expected_forwards, train_erasure
+from erase_engine.training.loop import Erasure, StepReport, train_erasure
 from erase_engine.training.losses import attention_mass
 
 FAST = EraseConfig(

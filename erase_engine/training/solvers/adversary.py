@@ -16,9 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ...interfaces import Conditioning
 from ..encoded_prompts import EncodedPrompts
-
-SHARE = 0.5  # of the prompts in a step that are attacked; the others stay as people write them
-TINY = 1e-12
+from .moved_text import SHARE, length_of, moved_text, within
 
 
 class Adversary:
@@ -56,9 +54,8 @@ class Adversary:
         ]
         self._leaf = self.change[self._rows].requires_grad_()
         for place, row, change in zip(hit.nonzero(), self._rows, self._leaf, strict=True):
-            prompt, tokens = prompts[place], self._tokens[row]
-            moved = prompt.text.index_add(0, tokens, change[: len(tokens)].to(prompt.text))
-            prompts[place] = replace(prompt, text=moved)
+            tokens = self._tokens[row]
+            prompts[place] = moved_text(prompts[place], tokens, change[: len(tokens)])
         return Conditioning(tuple(prompts)), hit
 
     @torch.no_grad()
@@ -67,9 +64,5 @@ class Adversary:
         gradient, limit = self._leaf.grad, self.limit[self._rows]
         if gradient is None:  # no prompt was attacked
             return
-        moved = self._leaf + self.rate * limit * gradient / _norm(gradient)
-        self.change[self._rows] = moved * (limit / _norm(moved)).clamp_max(1)
-
-
-def _norm(x: Tensor) -> Tensor:
-    return x.norm(dim=-1, keepdim=True).clamp_min(TINY)
+        moved = self._leaf + self.rate * limit * gradient / length_of(gradient)
+        self.change[self._rows] = within(moved, limit)

@@ -1,4 +1,4 @@
-"""Two ways to put the erase step and the preserve step together on one LoRA."""
+"""Ways to put the erase step and the preserve step together on one LoRA."""
 
 from __future__ import annotations
 
@@ -59,18 +59,26 @@ class Alternate:
 
 
 class Together(Alternate):
-    """One step on the sum of both."""
+    """One step on L_erase + mu L_preserve, with mu = 1."""
+
+    multiplier = torch.tensor(1.0, dtype=torch.float64)  # on the CPU: reading is free
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
-        objective, config = self.objective, self.objective.config
-        losses = objective.erase_losses() | objective.preserve_losses()
-        norm = self.optimizer.step(self._weighted(losses), rate=config.rate_at(step))
-        objective.learn_attack()
+        losses, norm = self._taken(step)
         return numbers_of(losses, [norm], step=step)
 
+    def _taken(self, step: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Takes the step; the losses, and the gradient's norm."""
+        objective = self.objective
+        losses = objective.erase_losses() | objective.preserve_losses()
+        total = self._weighted(losses, self.multiplier.item())
+        norm = self.optimizer.step(total, rate=objective.config.rate_at(step))
+        objective.learn_attack()
+        return losses, norm
 
-class Budget(Alternate):
-    """One step on L_erase + mu L_preserve; mu rises while the drift is above its budget.
+
+class Budget(Together):
+    """The same, where mu rises while the drift is above its budget.
 
         mu <- max(0, mu + beta (L_keep - budget) / budget)
 
@@ -79,15 +87,12 @@ class Budget(Alternate):
 
     def __init__(self, objective: Objective) -> None:
         super().__init__(objective)
-        self.multiplier = torch.tensor(1.0, dtype=torch.float64)  # on the CPU: reading is free
+        self.multiplier = self.multiplier.clone()
         self.probe = objective.draw_keep(2 * objective.config.keep_per_step)
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
         objective, config = self.objective, self.objective.config
-        losses = objective.erase_losses() | objective.preserve_losses()
-        total = self._weighted(losses, self.multiplier.item())
-        norm = self.optimizer.step(total, rate=config.rate_at(step))
-        objective.learn_attack()
+        losses, norm = self._taken(step)
         if step % config.budget_every == 0:
             with torch.no_grad():
                 losses = losses | {"drift": objective.keep_loss(self.probe)}

@@ -10,10 +10,9 @@ from torch import Generator, Tensor
 from ...config import EntranceConfig
 from ...interfaces import Conditioning
 from ..encoded_prompts import EncodedPrompts
+from .moved_text import SHARE, length_of, moved_text, within
 
-SHARE = 0.5  # of the prompts in a training step that are attacked
 STARTS_AT = 0.3  # of the radius
-TINY = 1e-12
 
 
 class SharedAttack:
@@ -33,8 +32,8 @@ class SharedAttack:
     def begin(self, start: Tensor, generator: Generator) -> None:
         """New ones around `start` (n,), each some way off at random."""
         new = torch.randn(self.change.shape, generator=generator).to(self._device)
-        near = start + STARTS_AT * self._config.radius * new / _norm(new)
-        self.change.copy_(self._within(near))
+        near = start + STARTS_AT * self._config.radius * new / length_of(new)
+        self.change.copy_(within(near, self._config.radius))
 
     def attack(
         self, rows: Tensor, generator: Generator, *, share: float = SHARE
@@ -48,8 +47,7 @@ class SharedAttack:
             tokens = self._encoded.tokens.concept[rows[place]]
             own, text = tokens[tokens >= 0].to(self._device), prompts[place].text.to(self._device)
             change = text[own].float().norm(dim=-1, keepdim=True) * self._leaf[self._chosen[place]]
-            moved = text.index_add(0, own, change.to(text))
-            prompts[place] = replace(prompts[place], text=moved)
+            prompts[place] = moved_text(replace(prompts[place], text=text), own, change)
         return Conditioning(tuple(prompts)), hit
 
     def descend(self, loss: Tensor) -> Tensor:
@@ -65,13 +63,6 @@ class SharedAttack:
 
     @torch.no_grad()
     def _move(self, direction: Tensor) -> None:
-        step = self._config.rate * self._config.radius * direction / _norm(direction)
+        step = self._config.rate * self._config.radius * direction / length_of(direction)
         used = self._chosen[self._hit].unique().to(self._device)
-        self.change[used] = self._within(self._leaf + step)[used]
-
-    def _within(self, change: Tensor) -> Tensor:
-        return change * (self._config.radius / _norm(change)).clamp_max(1)
-
-
-def _norm(x: Tensor) -> Tensor:
-    return x.norm(dim=-1, keepdim=True).clamp_min(TINY)
+        self.change[used] = within(self._leaf + step, self._config.radius)[used]

@@ -84,7 +84,13 @@ class Solve:
         self._own["found"][count - 1] = self.attack.change
         self.entrances.solve(self._own["found"][:count].flatten(0, 1))
         self.entrances.put(self.objective.lora)
-        self._own["undoing"].copy_(self.entrances.text.undoing())
+        self._own["undoing"].copy_(self._undoing(count))
+
+    def _undoing(self, done: int) -> Tensor:
+        """(n,) `Entrance.undoing`, after so many rounds; 0 where no other comes."""
+        if done * self.config.searches < self.searches:
+            return self.entrances.text.undoing().to(self.attack.change)
+        return torch.zeros_like(self.attack.change[0])
 
     def _start_own_state(self) -> None:
         change, text = self.attack.change, self.entrances.text
@@ -93,7 +99,7 @@ class Solve:
             "ending": torch.tensor(3.0 if alone else 0.0),  # place in ENDINGS
             "attack": change,
             "found": change.new_zeros(self.config.rounds, *change.shape),
-            "undoing": text.undoing().to(change),  # where the next round's attacks begin
+            "undoing": self._undoing(0),  # where the next round's attacks begin
             "held": text.weight,
         }
 

@@ -13,7 +13,7 @@ from eraseanything_pack.erase_engine.concepts.planner import plan_concept
 from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
-from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
+from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts, needed_by
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.tinyworld.draw import draw_pictures
 from eraseanything_pack.tinyworld.evaluate import (
@@ -72,7 +72,7 @@ def test_it_forgets_star_and_keeps_the_rest(tiny: tuple[Any, Any, Any]) -> None:
     request = ConceptRequest(concept="star")
     plan = plan_concept(request, encoder, vocabulary=clip.tokenizer.eraseanything_vocabulary)
     config = EraseConfig.from_recipe("fast", width=128, height=128, steps=50)
-    encoded = encode_prompts(plan, encoder, contrast=config.weights.rsc > 0, solve=True)
+    encoded = encode_prompts(plan, encoder, **needed_by(config))
     named, others = prompts_with("star", 24), prompts_without("star", 24)
     texts = [one.text for one in (*named, *others)]
     with ComfyFlowModel(model, checkpointing=False).session() as backend:

@@ -10,7 +10,7 @@ import torch
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.erase_engine.training.losses import keep_loss
-from eraseanything_pack.erase_engine.training.solvers.adversary import TINY
+from eraseanything_pack.erase_engine.training.solvers.moved_text import TINY
 from eraseanything_pack.erase_engine.training.solvers.optimizer import AdapterOptimizer
 from eraseanything_pack.nodes.host.session import training_session
 from tiny_flux import build, inputs, slices_of, trained_lora
