@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from ...config import EntranceConfig
 from ...interfaces import Conditioning
 from ..encoded_prompts import EncodedPrompts
-from .moved_text import SHARE, length_of, moved_text, within
+from .moved_text import length_of, moved_text, within
 
 STARTS_AT = 0.3  # of the radius
 
@@ -23,9 +23,10 @@ class SharedAttack:
     """
 
     def __init__(
-        self, encoded: EncodedPrompts, config: EntranceConfig, device: torch.device
+        self, encoded: EncodedPrompts, config: EntranceConfig, device: torch.device, *, share: float
     ) -> None:
         self._encoded, self._config, self._device = encoded, config, device
+        self._share = share  # of the prompts that are attacked, on average
         width = encoded.concept.prompts[0].text.shape[1]
         self.change = torch.zeros(config.attacks, width, device=device)  # (K, n)
 
@@ -35,11 +36,9 @@ class SharedAttack:
         near = start + STARTS_AT * self._config.radius * new / length_of(new)
         self.change.copy_(within(near, self._config.radius))
 
-    def attack(
-        self, rows: Tensor, generator: Generator, *, share: float = SHARE
-    ) -> tuple[Conditioning, Tensor]:
-        """The prompts at `rows`, and which of them (B,), about this share, have a change."""
-        hit = torch.rand(len(rows), generator=generator) < share
+    def attack(self, rows: Tensor, generator: Generator) -> tuple[Conditioning, Tensor]:
+        """The prompts at `rows`, and which of them (B,) have a change."""
+        hit = torch.rand(len(rows), generator=generator) < self._share
         self._chosen = torch.randint(len(self.change), (len(rows),), generator=generator)
         self._leaf, self._hit = self.change.clone().requires_grad_(), hit
         prompts = list(self._encoded.concept.take(rows).prompts)

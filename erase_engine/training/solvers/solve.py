@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from ...closed_form.entrance import Entrances
+from ...config import EraseConfig
 from ..losses import esd_loss
 from ..objective import Objective
 from ..teacher import FORWARD_AND_BACKWARD
 from .gradient import Together, numbers_of
+from .moved_text import SHARE
 from .shared_attack import SharedAttack
 
-HARD_ENOUGH = 0.8  # of the way back to the concept, what an attack has not come
 ENDINGS = (
     "",
-    "The closed form holds against its attacks.",
-    "The closed form was trained against its attacks, as far as that is worth it.",
+    "The closed form was hardened against attacks.",
+    "The closed form was hardened, and trained against its attacks as far as that is worth it.",
     "The closed form alone: attacks are not searched for, and may bring a concept back.",
 )
 
@@ -28,9 +29,8 @@ class Solve:
     """First the closed form; then rounds of attacks, which it has to hold out against as well.
 
     A step is one search of an attack. After each round what was found joins the rows of the least
-    squares, which is solved anew, so that everything that is held is part of every solution. Where
-    the attacks still get through then, some steps train all adapters under attack, from the
-    solution on.
+    squares, which is solved anew, so that everything that is held is part of every solution. Then
+    some steps train all adapters under attack, from the solution on.
 
     Where the entrance can't tell the concept from what is to stay, as with a phrase of two words
     that each stay in other company, it is left alone, and the steps train all adapters.
@@ -46,18 +46,32 @@ class Solve:
         self.solved = self.entrances.unsolved <= self.config.most_unsolved
         if self.solved or not config.steps:
             self.entrances.put(objective.lora)
-        self.attack = SharedAttack(model.encoded, self.config, model.backend.device)
+        # L_attn is of prompts as people write them: where it counts, half of them stay so.
+        share = SHARE if config.weights.attention else 1.0
+        self.attack = SharedAttack(model.encoded, self.config, model.backend.device, share=share)
         self.searches = config.hardening_steps if self.solved else 0
         self.steps = config.steps - self.searches  # of training
         if self.solved:
             self.steps = min(self.steps, self.config.tempering)
-        trained = replace(objective, model=replace(model, config=replace(config, steps=self.steps)))
+        trained = replace(objective, model=replace(model, config=self._training_config()))
         self.training = Together(replace(trained, adversary=self.attack if self.solved else None))
         self._start_own_state()
         # Of the passes that were counted on, not those of steps that only search or are not taken.
-        skipped = (config.steps - self.steps) * (config.batch + config.keep_per_step)
-        spared = skipped - self.searches * config.batch
+        counted = config.steps * (config.batch + config.keep_per_step)
+        taken = self.steps * (config.batch + trained.config.keep_per_step)
+        spared = counted - taken - self.searches * config.batch
         model.count.expected -= FORWARD_AND_BACKWARD * spared
+
+    def _training_config(self) -> EraseConfig:
+        """Of the steps that train: slower, and with fewer keep prompts, where all is solved."""
+        config, entrance = replace(self.objective.config, steps=self.steps), self.config
+        if not self.solved:
+            return config
+        return replace(
+            config,
+            learning_rate=entrance.tempering_rate * config.learning_rate,
+            keep_per_step=min(entrance.tempering_keep, config.keep_per_step),
+        )
 
     @property
     def ended(self) -> str:
@@ -75,7 +89,7 @@ class Solve:
         found = numbers_of(losses, [norm], step=step)
         if step % self.config.searches == 0:
             self._end_round(step // self.config.searches)
-        if step == self.searches and (found[0]["attack"] > HARD_ENOUGH or not self.steps):
+        if step == self.searches and not self.steps:
             self._own["ending"].fill_(1)
         return found
 
@@ -109,7 +123,7 @@ class Solve:
         if step % self.config.searches == 1 % self.config.searches:
             self.attack.begin(self._own["undoing"], objective.generator)
         batch = objective.states.erase(objective.config.batch, objective.generator)
-        cond, _ = self.attack.attack(batch.rows, objective.generator, share=1.0)
+        cond, _ = self.attack.attack(batch.rows, objective.generator)
         v, _ = model.velocity(batch.x_t, batch.t, cond, None)
         v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
         towards = esd_loss(v, v_concept)
