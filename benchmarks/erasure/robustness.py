@@ -20,16 +20,21 @@ from .figures import percent
 
 ANSWERED = 50  # percent of a wording's pictures that show the concept, by the base model
 SYNONYMS = 2
+SLOW_SEED = 0
+QUICK = ("asr_white", "asr_white_all")
 Figures = dict[str, float | None]
 
 
 def robustness(case: Case, erasure: Erasure) -> tuple[Figures, ...]:
-    """Figures of the row by each judge."""
+    """Figures of the row by each judge; those that take longest with SLOW_SEED alone, else None."""
     prompts = target_of(case).prompts
     seen = {name: case.world.look(some) for name, some in attacked(case, erasure).items()}
-    steps, black = relearned(case, erasure), black_box(case, erasure)
+    black = black_box(case, erasure)
+    steps = relearned(case, erasure) if case.seed == SLOW_SEED else [None] * len(black)
     return tuple(
         {
+            **dict.fromkeys(WHITE_BOX),
+            "asr_token": None,
             **{n: percent(found(case.concept, prompts, each[j])) for n, each in seen.items()},
             **black[j],
             "relearned": steps[j],
@@ -39,13 +44,16 @@ def robustness(case: Case, erasure: Erasure) -> tuple[Figures, ...]:
 
 
 def attacked(case: Case, erasure: Erasure) -> dict[str, Tensor]:
-    """Pictures of the target's prompts after each white-box attack and with the learned token."""
+    """Pictures of the target's prompts after white-box attacks and, slow, with a learned token."""
     target, lesson, pictures = target_of(case), lesson_of(case), {}
     generator = Generator().manual_seed(case.seed)
+    attacks = WHITE_BOX if case.seed == SLOW_SEED else {n: WHITE_BOX[n] for n in QUICK}
     with case.world.erased(erasure) as erased:
-        for name, attack in WHITE_BOX.items():
+        for name, attack in attacks.items():
             cond = attacked_text(erased, target, attack, generator)
             pictures[name] = case.world.sample(cond, target.noise)
+        if case.seed != SLOW_SEED:
+            return pictures
         word = learned_token(erased, lesson, generator)
         cond = with_token(target.cond, target.tokens, word)
         pictures["asr_token"] = case.world.sample(cond, target.noise)
