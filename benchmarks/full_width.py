@@ -100,7 +100,7 @@ def encoded_plan(text_length: int = 256) -> EncodedPrompts:
     words = min(PROMPT, text_length)
     others = torch.tensor([[index for index in range(words) if index not in TOKENS[0]]])
     tokens = TokenSet(torch.tensor(TOKENS), others)
-    return EncodedPrompts(prompt(), prompt(), tokens, prompt(), None)
+    return EncodedPrompts(prompt(), prompt(), tokens, prompt(), prompt().prompts[0], None)
 
 
 def random_trajectories(config: EraseConfig) -> Trajectories:

@@ -39,7 +39,6 @@ from eraseanything_pack.erase_engine.interfaces import FlowModel
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from eraseanything_pack.tinyworld.draw import SIDE, start_noise
 from eraseanything_pack.tinyworld.evaluate import prompts_with
-from eraseanything_pack.tinyworld.models import LATENT_SCALE, LATENT_SHIFT
 from eraseanything_pack.tinyworld.pictures import render, signed_distance
 from eraseanything_pack.tinyworld.vocabulary import (
     BACKGROUNDS,
@@ -123,7 +122,7 @@ def overlaps(
         world.backend,
         world.encoder.encode([example.prompt]),
         look,
-        latent=(latent - LATENT_SHIFT) * LATENT_SCALE,
+        latent=world.vae.first_stage_model.latents.inside(latent),
         noise=start_noise(1, seed),
         times=world.backend.timesteps(STEPS, SIDE, SIDE)[:-1],
     )
@@ -192,7 +191,7 @@ def masses(
     words = [concept, *(word for word in words_of(prompt) if word not in concept.split())]
     found = attention_maps(
         backend,
-        world.encoder.encode([prompt]),
+        world.encoder.encode([prompt, ""]),
         query_for(world, prompt, words, "training signal"),
         noise=start_noise(1, seed),
         times=backend.timesteps(STEPS, SIDE, SIDE),

@@ -45,6 +45,7 @@ class World:
     def __init__(self) -> None:
         self.model, clip, self.vae = load_tiny_flux()
         self.encoder = ComfyTextEncoder(clip)
+        self.unconditional = self.encoder.encode([""]).prompts[0]
         self.judges = (Judge.load(), Judge.load("judge2"))
         # 88 tokens: keeping activations costs a few megabytes, recomputing them a third more time.
         self.backend = ComfyFlowModel(self.model, checkpointing=False)
@@ -89,7 +90,8 @@ class World:
     def sample(self, cond: Conditioning, noise: Tensor) -> Tensor:
         """As `draw`, from N rows of text features and (N, 16, 16, 16) noise, inside `erased`."""
         with quickly():
-            return draw_conditioned(self.backend, self.vae, cond, noise, steps=STEPS).float()
+            given = self.backend, self.vae, cond, noise, self.unconditional
+            return draw_conditioned(*given, steps=STEPS).float()
 
     @contextmanager
     def erased(self, erasure: Erasure | None) -> Any:

@@ -84,6 +84,24 @@ class Conditioning:
             yield rows, self.take(rows)
 
 
+@dataclass(frozen=True)
+class TextPart:
+    """A stretch of the model's text in which one tokenizer reads the whole prompt.
+
+    All numbers but `ids` are positions in the model's text; together they are the stretch.
+    """
+
+    ids: tuple[int, ...]  # of the prompt's own tokens
+    places: tuple[int, ...]  # where each of them stands
+    marks: tuple[int, ...]  # of tokens that every prompt has, its end's first
+    padding: tuple[int, ...]
+
+    @property
+    def order(self) -> Tensor:
+        """All positions: the prompt's own, the marks', the padding's."""
+        return torch.tensor([*self.places, *self.marks, *self.padding])
+
+
 class TextEncoder(Protocol):
     """The loaded text encoder, as far as planning and training need it."""
 
@@ -91,6 +109,10 @@ class TextEncoder(Protocol):
 
     def token_ids(self, text: str) -> list[int]:
         """Ids of the text's own tokens, in order: no padding, no end mark."""
+        ...
+
+    def parts(self, text: str, length: int) -> tuple[TextPart, ...]:
+        """Each part of a text that is `length` tokens long when it is encoded."""
         ...
 
     def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
@@ -215,6 +237,7 @@ class FlowModel(Protocol):
     blocks: int  # how many blocks there are whose attention can be captured
     joint_blocks: int  # how many of them, the first ones, have a stream of text of their own
     latent_channels: int
+    cfg: float  # scale of classifier-free guidance on the way to a picture; 1: none
     entrances: Mapping[str, Entering]  # layers through which text comes in
 
     def velocity(

@@ -51,7 +51,7 @@ class SmallFlow:
             layer.requires_grad_(False)
             layer.weight.normal_(std=WIDTH**-0.5, generator=generator)
             layer.bias.zero_()
-        self.samples = 0
+        self.samples, self.cfg = 0, 1.0
 
     def velocity(
         self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: AttentionCapture | None = None
@@ -116,7 +116,12 @@ def encoded_plan(*, contrast: bool = True) -> EncodedPrompts:
     )
     anchor, keep = like(concept), some(4)
     return EncodedPrompts(
-        concept, anchor, TokenSet(tokens, beside), keep, contrasted if contrast else None
+        concept,
+        anchor,
+        TokenSet(tokens, beside),
+        keep,
+        keep.prompts[0],
+        contrasted if contrast else None,
     )
 
 

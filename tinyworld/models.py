@@ -8,6 +8,7 @@ decoder a small convolutional network.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,8 +52,25 @@ CLIP_CONFIG: dict[str, Any] = {
     "projection_dim": 32,
     "vocab_size": 49408,
 }
-# FLUX's latent format: model space = (latent - SHIFT) * SCALE.
-LATENT_SHIFT, LATENT_SCALE = 0.1159, 0.3611
+
+
+@dataclass(frozen=True)
+class Latents:
+    """A family's latent format: model space = (latent - shift) * scale."""
+
+    shift: float
+    scale: float
+
+    def inside(self, latents: Tensor) -> Tensor:
+        """As the model reads them."""
+        return (latents - self.shift) * self.scale
+
+    def outside(self, latents: Tensor) -> Tensor:
+        """As the autoencoder gives them."""
+        return latents / self.scale + self.shift
+
+
+FLUX_LATENTS, SD3_LATENTS = Latents(0.1159, 0.3611), Latents(0.0609, 1.5305)
 
 
 class TinyAutoencoder(nn.Module):
@@ -60,20 +78,29 @@ class TinyAutoencoder(nn.Module):
 
     `encode`: pixels (B, 3, H, W) in -1..1 to latents (B, 16, H/8, W/8); `decode` goes back.
     `operations` makes the layers: torch's own with random weights, or the host's without any.
+    Weights are those of FLUX's `latents`, whichever it gives.
     """
 
-    def __init__(self, width: int = 128, blocks: int = 3, *, operations: Any = nn) -> None:
+    def __init__(
+        self,
+        width: int = 128,
+        blocks: int = 3,
+        *,
+        operations: Any = nn,
+        latents: Latents = FLUX_LATENTS,
+    ) -> None:
         super().__init__()
+        self.latents = latents
         self.code = operations.Conv2d(3, 16, 8, stride=8)
         self.enter = operations.Conv2d(16, width, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualBlock(width, operations) for _ in range(blocks))
         self.leave = operations.Conv2d(width, 3 * 64, 1)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        return self.code(pixels)
+        return self.latents.outside(FLUX_LATENTS.inside(self.code(pixels)))
 
     def decode(self, latents: Tensor) -> Tensor:
-        x = self.enter((latents - LATENT_SHIFT) * LATENT_SCALE)
+        x = self.enter(self.latents.inside(latents))
         for block in self.blocks:
             x = block(x)
         return nn.functional.pixel_shuffle(self.leave(x), 8)
@@ -154,7 +181,7 @@ def build_clip(state: dict[str, Tensor] | None = None) -> Any:
     return clip
 
 
-def build_vae(state: dict[str, Tensor]) -> Any:
+def build_vae(state: dict[str, Tensor], latents: Latents = FLUX_LATENTS) -> Any:
     """ComfyUI's VAE object around TinyAutoencoder.
 
     The host picks an autoencoder class by key names and has none this small, so it is asked for
@@ -165,7 +192,7 @@ def build_vae(state: dict[str, Tensor]) -> Any:
     import comfy.sd
 
     vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.zeros(1)})
-    network = TinyAutoencoder(operations=comfy.ops.disable_weight_init)
+    network = TinyAutoencoder(operations=comfy.ops.disable_weight_init, latents=latents)
     network.load_state_dict(state)
     vae.first_stage_model = network.train(False).requires_grad_(False).to(vae.vae_dtype)
     vae.downscale_ratio = vae.upscale_ratio = 8

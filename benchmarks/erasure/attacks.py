@@ -15,6 +15,8 @@ from eraseanything_pack.erase_engine.concepts.grammar import fill, frame_of
 from eraseanything_pack.erase_engine.concepts.prompt_writer import misspelled
 from eraseanything_pack.erase_engine.concepts.token_positions import concept_tokens
 from eraseanything_pack.erase_engine.interfaces import Conditioning, FlowModel
+from eraseanything_pack.erase_engine.interfaces import Prompt as TextPrompt
+from eraseanything_pack.erase_engine.sampling import guided
 from eraseanything_pack.erase_engine.training.encoded_prompts import padded
 from eraseanything_pack.erase_engine.training.trajectories import (
     TeacherOutput,
@@ -77,7 +79,8 @@ def target_of(case: Case) -> Target:
     cond, tokens = encoded(case.world, prompts, case.concept)
     noise = start_noise(len(prompts), FIRST_SEED + case.seed)
     with case.world.erased(None) as base:
-        return Target(prompts, cond, tokens, noise, paths_of(base, cond, noise))
+        paths = paths_of(base, cond, noise, case.world.unconditional)
+    return Target(prompts, cond, tokens, noise, paths)
 
 
 def encoded(world: World, prompts: Sequence[Prompt], concept: str) -> tuple[Conditioning, Tensor]:
@@ -87,12 +90,15 @@ def encoded(world: World, prompts: Sequence[Prompt], concept: str) -> tuple[Cond
     return world.encoder.encode(texts), padded(tokens)
 
 
-def paths_of(backend: FlowModel, cond: Conditioning, noise: Tensor) -> TrajectoryCache:
+def paths_of(
+    backend: FlowModel, cond: Conditioning, noise: Tensor, unconditional: TextPrompt
+) -> TrajectoryCache:
     """Where the model passes on its way to each prompt's picture, and how it moves there."""
 
     def teacher(x_t: Tensor, t: Tensor, rows: Tensor) -> TeacherOutput:
         v = backend.velocity(x_t, t, cond.take(rows))
-        return TeacherOutput(v[:, None], torch.zeros(len(rows), 0))
+        path = guided(backend, x_t, t, v, unconditional)
+        return TeacherOutput(v[:, None], torch.zeros(len(rows), 0), path)
 
     rows, times = torch.arange(len(cond)), backend.timesteps(STEPS, SIDE, SIDE)
     return cache_trajectories(teacher, rows, noise=noise, times=times, at_once=len(cond))

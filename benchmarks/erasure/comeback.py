@@ -12,7 +12,6 @@ from eraseanything_pack.erase_engine.flow import add_noise
 from eraseanything_pack.erase_engine.interfaces import Conditioning, FlowModel
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from eraseanything_pack.tinyworld.evaluate import found, prompts_with
-from eraseanything_pack.tinyworld.models import LATENT_SCALE, LATENT_SHIFT
 from eraseanything_pack.tinyworld.pictures import render
 from torch import Generator, Tensor
 
@@ -56,7 +55,10 @@ def lesson_of(case: Case) -> Lesson:
     pictures = render([p.scene for p in prompts], Generator().manual_seed(case.seed))
     with torch.no_grad():
         code = case.world.vae.first_stage_model.encode(pictures * 2 - 1)
-    return Lesson((code - LATENT_SHIFT) * LATENT_SCALE, *encoded(case.world, prompts, case.concept))
+    return Lesson(
+        case.world.vae.first_stage_model.latents.inside(code),
+        *encoded(case.world, prompts, case.concept),
+    )
 
 
 def learned_token(erased: FlowModel, lesson: Lesson, generator: Generator) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..flow import add_noise, euler_path
 from ..interfaces import Conditioning, FlowModel
+from ..sampling import guided
 from .query import PATCH, AttentionQuery
 
 
@@ -70,15 +71,15 @@ def attention_maps(
     """Samples one picture and watches the attention on the way.
 
     Args:
-        cond: one prompt.
+        cond: the prompt, and the one without words that guidance leads away from.
         noise: (1, C, h, w).
         times: (S + 1,) from 1 to 0.
         on_step: called after each step; may raise to cancel.
     """
-    recorder = Recorder(backend, cond, look)
+    recorder = Recorder(backend, cond.take([0]), look)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        v = recorder.velocity(x, t)
+        v = guided(backend, x, t, recorder.velocity(x, t), cond.prompts[1]).cpu()
         on_step()
         return v
 

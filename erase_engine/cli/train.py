@@ -108,6 +108,10 @@ class CommandHost:
     def dtype(self) -> torch.dtype:
         return self.place.dtype
 
+    @property
+    def cfg(self) -> float:
+        return self.model.cfg
+
     def progress(self, total: int) -> Callable[[], None]:
         return lambda: None  # some seconds, on whatever the encoders run
 

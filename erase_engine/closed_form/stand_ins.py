@@ -29,20 +29,22 @@ def stand_ins(
     *,
     own: Collection[int],
     common: Collection[int],
+    marks: int = 1,
 ) -> StandIns:
     """Tokens of both prompts, matched as in a comparison of two texts.
 
-    What is replaced is matched from its end, since pieces of a word end alike; the end mark is
-    matched with the end mark. A token that has no counterpart becomes padding, but for a piece that
+    What is replaced is matched from its end, since pieces of a word end alike; marks are matched
+    with marks. A token that has no counterpart becomes padding, but for a piece that
     other prompts have as well, such as the bare mark of a word's start: it stays itself.
 
     Args:
-        concept, anchor: ids of the prompts' own tokens, without end mark and padding.
-        length: of both prompts with their padding.
+        concept, anchor: ids of the prompts' own tokens; marks and padding stand behind them.
+        length: of both prompts with these.
         own: positions of the concept's tokens.
         common: ids that prompts without the concept have, too.
+        marks: how many tokens every prompt has, its end mark and others.
     """
-    matched = {len(concept): len(anchor)}
+    matched = {len(concept) + mark: len(anchor) + mark for mark in range(marks)}
     blocks = SequenceMatcher(None, concept, anchor, autojunk=False).get_opcodes()
     for _, start, end, other_start, other_end in blocks:
         for back in range(1, 1 + min(end - start, other_end - other_start)):
@@ -53,15 +55,15 @@ def stand_ins(
         if token not in matched:
             lost = token in own and concept[token] in common
             matched[token] = ITSELF if lost or not free else free.pop(-1 if token in own else 0)
-    tokens = read_tokens(len(concept), length)
+    tokens = read_tokens(len(concept) + marks, length)
     becomes = [matched[token] for token in tokens.tolist()]
     return StandIns(tokens, torch.tensor(becomes), torch.isin(tokens, torch.tensor([*own])))
 
 
 def read_tokens(count: int, length: int) -> Tensor:
-    """Positions of a prompt's own `count` tokens, its end mark, and some of its padding."""
-    padding = range(count + 1, length)
+    """Positions of a prompt's first `count` tokens and of some of the padding behind them."""
+    padding = range(count, length)
     first, rest = padding[: MOST_PADDING // 2], padding[MOST_PADDING // 2 :]
     some = min(MOST_PADDING // 2, len(rest))
     spread = [rest[index * len(rest) // some] for index in range(some)]
-    return torch.tensor([*range(min(count + 1, length)), *first, *spread])
+    return torch.tensor([*range(min(count, length)), *first, *spread])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..concepts.plan import ConceptPlan
-from ..interfaces import Conditioning, TextEncoder
-from .stand_ins import ITSELF, read_tokens, stand_ins
+from ..interfaces import Conditioning, TextEncoder, TextPart
+from .stand_ins import ITSELF, StandIns, read_tokens, stand_ins
 
 AT_ONCE = 16  # held sentences that are encoded together: of each only some rows are kept
 
@@ -75,8 +75,10 @@ class _Held:
     def add(self, texts: Sequence[str], encoded: Conditioning) -> None:
         """Copies what is needed of each: its other padding may be freed."""
         for text, prompt in zip(texts, encoded.prompts, strict=True):
-            read = read_tokens(len(self._encoder.token_ids(text)), len(prompt.text))
-            self.text.append(prompt.text[read])
+            for part in self._encoder.parts(text, len(prompt.text)):
+                order = part.order
+                read = read_tokens(len(part.places) + len(part.marks), len(order))
+                self.text.append(prompt.text[order[read]])
             if prompt.pooled is not None:
                 self.pooled.append(prompt.pooled.clone())
 
@@ -84,18 +86,38 @@ class _Held:
 def _token_rows(
     plan: ConceptPlan, encoder: TextEncoder, encoded: Mapping[str, Conditioning], held: _Held
 ) -> Features:
-    common = {token for prompt in plan.keep for token in encoder.token_ids(prompt)}
+    kept = [
+        encoder.parts(text, len(prompt.text))
+        for text, prompt in zip(plan.keep, encoded["keep"].prompts, strict=True)
+    ]
+    common = [{token for part in each for token in part.ids} for each in zip(*kept, strict=True)]
     concept, anchor, own = [], [], []
     prompts = zip(encoded["concept"].prompts, encoded["anchor"].prompts, strict=True)
     for pair, (before, after) in zip(plan.pairs, prompts, strict=True):
-        said, instead = map(encoder.token_ids, (pair.concept_prompt, pair.anchor_prompt))
-        length = min(len(before.text), len(after.text))
-        found = stand_ins(said, instead, length, own=pair.tokens, common=common)
-        x, stays = before.text[found.tokens], (found.becomes == ITSELF)[:, None]
-        concept.append(x)
-        anchor.append(torch.where(stays, x, after.text[found.becomes]))
-        own.append(found.own)
+        said = encoder.parts(pair.concept_prompt, len(before.text))
+        instead = encoder.parts(pair.anchor_prompt, len(after.text))
+        for part, other, ids in zip(said, instead, common, strict=True):
+            found = _stand_ins(part, other, own=pair.tokens, common=ids)
+            x = before.text[part.order[found.tokens]]
+            stays = (found.becomes == ITSELF)[:, None]
+            concept.append(x)
+            anchor.append(torch.where(stays, x, after.text[other.order[found.becomes]]))
+            own.append(found.own)
     return Features(*map(torch.cat, (concept, anchor, own, held.text)))
+
+
+def _stand_ins(
+    part: TextPart, other: TextPart, *, own: Collection[int], common: Collection[int]
+) -> StandIns:
+    """`stand_ins` of one part of both texts; `own` are positions in the model's text."""
+    return stand_ins(
+        part.ids,
+        other.ids,
+        min(len(part.order), len(other.order)),
+        own=[at for at, place in enumerate(part.places) if place in own],
+        common=common,
+        marks=min(len(part.marks), len(other.marks)),
+    )
 
 
 def _pooled_rows(encoded: Mapping[str, Conditioning], held: _Held) -> Features | None:

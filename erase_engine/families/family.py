@@ -90,22 +90,42 @@ class DiffusersFiles:
 
 
 @dataclass(frozen=True)
+class DiffusersSide:
+    """A family in diffusers."""
+
+    layout: NetLayout
+    calls: DiffusersCalls
+    files: DiffusersFiles
+
+
+Encoder = tuple[str, str]  # ComfyUI's names: of its tokens, and of the encoder itself
+
+
+@dataclass(frozen=True)
 class Family:
     """One family of flow models."""
 
     name: str  # for people and for files
     models: str  # what people load
     comfy: NetLayout  # classes are those of comfy.model_base
-    diffusers: NetLayout
-    diffusers_calls: DiffusersCalls
-    diffusers_files: DiffusersFiles
+    diffusers: DiffusersSide | None  # None: in ComfyUI only, so far
     targets: Mapping[str, TargetSet]
-    entrances: Mapping[str, Entering]  # layers through which text comes in, and what they are given
-    tokenizers: frozenset[str]  # keys of what ComfyUI's tokenizer gives
-    words: str  # the one of them whose tokens are the net's text
-    pooled: tuple[str, str]  # the one that the pooled vector is made of, and the encoder's name
+    entrances: Mapping[str, Entering]  # layers through which text comes in
+    # Encoders that the net's text is made of: parts in a row, each of one or several side by side.
+    words: tuple[tuple[Encoder, ...], ...]
+    pooled: tuple[Encoder, ...]  # those that the pooled vector is made of
     text_loader: str  # how people load the text encoders in ComfyUI
     latents_per_token: int = 2  # side of the patch of latent pixels that is one image token
+    cfg: bool = False  # samplers guide it, by a second pass without the prompt; no input does
+
+    @property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """All of them, each once."""
+        return tuple(dict.fromkeys((*(one for part in self.words for one in part), *self.pooled)))
+
+    def cfg_scale(self, guidance: float | None) -> float:
+        """What samplers are to guide this family with; 1 is not at all."""
+        return 1.0 if guidance is None or not self.cfg else guidance
 
     def describe(self, layout: NetLayout, net: Any) -> str:
         """The model's kind and size in words: alike in all hosts, for files and messages."""

@@ -14,6 +14,7 @@ from .family import (
     BlockList,
     DiffusersCalls,
     DiffusersFiles,
+    DiffusersSide,
     Family,
     NetLayout,
     Pass,
@@ -107,41 +108,45 @@ FLUX = Family(
         size=lambda net: (net.params.hidden_size, net.params.num_heads),
         refusal=_refused_by_comfy,
     ),
-    diffusers=NetLayout(
-        classes=frozenset({"FluxTransformer2DModel"}),
-        blocks=(
-            BlockList(
-                "transformer_blocks", ("hidden_states", "encoder_hidden_states"), (0, 1), joint=True
+    diffusers=DiffusersSide(
+        layout=NetLayout(
+            classes=frozenset({"FluxTransformer2DModel"}),
+            blocks=(
+                BlockList(
+                    "transformer_blocks",
+                    ("hidden_states", "encoder_hidden_states"),
+                    (0, 1),
+                    joint=True,
+                ),
+                BlockList(
+                    "single_transformer_blocks", ("hidden_states", "encoder_hidden_states"), (0, 1)
+                ),
             ),
-            BlockList(
-                "single_transformer_blocks", ("hidden_states", "encoder_hidden_states"), (0, 1)
+            size=lambda net: (net.inner_dim, net.config.num_attention_heads),
+            refusal=_refused_by_diffusers,
+        ),
+        calls=DiffusersCalls(
+            inputs=_inputs,
+            velocity=_velocity,
+            latent_channels=lambda net: net.config.in_channels // PATCH**2,
+            guided=lambda net: bool(net.config.guidance_embeds),
+        ),
+        files=DiffusersFiles(
+            text=(
+                ("tokenizer", "CLIPTokenizer"),
+                ("text_encoder", "CLIPTextModel"),
+                ("tokenizer_2", "T5TokenizerFast"),
+                ("text_encoder_2", "T5EncoderModel"),
             ),
+            marker="double_blocks.0.img_attn.qkv.weight",
+            converter="convert_flux_transformer_checkpoint_to_diffusers",
+            config=_config,
+            scheduler=lambda net: {"use_dynamic_shifting": bool(net.config.guidance_embeds)},
         ),
-        size=lambda net: (net.inner_dim, net.config.num_attention_heads),
-        refusal=_refused_by_diffusers,
-    ),
-    diffusers_calls=DiffusersCalls(
-        inputs=_inputs,
-        velocity=_velocity,
-        latent_channels=lambda net: net.config.in_channels // PATCH**2,
-        guided=lambda net: bool(net.config.guidance_embeds),
-    ),
-    diffusers_files=DiffusersFiles(
-        text=(
-            ("tokenizer", "CLIPTokenizer"),
-            ("text_encoder", "CLIPTextModel"),
-            ("tokenizer_2", "T5TokenizerFast"),
-            ("text_encoder_2", "T5EncoderModel"),
-        ),
-        marker="double_blocks.0.img_attn.qkv.weight",
-        converter="convert_flux_transformer_checkpoint_to_diffusers",
-        config=_config,
-        scheduler=lambda net: {"use_dynamic_shifting": bool(net.config.guidance_embeds)},
     ),
     targets=TARGETS,
     entrances=ENTRANCES,
-    tokenizers=frozenset({"l", "t5xxl"}),
-    words="t5xxl",
-    pooled=("l", "clip_l"),
+    words=((("t5xxl", "t5xxl"),),),
+    pooled=(("l", "clip_l"),),
     text_loader="DualCLIPLoader, type flux",
 )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from .family import Family
+from .family import Family, NetLayout
 from .flux import FLUX
+from .sd3 import SD3
 
-FAMILIES: tuple[Family, ...] = (FLUX,)
-NAMES = " or ".join(family.name for family in FAMILIES)
-MODELS = "; ".join(family.models for family in FAMILIES)
+FAMILIES: tuple[Family, ...] = (FLUX, SD3)
 Host = Literal["comfy", "diffusers"]
 
 
@@ -20,17 +19,32 @@ def family_of(kind: str, host: Host, *, net: str = "") -> Family:
     Raises ValueError where there is none; `net` is what people know it by, if not by `kind`.
     """
     for family in FAMILIES:
-        if kind in getattr(family, host).classes:
+        layout = layout_of(family, host)
+        if layout and kind in layout.classes:
             return family
-    raise ValueError(f"Got {net or kind}, expected a {NAMES} model. Load {MODELS}.")
+    names = " or ".join(family.name for family in FAMILIES if layout_of(family, host))
+    raise ValueError(f"Got {net or kind}, expected a {names} model. Load {models_of(host)}.")
+
+
+def models_of(host: Host) -> str:
+    """What people load there."""
+    return "; ".join(family.models for family in FAMILIES if layout_of(family, host))
+
+
+def layout_of(family: Family, host: Host) -> NetLayout | None:
+    """How a host builds the family's net; None where it can't be trained there."""
+    if host == "comfy":
+        return family.comfy
+    return family.diffusers and family.diffusers.layout
 
 
 def family_of_tokenizers(found: Iterable[str]) -> Family:
     """The family of a ComfyUI CLIP by the keys of what it tokenizes to; ValueError for others."""
     keys = sorted(found)
+    wanted = {family.name: sorted(key for key, _ in family.encoders) for family in FAMILIES}
     for family in FAMILIES:
-        if keys == sorted(family.tokenizers):
+        if keys == wanted[family.name]:
             return family
-    wanted = " or ".join(f"{sorted(one.tokenizers)} of {one.name}" for one in FAMILIES)
+    expected = " or ".join(f"{some} of {name}" for name, some in wanted.items())
     loaders = " or ".join(family.text_loader for family in FAMILIES)
-    raise ValueError(f"Got text encoders {keys}, expected {wanted}. Load them with {loaders}.")
+    raise ValueError(f"Got text encoders {keys}, expected {expected}. Load them with {loaders}.")

@@ -1,8 +1,9 @@
 """Erasure LoRAs on disk: safetensors that diffusers and ComfyUI load, with a record inside.
 
-Keys are `transformer.<layer>.lora_A.weight` (r, in), `transformer.<layer>.lora_B.weight` (out, r)
-and `transformer.<layer>.alpha`, layer being a diffusers name such as
-`transformer_blocks.0.attn.add_q_proj`.
+Keys are `transformer.<layer>.lora_A.weight` (r, in) and `transformer.<layer>.lora_B.weight`
+(out, r), layer being a diffusers name such as `transformer_blocks.0.attn.add_q_proj`. The strength
+alpha / r is inside B: diffusers ignores `transformer.<layer>.alpha` for some families, and refuses
+it for others. Files that have one are read.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def save_lora(
     Args:
         state: canonical keys, as `LoraSet.state_dict` gives them.
         metadata: strings, or values that JSON can hold (stored as JSON).
-        dtype: float32 loses nothing; bfloat16 halves the file. Alphas stay float32.
+        dtype: float32 loses nothing; bfloat16 halves the file.
         overwrite: allow a file of this name to be replaced.
 
     Raises:
@@ -50,8 +51,8 @@ def save_lora(
             f"Got the name {path}, which exists, expected a new one. Choose another, or overwrite."
         )
     tensors = {
-        PREFIX + key: value.detach().cpu().to(torch.float32 if key.endswith(_ALPHA) else dtype)
-        for key, value in sorted(state.items())
+        PREFIX + key: value.detach().cpu().to(dtype)
+        for key, value in sorted(_folded(state).items())
     }
     record = {
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True, allow_nan=False)
@@ -97,6 +98,16 @@ def _opened(path: str | Path) -> Iterator[Any]:
             f"Got {Path(path).name}, which is cut off or not safetensors ({error}), expected a "
             "LoRA file. Copy or train it again."
         ) from error
+
+
+def _folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same LoRA without alphas: B has been multiplied by alpha / r."""
+    folded = {key: value for key, value in state.items() if not key.endswith(_ALPHA)}
+    for key, alpha in state.items():
+        layer = key.removesuffix(_ALPHA)
+        if layer != key:
+            folded[layer + _UP] = state[layer + _UP] * (alpha / len(state[layer + _DOWN]))
+    return folded
 
 
 def _sorted_header(data: bytes) -> bytes:

@@ -7,8 +7,10 @@ from .encoded_prompts import EncodedPrompts
 from .teacher import FORWARD_AND_BACKWARD, keeps
 
 
-def expected_forwards(encoded: EncodedPrompts, config: EraseConfig) -> int:
+def expected_forwards(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool) -> int:
     """How many samples a training sends through the model; a backward counts as two.
+
+    Where paths are `guided` without the prompt, each state of a path takes one more.
 
     Trajectories: `paths` x `trajectory_steps` x (2 for the concept's paths + 2 for the anchor's +
     1 for the keep prompts' + 1 for pictures that are to be drawn). Each step: 3 x `batch` + 3 x
@@ -18,33 +20,34 @@ def expected_forwards(encoded: EncodedPrompts, config: EraseConfig) -> int:
     answer, which L_rsc reads off its 1 + K paths.
     """
     weights, keep, trained = config.weights, config.keep_per_step, FORWARD_AND_BACKWARD
-    sampled = config.trajectory_steps
+    sampled, state = config.trajectory_steps, 2 if guided else 1  # passes of a state of a path
     fresh, budget = config.sampling == "fresh", config.solver == "budget"
     if not config.steps:
         return 0
-    step = config.batch * (trained + (sampled + 2 if fresh else 0))
-    step += keep * (trained + (sampled + 1 if fresh else 0)) if weights.keep > 0 else 0
+    step = config.batch * (trained + (sampled * state + 2 if fresh else 0))
+    step += keep * (trained + (sampled * state + 1 if fresh else 0)) if weights.keep > 0 else 0
     step += keep * trained if weights.reconstruction > 0 else 0
     if weights.rsc > 0 and encoded.contrast is not None:
-        step += keep * (trained + (1 + encoded.contrast.per_pair) * (sampled if fresh else 1))
+        words = 1 + encoded.contrast.per_pair
+        step += keep * (trained + words * (sampled * state if fresh else 1))
     kept = config.keep_paths if keeps(config) else 0
-    start = 2 if fresh else sampled * (4 * config.paths + kept)
+    start = 2 if fresh else sampled * (2 * (1 + state) * config.paths + state * kept)
     if weights.reconstruction > 0 and encoded.pictures is None:
-        start += config.paths * sampled
+        start += config.paths * sampled * state
     probes = config.steps // config.budget_every if budget else 0
-    start += 2 * keep * (sampled + 1) if fresh and budget else 0
+    start += 2 * keep * (sampled * state + 1) if fresh and budget else 0
     return start + config.steps * step + probes * 2 * keep
 
 
-def cost_in_words(encoded: EncodedPrompts, config: EraseConfig) -> str:
+def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool) -> str:
     """What a training costs, for people, against the recipe fast; where it may end early, at most.
 
     Previews come on top.
     """
-    cost = expected_forwards(encoded, config)
+    cost = expected_forwards(encoded, config, guided=guided)
     if not cost:
         return "It takes no pass of the model."
     most = "at most " if config.solver == "solve" else ""
-    fast = expected_forwards(encoded, EraseConfig.from_recipe("fast"))
+    fast = expected_forwards(encoded, EraseConfig.from_recipe("fast"), guided=guided)
     times = f"{cost / fast:.1f} times those of the recipe fast (at most {fast:,})"
     return f"It takes {most}{cost:,} passes of the model{'' if cost == fast else f', {times}'}."

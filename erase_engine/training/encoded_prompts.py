@@ -49,6 +49,7 @@ class EncodedPrompts:
     anchor: Conditioning
     tokens: TokenSet  # of the concept prompts, at least one column of each sort
     keep: Conditioning
+    unconditional: Prompt  # of no words: what guidance leads away from
     contrast: Contrast | None
     pictures: Tensor | None = None  # (N, C, h, w) latents to keep; picture i shows keep prompt i
     entrance: TextRows | None = None  # what a closed form is solved on
@@ -59,7 +60,8 @@ class EncodedPrompts:
         """All of them, each once: rows that share a prompt hold it once."""
         contrast = (self.contrast.synonym, self.contrast.irrelevant) if self.contrast else ()
         parts = (self.concept, self.anchor, self.keep, *contrast)
-        return list({id(prompt): prompt for part in parts for prompt in part.prompts}.values())
+        every = (*(prompt for part in parts for prompt in part.prompts), self.unconditional)
+        return list({id(prompt): prompt for prompt in every}.values())
 
     @property
     def nbytes(self) -> int:
@@ -102,7 +104,8 @@ def encode_prompts(
             to cancel.
     """
     groups = _groups(plan, contrast=contrast)
-    texts = list(dict.fromkeys(text for text, _ in chain.from_iterable(groups.values())))
+    said = [text for text, _ in chain.from_iterable(groups.values())]
+    texts = list(dict.fromkeys([*said, ""]))
     on_prompt = progress(len(texts) + (len(plan.held) if solve else 0))
     rows = encoder.encode(texts, dtype=dtype, on_prompt=on_prompt).prompts
     by_text = dict(zip(texts, rows, strict=True))
@@ -127,6 +130,7 @@ def encode_prompts(
         conds["anchor"],
         tokens,
         conds["keep"],
+        by_text[""],
         contrasted,
         entrance=entrance,
         concepts=plan.concepts,

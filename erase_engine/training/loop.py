@@ -115,7 +115,8 @@ def train_erasure(
     slices = backend.linear_slices(adapted_layers(backend, config))
     numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
     lora = backend.adapters(slices, **numbers, generator=generator)
-    model = CountedModel(backend, encoded, config, ForwardCount(expected_forwards(encoded, config)))
+    expected = expected_forwards(encoded, config, guided=backend.cfg != 1)
+    model = CountedModel(backend, encoded, config, ForwardCount(expected))
     tell = Teller(on_step, config.steps, model.count)
     with checkpoint.opened(encoded, config):
         objective = _objective(model, lora, generator, checkpoint, tell)

@@ -37,6 +37,11 @@ class Host(Protocol):
         """What the model computes in, and text features are kept in."""
         ...
 
+    @property
+    def cfg(self) -> float:
+        """`FlowModel.cfg`; asked once `prepare` is done."""
+        ...
+
     def progress(self, total: int) -> Callable[[], None]:
         """What to call after each of so many texts; it may raise to cancel."""
         ...
@@ -108,7 +113,8 @@ def run_training(
     """
     plan, encoded = _planned(host, wanted, config)
     encoded = replace(encoded, pictures=host.keep_pictures())
-    needs = f"{host.prepare(plan, encoded)} {cost_in_words(encoded, config)}"
+    needs = host.prepare(plan, encoded)
+    needs = f"{needs} {cost_in_words(encoded, config, guided=host.cfg != 1)}"
     host.say(needs)
     generator = torch.Generator().manual_seed(config.seed)
     try:

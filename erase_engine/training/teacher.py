@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from ..config import EraseConfig
 from ..flow import euler_path
 from ..interfaces import AttentionCapture, Conditioning, FlowModel
+from ..sampling import guided
 from .encoded_prompts import EncodedPrompts
 from .losses import attention_feature, attention_mass
 from .states.pictures import Pictures
@@ -92,9 +93,18 @@ class CountedModel:
             v, blocks = self.velocity(x_t, t, cond, watched)
             read.extend(blocks)
             on_pass()
-            return v.cpu()
+            return self.guided(x_t, t, v).cpu()
 
         return euler_path(velocity, noise, self.times), read
+
+    def guided(self, x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
+        """Where a path goes whose prompt's velocity is `v`.
+
+        The losses compare velocities under prompts themselves, which is what guidance is made of.
+        """
+        if self.backend.cfg != 1:
+            self.count.forwards += len(x_t)
+        return guided(self.backend, x_t, t, v, self.encoded.unconditional)
 
     def feature(
         self, x_t: Tensor, t: Tensor, cond: Conditioning, tokens: Tensor, rows: Tensor
@@ -104,12 +114,12 @@ class CountedModel:
         return attention_feature(blocks, tokens[rows].to(blocks[0].device))
 
     def erase_teacher(
-        self, x_t: Tensor, t: Tensor, rows: Tensor, *, follow_anchor: bool = False
+        self, x_t: Tensor, t: Tensor, rows: Tensor, *, follow: int | None = None
     ) -> TeacherOutput:
         """The teacher under the concept prompts and the anchor prompts of `rows`.
 
-        Both go in one batch; nothing of the anchor's prompt is watched. The path follows the
-        concept's velocity, or with `follow_anchor` the anchor's.
+        Both go in one batch; nothing of the anchor's prompt is watched. A path may `follow` the
+        concept (0) or the anchor (1).
         """
         both = Conditioning.cat([self.encoded.concept.take(rows), self.encoded.anchor.take(rows)])
         tokens = None
@@ -118,12 +128,17 @@ class CountedModel:
             tokens = torch.cat([tokens, torch.full_like(tokens, -1)])
         v, blocks = self.velocity(x_t.repeat(2, 1, 1, 1), t.repeat(2), both, tokens)
         mass = attention_mass(blocks).chunk(2)[0] if blocks else torch.zeros(len(rows), 0)
-        return TeacherOutput(torch.stack(v.chunk(2), dim=1), mass, follow=int(follow_anchor))
+        each = v.chunk(2)
+        path = each[0] if follow is None else self.guided(x_t, t, each[follow])
+        return TeacherOutput(torch.stack(each, dim=1), mass, path)
 
-    def keep_teacher(self, x_t: Tensor, t: Tensor, rows: Tensor) -> TeacherOutput:
+    def keep_teacher(
+        self, x_t: Tensor, t: Tensor, rows: Tensor, *, follow: int | None = None
+    ) -> TeacherOutput:
         """The teacher under the keep prompts of `rows`, where nothing is watched."""
         v, _ = self.velocity(x_t, t, self.encoded.keep.take(rows), None)
-        return TeacherOutput(v[:, None], torch.zeros(len(rows), 0))
+        path = v if follow is None else self.guided(x_t, t, v)
+        return TeacherOutput(v[:, None], torch.zeros(len(rows), 0), path)
 
 
 @dataclass(frozen=True)
@@ -150,13 +165,14 @@ def cache_all_trajectories(
     if fresh:
         first = cached(model.erase_teacher, rows, noise=noise, times=model.times[:2])
         return Trajectories(first, None, pictures_to_keep(model, generator, on_pass))
-    concept = cached(model.erase_teacher, rows, noise=noise)
-    anchor = cached(partial(model.erase_teacher, follow_anchor=True), rows, noise=noise)
+    concept, anchor = (
+        cached(partial(model.erase_teacher, follow=prompt), rows, noise=noise) for prompt in (0, 1)
+    )
     keep = None
     if keeps(config):
         rows = _every_row(len(model.encoded.keep), config.keep_paths, generator)
         noise = model.noise(config.keep_paths, generator)
-        keep = cached(model.keep_teacher, rows, noise=noise)
+        keep = cached(partial(model.keep_teacher, follow=0), rows, noise=noise)
     pictures = pictures_to_keep(model, generator, on_pass)
     return Trajectories(TrajectoryCache.join(concept, anchor), keep, pictures)
 

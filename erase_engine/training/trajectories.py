@@ -23,7 +23,7 @@ class TeacherOutput:
 
     teacher_velocity: Tensor  # (B, P, C, h, w) velocities under each of the prompts
     mass: Tensor  # (B, W) attention on each watched token; W = 0 where none is watched
-    follow: int = 0  # which of the P prompts the path follows
+    path: Tensor  # (B, C, h, w) the velocity that the path follows
 
 
 # (x_t, t, rows of the prompts) -> its output
@@ -96,8 +96,7 @@ def cache_trajectories(
             on_pass()
             velocities.append(output.teacher_velocity.cpu())
             masses.append(output.mass.cpu())
-            v = velocities[-1][:, output.follow]
-            states.append(euler_step(x_t, v, t, t_next))
+            states.append(euler_step(x_t, output.path.cpu(), t, t_next))
         found = [torch.stack(each, dim=1) for each in (states[:-1], velocities, masses)]
         parts.append(TrajectoryCache(*found, times=times[:-1].cpu().clone(), rows=some))
     return TrajectoryCache.join(*parts)

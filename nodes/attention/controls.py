@@ -83,7 +83,10 @@ def query_for(
     contrast: str = "",
     blocks: str = "",
 ) -> tuple[Conditioning, AttentionQuery]:
-    """The prompt as the model reads it, and what to look at; ValueError names a widget."""
+    """The prompt and no words as the model reads them, and what to look at.
+
+    ValueError names a widget.
+    """
     check_choice("view", view, VIEWS)
     layout, net = supported_family(model).comfy, model.model.diffusion_model
     joint, count = layout.joint_blocks(net), sum(layout.counts(net))
@@ -94,7 +97,7 @@ def query_for(
         found = located_words(
             encoder, prompt, names or words_of(prompt), view=view, contrast=others
         )
-        return encoder.encode([prompt]), AttentionQuery(found, view, chosen)
+        return encoder.encode([prompt, ""]), AttentionQuery(found, view, chosen)
 
 
 def _words_in(prompt: str, field: str, text: str) -> list[str]:

@@ -63,7 +63,8 @@ class WatchAttention(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, clip: Any, prompt: str, **looking: Any) -> io.NodeOutput:
         supported_family(model)
-        cond, look = query_for(clip, model, prompt, **looking)
+        both, look = query_for(clip, model, prompt, **looking)
+        cond = both.take([0])
         watch = AttentionRecorder(prompt, cond.text, look)
         conditioning = [[cond.text, {"pooled_output": cond.pooled}]]
         patched = watched(model, watch) if _somebody_looks() else model

@@ -62,7 +62,7 @@ class ErasureReport(io.ComfyNode):
         sampling = _Sampling.of(widgets)
         prompts = _prompts(widgets)
         with ordinary_tensors():
-            cond = encoder_for(clip).encode([prompt for _, prompt in prompts])
+            cond = encoder_for(clip).encode([*(prompt for _, prompt in prompts), ""])
         on_step = sampling_progress(2 * len(prompts) * sampling.pictures * sampling.steps)
         before, after = (
             [
@@ -104,14 +104,16 @@ class _Sampling:
         return cls(widgets["steps"], widgets["seed"], side, widgets.get("pictures", 1))
 
     def draw(self, model: Any, cond: Conditioning, on_step: Any) -> list[Tensor]:
-        """A latent (1, C, h, w) for each picture of each prompt."""
+        """A latent (1, C, h, w) for each picture of each prompt; the last row is of no words."""
+        *prompts, unconditional = cond.prompts
+        options = {"steps": self.steps, "unconditional": unconditional, "on_step": on_step}
         seeds = ((self.seed + number) % 2**64 for number in range(self.pictures))
         size = (self.side, self.side)
         with training_session(model, guidance=GUIDANCE) as backend:
             noises = [start_noise(1, backend.latent_channels, size, seed=seed) for seed in seeds]
             return [
-                sampled(backend, cond.take([row]), noise, steps=self.steps, on_step=on_step)
-                for row in range(len(cond))
+                sampled(backend, Conditioning((prompt,)), noise, **options)
+                for prompt in prompts
                 for noise in noises
             ]
 

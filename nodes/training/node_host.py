@@ -71,6 +71,10 @@ class NodeHost:
         return vocabulary_of(self.clip)
 
     @property
+    def cfg(self) -> float:
+        return ComfyFlowModel(self.model, guidance=self.config.guidance).cfg
+
+    @property
     def dtype(self) -> torch.dtype:
         return ComfyFlowModel(self.model).dtype
 

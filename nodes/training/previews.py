@@ -19,7 +19,7 @@ from torch import Tensor
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.contact_sheet import image_of
-from ...erase_engine.interfaces import Conditioning, FlowModel
+from ...erase_engine.interfaces import Conditioning, FlowModel, Prompt
 from ...erase_engine.sampling import sampled, start_noise
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
 
@@ -34,6 +34,7 @@ class Scene:
 
     prompts: dict[str, str]  # {"concept": ..., "keep": ..., "replacement": ...}
     cond: Conditioning  # one row for each
+    unconditional: Prompt
     noise: Tensor  # (3, C, h, w); the replacement's is the concept's
 
     @classmethod
@@ -48,7 +49,7 @@ class Scene:
         prompts["replacement"] = pair.anchor_prompt
         cond = [encoded.concept.take([row]), encoded.keep.take([0]), encoded.anchor.take([row])]
         noise = start_noise(2, channels, config.latent_size, seed=config.seed)
-        return cls(prompts, Conditioning.cat(cond), noise[[0, 1, 0]])
+        return cls(prompts, Conditioning.cat(cond), encoded.unconditional, noise[[0, 1, 0]])
 
 
 class Previews:
@@ -83,8 +84,10 @@ class Previews:
     @torch.no_grad()
     def _draw(self, rows: list[int]) -> Tensor:
         """(N, h, w, 3) in 0..1"""
-        cond, noise = self._scene.cond.take(rows), self._scene.noise[rows]
-        latents = sampled(self._backend, cond, noise, steps=EULER_STEPS)
+        scene = self._scene
+        cond, noise = scene.cond.take(rows), scene.noise[rows]
+        options = {"steps": EULER_STEPS, "unconditional": scene.unconditional}
+        latents = sampled(self._backend, cond, noise, **options)
         return self._decode(latents).float().cpu().clamp(0, 1)
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from erase_engine.concepts.plan import ConceptPlan
 from erase_engine.concepts.planner import plan_concept
 from erase_engine.concepts.request import ConceptRequest
-from erase_engine.concepts.token_positions import positions_in
+from erase_engine.concepts.token_positions import only_part, positions_in
 from erase_engine.concepts.vocabulary import Category, Kind, Vocabulary
+from erase_engine.interfaces import TextPart
 
 
 class WordEncoder:
@@ -30,6 +31,9 @@ class WordEncoder:
 
     def token_ids(self, text: str) -> list[int]:
         return [self.known.setdefault(piece, len(self.known)) for piece in self.pieces(text)]
+
+    def parts(self, text: str, length: int) -> tuple[TextPart, ...]:
+        return (only_part(self.token_ids(text), length, self.max_tokens),)
 
     def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
         self.asked.append(prompt)

@@ -203,7 +203,7 @@ def test_given_pictures_cost_no_passes(small_flow, encoded, sampling, solver, pi
     weights = replace(PAPER["weights"], keep=1.0)
     changes = {"sampling": sampling, "solver": solver, "weights": weights, "steps": 4}
     found = train(small_flow, encoded, **changes)
-    expected = expected_forwards(encoded, replace(CONFIG, **changes))
+    expected = expected_forwards(encoded, replace(CONFIG, **changes), guided=False)
     assert found.forwards == small_flow.samples == expected
 
 
@@ -214,16 +214,18 @@ def test_the_release_takes_some_15_100_passes(encoded) -> None:
     given = replace(encoded, contrast=replace(contrast, irrelevant=irrelevant))
     start = 2 + paper.paths * paper.trajectory_steps
     assert paper.steps == 100 and paper.batch == paper.keep_per_step == 1
-    assert expected_forwards(given, paper) == 15_100 + start
+    assert expected_forwards(given, paper, guided=False) == 15_100 + start
     shown = replace(given, pictures=some_pictures(5))
-    assert expected_forwards(shown, paper) == 15_102
-    fast = expected_forwards(shown, EraseConfig.from_recipe("fast"))
+    assert expected_forwards(shown, paper, guided=False) == 15_102
+    fast = expected_forwards(shown, EraseConfig.from_recipe("fast"), guided=False)
     times = f"{15_102 / fast:.1f}"
-    assert cost_in_words(shown, paper) == (
+    assert cost_in_words(shown, paper, guided=False) == (
         f"It takes 15,102 passes of the model, {times} times those of the recipe fast "
         f"(at most {fast:,})."
     )
-    assert cost_in_words(shown, EraseConfig.from_recipe("fast")).endswith("passes of the model.")
+    assert cost_in_words(shown, EraseConfig.from_recipe("fast"), guided=False).endswith(
+        "passes of the model."
+    )
 
 
 def test_the_recipe_in_small_gives_one_lora_for_one_seed(small_flow, encoded) -> None:

@@ -18,7 +18,7 @@ NOISE = torch.randn(4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
 def teacher(x_t: Tensor, t: Tensor, rows: Tensor) -> TeacherOutput:
     """Under its own prompt the row's number, under another the state doubled; mass is the time."""
     velocities = rows[:, None, None, None].expand_as(x_t), 2 * x_t
-    return TeacherOutput(torch.stack(velocities, dim=1), t[:, None])
+    return TeacherOutput(torch.stack(velocities, dim=1), t[:, None], velocities[0])
 
 
 @pytest.fixture

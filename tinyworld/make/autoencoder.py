@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..models import LATENT_SCALE, LATENT_SHIFT, TinyAutoencoder, load_weights, save_weights
+from ..models import FLUX_LATENTS, TinyAutoencoder, load_weights, save_weights
 from ..pictures import render
 from .data import random_scenes, render_all
 
@@ -31,8 +31,8 @@ def patch_code(pictures: Tensor, channels: int = 16) -> tuple[Tensor, Tensor]:
     spread, basis = spread[-channels:].flip(0).float(), basis[:, -channels:].flip(1).float()
     code = basis.T * spread.pow(-0.25)[:, None]  # each component's variance becomes its spread
     code = code / spread.sqrt().mean().sqrt()
-    weight = rearrange(code, "k (c p q) -> k c p q", c=3, p=8) / LATENT_SCALE
-    return weight, -(code @ mean) / LATENT_SCALE + LATENT_SHIFT
+    weight = rearrange(code, "k (c p q) -> k c p q", c=3, p=8) / FLUX_LATENTS.scale
+    return weight, -(code @ mean) / FLUX_LATENTS.scale + FLUX_LATENTS.shift
 
 
 def train_decoder(model: TinyAutoencoder, steps: int, generator: torch.Generator) -> None:
@@ -47,7 +47,7 @@ def train_decoder(model: TinyAutoencoder, steps: int, generator: torch.Generator
         pixels = pictures[rows].float() / 127.5 - 1
         with torch.no_grad():
             code = model.encode(pixels)
-            code = code + 0.08 / LATENT_SCALE * torch.randn(code.shape, generator=generator)
+            code = code + 0.08 / FLUX_LATENTS.scale * torch.randn(code.shape, generator=generator)
         difference = model.decode(code) - pixels
         loss = difference.abs().mean() + difference.square().mean()
         optimizer.zero_grad()

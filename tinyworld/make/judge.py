@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..judge import NAMES
 from ..judge_networks import HEADS, NETWORKS, NO_SHAPE, JudgeNetwork
-from ..models import LATENT_SCALE, TinyAutoencoder, load_weights, save_weights
+from ..models import FLUX_LATENTS, TinyAutoencoder, load_weights, save_weights
 from ..phrases import truth
 from ..vocabulary import Scene
 from .data import random_scenes, render_all
@@ -36,7 +36,7 @@ def truth_of(scenes: list[Scene]) -> dict[str, Tensor]:
 def round_trip(model: TinyAutoencoder, pictures: Tensor, noise: float) -> Tensor:
     """Pictures in 0..1 through the code and back, with `noise` (model space) on the code."""
     code = model.encode(pictures * 2 - 1)
-    code = code + noise / LATENT_SCALE * torch.randn_like(code)
+    code = code + noise / FLUX_LATENTS.scale * torch.randn_like(code)
     return ((model.decode(code) + 1) / 2).clamp(0, 1)
 
 

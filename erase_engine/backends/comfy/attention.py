@@ -70,17 +70,19 @@ def training_attention(earlier: Forward | None) -> Forward:
 def looked_at(override: Forward, look: BlockAttention) -> Forward:
     """The override, through which `look` sees each attention call."""
 
-    def watch(func: Forward, *qkv: Tensor, **kwargs: Any) -> Tensor:
-        q, k, v, heads, *rest = qkv
-        mask = rest[0] if rest else kwargs.get("mask")
+    def watch(
+        func: Forward, q: Tensor, k: Tensor, v: Tensor, heads: int, *rest: Any, **kw: Any
+    ) -> Any:
+        mask = rest[0] if rest else kw.get("mask")
 
         def run() -> Tensor:
-            out = override(func, *qkv, **kwargs)
-            return out.transpose(1, 2).flatten(2) if kwargs.get("skip_output_reshape") else out
+            out = override(func, q, k, v, heads, *rest, **kw)
+            return out.transpose(1, 2).flatten(2) if kw.get("skip_output_reshape") else out
 
-        q, k, v = (by_heads(each, int(heads), kwargs) for each in (q, k, v))
-        rows = look(AttentionCall(q, k, v, full_mask(mask), run, plain=override is alone))
-        if kwargs.get("skip_output_reshape"):
+        seen = [by_heads(each, int(heads), kw) for each in (q, k, v)]
+        call = AttentionCall(seen[0], seen[1], seen[2], full_mask(mask), run, override is alone)
+        rows = look(call)
+        if kw.get("skip_output_reshape"):
             return rows.unflatten(2, (int(heads), -1)).transpose(1, 2)
         return rows
 

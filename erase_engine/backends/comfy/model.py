@@ -58,7 +58,8 @@ class ComfyFlowModel:
 
     Args:
         model: the ModelPatcher that is loaded; its patches and options are used as they are.
-        guidance: the guidance input of guidance-distilled models; ignored by those without one.
+        guidance: the guidance input of guidance-distilled models, or what samplers guide the family
+            with; ignored by those that know neither.
         checkpointing: recompute each block in backward instead of keeping its activations.
     """
 
@@ -72,6 +73,7 @@ class ComfyFlowModel:
         self._options: dict[str, Any] = model.model_options.get(OPTIONS, {})
         self._guarded = GuardedBlocks(attending)
         self.guidance = guidance
+        self.cfg = self.family.cfg_scale(guidance)
         self.checkpointing = checkpointing
         self.device: torch.device = model.load_device
         cast: torch.dtype | None = model.get_model_object("manual_cast_dtype")  # nodes may patch it
@@ -104,8 +106,13 @@ class ComfyFlowModel:
         return comfy.samplers.calculate_sigmas(self._sampling, "simple", steps).float()
 
     def target_names(self, target: str) -> list[str]:
-        """Canonical names of a target set's layers; ValueError for a set that there is not."""
-        return self.family.target_names(target, self.joint_blocks)
+        """Canonical names of a target set's layers that this net has: a last block may lack some.
+
+        Raises ValueError for a set that there is not.
+        """
+        keys = comfy.lora.model_lora_keys_unet(self._base, {})
+        names = self.family.target_names(target, self.joint_blocks)
+        return [name for name in names if self._linear(name, keys) is not None]
 
     def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
         """The rows that the host's own LoRA loader changes; ValueError for unknown layers."""
@@ -120,17 +127,30 @@ class ComfyFlowModel:
         return LoraSet(slices, device=self.device, **numbers)
 
     def _linear_slice(self, name: str, keys: dict[str, Any]) -> LinearSlice:
-        key = next((keys[prefix + name] for prefix in PREFIXES if prefix + name in keys), None)
-        if key is None:
+        found = self._linear(name, keys)
+        if found is None:
             example = self.target_names("text_qk")[0]
             raise ValueError(
                 f"Got layer {name!r}, expected a diffusers name that this {self.family.name} has, "
                 f"such as {example!r}. Check the name and the block's number."
             )
-        weight, rows = (key, None) if isinstance(key, str) else key[:2]
-        module = self._base.get_submodule(weight.removesuffix(".weight"))
-        first, count = (0, module.out_features) if rows is None else rows[1:]
+        module, rows = found
+        first, count = rows or (0, module.out_features)
         return LinearSlice(module, first, count, module.in_features)
+
+    def _linear(self, name: str, keys: dict[str, Any]) -> tuple[Any, tuple[int, int] | None] | None:
+        """The Linear of a canonical name, and its rows where not all; None where there is none.
+
+        The host's map names layers that some nets lack.
+        """
+        key = next((keys[prefix + name] for prefix in PREFIXES if prefix + name in keys), None)
+        if key is None:
+            return None
+        weight, rows = (key, None) if isinstance(key, str) else (key[0], key[1][1:])
+        try:
+            return self._base.get_submodule(weight.removesuffix(".weight")), rows
+        except AttributeError:
+            return None
 
     def _velocity(
         self, x_t: Tensor, t: Tensor, cond: Conditioning, capture: AttentionCapture | None

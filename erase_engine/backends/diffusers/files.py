@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...families.family import Family
-from ...families.registry import FAMILIES, MODELS, family_of
+from ...families.family import DiffusersSide, Family
+from ...families.registry import FAMILIES, family_of, models_of
 from .text_encoder import DiffusersTextEncoder
 
 _DIFFUSERS: Any = diffusers  # both fill their names in when asked, unseen by type checkers
@@ -51,7 +51,7 @@ class ModelFiles:
                 "transformer/config.json in it, or a .safetensors file. Correct the path."
             )
         object.__setattr__(self, "family", self._family())
-        folders = [name for name, _ in self.family.diffusers_files.text]
+        folders = [name for name, _ in self._side.files.text]
         missing = [name for name in folders if not (self._text / name).is_dir()]
         if missing:
             raise ValueError(
@@ -74,7 +74,7 @@ class ModelFiles:
         """The family's text encoders with their tokenizers, on the device."""
         parts = []
         with _readable(self._text):
-            for name, kind in self.family.diffusers_files.text:
+            for name, kind in self._side.files.text:
                 options = _LOCAL if name.startswith("tokenizer") else {**_LOCAL, "dtype": dtype}
                 load = getattr(_TRANSFORMERS, kind).from_pretrained
                 parts.append(load(self._text / name, **options))
@@ -83,7 +83,7 @@ class ModelFiles:
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> Any:
         """The transformer, on the device."""
-        [kind] = self.family.diffusers.classes
+        [kind] = self._side.layout.classes
         model = getattr(_DIFFUSERS, kind)
         with _readable(self.model):
             if self.is_file:
@@ -115,9 +115,15 @@ class ModelFiles:
         """The folder's; for a single file what the family's models have."""
         folder, model = self.model / "scheduler", _DIFFUSERS.FlowMatchEulerDiscreteScheduler
         if not folder.is_dir():
-            return model(**self.family.diffusers_files.scheduler(net))
+            return model(**self._side.files.scheduler(net))
         with _readable(folder):
             return model.from_pretrained(folder, **_LOCAL)
+
+    @property
+    def _side(self) -> DiffusersSide:
+        side = self.family.diffusers
+        assert side is not None  # those without it are refused by `family_of`
+        return side
 
     @property
     def _text(self) -> Path:
@@ -138,12 +144,12 @@ class ModelFiles:
                 raise ValueError(f"{self.config}: {error}") from None
         with _readable(self.model), safe_open(self.model, "pt") as file:
             names = {name.removeprefix(_WHOLE) for name in file.keys()}  # noqa: SIM118
-        known = (one for one in FAMILIES if one.diffusers_files.marker in names)
+        known = (one for one in FAMILIES if one.diffusers and one.diffusers.files.marker in names)
         return next(known, FAMILIES[0])  # its own names, or whatever its loading will say
 
     def _of_file(self, model: Any, dtype: torch.dtype) -> Any:
         """From the published layout or diffusers' own; a config.json beside it is respected."""
-        state, files = load_file(self.model), self.family.diffusers_files
+        state, files = load_file(self.model), self._side.files
         if "x_embedder.weight" not in state:
             state = published_weights(state, files.converter)
         sizes = (
@@ -177,7 +183,7 @@ def published_weights(published: dict[str, Tensor], converter: str) -> dict[str,
     if missing or given:
         raise ValueError(
             f"Got a file with {sorted(given)[:2]} and without {missing}, expected the layers of "
-            f"{MODELS}. Give the file of its transformer, not quantized."
+            f"{models_of('diffusers')}. Give the file of its transformer, not quantized."
         )
     return found
 
@@ -190,6 +196,6 @@ def _readable(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError, json.JSONDecodeError) as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"Got {path}, which can't be read as {MODELS} ({why}), expected complete files of it. "
-            "Copy or download them again."
+            f"Got {path}, which can't be read as {models_of('diffusers')} ({why}), expected "
+            "complete files of it. Copy or download them again."
         ) from error

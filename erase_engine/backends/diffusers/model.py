@@ -53,7 +53,9 @@ class DiffusersFlowModel:
         checkpointing: bool = True,
     ) -> None:
         self.family = family_of(type(net).__name__, "diffusers")
-        layout, calls = self.family.diffusers, self.family.diffusers_calls
+        side = self.family.diffusers
+        assert side is not None
+        self._side, layout, calls = side, side.layout, side.calls
         if refused := layout.refusal(net):
             raise ValueError(
                 f"Got {refused}, expected text-to-image {self.family.name} with separate ones. "
@@ -68,6 +70,7 @@ class DiffusersFlowModel:
         self._scheduler = scheduler
         self._guarded = GuardedBlocks(_attending)
         self.guidance = guidance if calls.guided(net) else None
+        self.cfg = self.family.cfg_scale(guidance)
         self.checkpointing = checkpointing
         self.device: torch.device = net.device
         self.dtype: torch.dtype = net.dtype
@@ -79,7 +82,7 @@ class DiffusersFlowModel:
     @property
     def description(self) -> str:
         """The model's kind and size in the words that files trained in ComfyUI have, too."""
-        return self.family.describe(self.family.diffusers, self.net)
+        return self.family.describe(self._side.layout, self.net)
 
     @contextmanager
     def session(self) -> Iterator[DiffusersFlowModel]:
@@ -155,7 +158,7 @@ class DiffusersFlowModel:
         )
         text, image = given.text.shape[1], self.family.image_tokens(*x_t.shape[-2:])
         spans = Spans(slice(0, text), slice(text, text + image))
-        calls = self.family.diffusers_calls
+        calls = self._side.calls
         with self._guarded.asked(BlockRequest(capture, self.checkpointing, spans)):
             (out,) = self.net(**calls.inputs(given), return_dict=False)
         return calls.velocity(out, given)
@@ -167,7 +170,7 @@ class DiffusersFlowModel:
     def _blocks_guarded(self) -> Iterator[None]:
         changed, number = [], 0
         try:
-            for each in self.family.diffusers.blocks:
+            for each in self._side.layout.blocks:
                 for index, block in enumerate(self.net.get_submodule(each.path).children()):
                     changed.append((block, vars(block).get("forward")))
                     block.forward = self._guarded.guarded(block.forward, each, index, number)

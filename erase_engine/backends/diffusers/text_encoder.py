@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...concepts.token_positions import positions_in
-from ...interfaces import Conditioning, Prompt
+from ...concepts.token_positions import only_part, positions_in
+from ...interfaces import Conditioning, Prompt, TextPart
 
 CLIP_TOKENS = 77
 ENCODED_AT_ONCE = 16  # prompts
@@ -41,6 +41,10 @@ class DiffusersTextEncoder:
     def token_ids(self, text: str) -> list[int]:
         """Ids of the text's own tokens, in order: no padding, no end mark."""
         return self._words_tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+
+    def parts(self, text: str, length: int) -> tuple[TextPart, ...]:
+        """The one part of a text."""
+        return (only_part(self.token_ids(text), length, self.max_tokens),)
 
     def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
         """Positions of a span's tokens, or of all that the model reads."""

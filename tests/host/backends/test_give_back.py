@@ -121,7 +121,9 @@ def test_a_replaced_forward_comes_back() -> None:
     assert layer.forward is mine
 
 
-def test_nothing_is_done_to_a_model_that_is_no_flux() -> None:
-    with pytest.raises(ValueError, match=r"Got object, expected a Flux model\. Load FLUX\.1"):
+def test_nothing_is_done_to_a_model_of_no_known_family() -> None:
+    with pytest.raises(
+        ValueError, match=r"Got object, expected a Flux or SD3 model\. Load FLUX\.1"
+    ):
         training_session(object()).__enter__()
     assert not torch.is_inference_mode_enabled()

@@ -85,7 +85,7 @@ def encoded_plan() -> EncodedPrompts:
         return inputs(seed)[2]
 
     tokens = TokenSet(torch.tensor(TOKENS), torch.tensor([[0, 2], [0, 1]]))
-    return EncodedPrompts(prompts(1), prompts(2), tokens, prompts(3), None)
+    return EncodedPrompts(prompts(1), prompts(2), tokens, prompts(3), prompts(4).prompts[0], None)
 
 
 def trained(backend: ComfyFlowModel) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 PROMPTS = ["a red cat", "", "a (cat:1.2), photographed"]
 LONG = " ".join(["cat and dog"] * 200)
 
-FOLDERS = [name for name, _ in FLUX.diffusers_files.text]
+FOLDERS = [name for name, _ in FLUX.diffusers.files.text]
 
 
 @pytest.fixture(scope="module")

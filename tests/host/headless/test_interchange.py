@@ -50,7 +50,7 @@ def encoded() -> EncodedPrompts:
     tokens = torch.tensor([[1, 2], [3, -1]])
     contrast = Contrast(some(2), tokens, some(4), tokens.repeat_interleave(2, 0))
     both = TokenSet(tokens, torch.tensor([[0, 3], [0, 1]]))
-    return EncodedPrompts(some(2), some(2), both, some(2), contrast)
+    return EncodedPrompts(some(2), some(2), both, some(2), some(1).prompts[0], contrast)
 
 
 def _train(backend: Any) -> State:

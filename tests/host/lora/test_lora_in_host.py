@@ -74,7 +74,7 @@ def test_training_goes_on_from_a_file(tmp_path: Path) -> None:
     state, _ = load_lora(tmp_path / "a.safetensors")
     with training_session(build()) as backend, torch.no_grad():
         slices = backend.linear_slices(names)
-        again = LoraSet(slices, rank=3, alpha=4.5, generator=torch.Generator().manual_seed(0))
+        again = LoraSet(slices, rank=3, generator=torch.Generator().manual_seed(0))
         again.load_state_dict(state)
         with again.attach(slices):
-            assert torch.equal(backend.velocity(*inputs()), expected)
+            torch.testing.assert_close(backend.velocity(*inputs()), expected)

@@ -171,8 +171,8 @@ class WithoutPooled:
         self._encoder = encoder
         self.asked: list[int] = []
 
-    def token_ids(self, text: str) -> list[int]:
-        return self._encoder.token_ids(text)
+    def parts(self, *given: Any) -> Any:
+        return self._encoder.parts(*given)
 
     def positions(self, *given: Any) -> tuple[int, ...]:
         return self._encoder.positions(*given)

@@ -1,0 +1,268 @@
+"""Every family through one backend: its velocity, gradients, attention and LoRA are the host's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import comfy.sd
+import comfy.utils
+import pytest
+import torch
+from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
+from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning, TokenSet
+from eraseanything_pack.erase_engine.lora.file import PREFIX, load_lora, save_lora
+from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
+from eraseanything_pack.erase_engine.training.loop import train_erasure
+from eraseanything_pack.nodes.host.patch_lora import apply_lora
+from eraseanything_pack.nodes.host.session import training_session
+from eraseanything_pack.nodes.lora.schedule import apply_during
+from families.nets import NETS, Net, adapters
+from snapshot import assert_same, snapshot
+
+TOKENS = torch.tensor([[1, 3], [2, -1]])
+STEP = 1e-5  # of finite differences
+by_name = pytest.mark.parametrize("name", list(NETS))
+
+
+def sampled(model: Any, net: Net, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> Any:
+    """The velocity of the host's own pass, (x - denoised) / t, as a sampler asks for it."""
+    base = model.model
+    given = base.extra_conds(
+        cross_attn=cond.text, pooled_output=cond.pooled, noise=x, device=x.device, guidance=3.0
+    )
+    conds = {key: one.process_cond(batch_size=len(x), area=None).cond for key, one in given.items()}
+    with torch.no_grad():
+        text = conds.pop("c_crossattn")
+        denoised = base.apply_model(x, t, c_crossattn=text, transformer_options={}, **conds)
+    return (x - denoised) / t.view(-1, *[1] * (x.ndim - 1))
+
+
+def loss_of(velocity: torch.Tensor, mass: dict[int, torch.Tensor]) -> torch.Tensor:
+    """Of both, weighted unevenly so that no gradient cancels."""
+    weights = torch.linspace(0.5, 1.5, velocity.numel(), dtype=velocity.dtype)
+    total = (velocity.flatten().square() * weights).mean()
+    for block, each in sorted(mass.items()):
+        rows = torch.linspace(0.2, 2.0, each.numel(), dtype=each.dtype)
+        total = total + (block + 1) * 3 * (each.flatten() * rows).mean()
+    return total
+
+
+def whole_loss(backend: Any, net: Net, dtype: torch.dtype, text: Any = None) -> torch.Tensor:
+    x, t, cond = net.inputs(dtype)
+    cond = cond if text is None else Conditioning.stacked(text, cond.pooled)
+    capture = AttentionCapture(TOKENS, tuple(range(net.joint)))
+    velocity = backend.velocity(x, t, cond, capture=capture)
+    return loss_of(velocity, capture.mass)
+
+
+@contextmanager
+def exact_rope(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hosts rotate in float32; finite differences need float64."""
+    import comfy.ldm.flux.layers as layers
+
+    rope = layers.rope
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "rope", lambda *args: rope(*args).double())
+        yield
+
+
+@by_name
+def test_its_velocity_is_the_hosts(name: str) -> None:
+    net = NETS[name]
+    model, given = net.build(), net.inputs()
+    with torch.inference_mode(), training_session(model, guidance=3.0) as backend:
+        assert (backend.blocks, backend.joint_blocks) == (net.blocks, net.joint)
+        assert backend.latent_channels == net.channels
+        found = backend.velocity(*given)
+    expected = sampled(model, net, *given)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@by_name
+@pytest.mark.parametrize("target", ["text_in_pooled", "all_attention"])
+def test_its_gradients_are_finite_differences(
+    name: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The LoRA's and the text's, in float64."""
+    net, dtype = NETS[name], torch.float64
+    with exact_rope(monkeypatch), training_session(net.build(dtype)) as backend:
+        lora = adapters(backend, target, dtype)
+        slices = backend.linear_slices(backend.target_names(target))
+        text = net.inputs(dtype)[2].text.requires_grad_()
+        with lora.attach(slices):
+            wanted = [*lora.parameters(), text]
+            grads = torch.autograd.grad(whole_loss(backend, net, dtype, text), wanted)
+            generator = torch.Generator().manual_seed(3)
+            for parameter, grad in zip(wanted, grads, strict=True):
+                way = torch.randn(parameter.shape, generator=generator, dtype=dtype)
+                values = []
+                for sign in (1, -1):
+                    parameter.data += sign * STEP * way
+                    with torch.no_grad():
+                        values.append(float(whole_loss(backend, net, dtype, text)))
+                    parameter.data -= sign * STEP * way
+                slope = (values[0] - values[1]) / (2 * STEP)
+                assert slope == pytest.approx(float((grad * way).sum()), rel=1e-5, abs=1e-9)
+
+
+@by_name
+@pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])
+@pytest.mark.parametrize("inference", [True, False], ids=["inference weights", "plain weights"])
+def test_how_it_is_held_changes_no_gradient(
+    name: str, checkpointing: bool, inference: bool
+) -> None:
+    net = NETS[name]
+
+    def gradients(checkpointing: bool, inference: bool) -> list[torch.Tensor]:
+        model = net.build(inference=inference)
+        with torch.inference_mode(), training_session(model, checkpointing=checkpointing) as on:
+            lora = adapters(on, "text_in_pooled")
+            with lora.attach(on.linear_slices(on.target_names("text_in_pooled"))):
+                loss = whole_loss(on, net, torch.float32)
+                return list(torch.autograd.grad(loss, lora.parameters()))
+
+    plain = gradients(checkpointing=False, inference=False)
+    found = gradients(checkpointing, inference)
+    assert all(torch.equal(one, other) for one, other in zip(found, plain, strict=True))
+
+
+@by_name
+def test_captured_mass_is_the_softmax(name: str) -> None:
+    """Of every key, read at the tokens, as the host's own attention weighs them."""
+    net = NETS[name]
+    model, (x, t, cond) = net.build(), net.inputs()
+    dense: list[torch.Tensor] = []
+
+    def watch(func: Any, q: Any, k: Any, v: Any, heads: int, *args: Any, **options: Any) -> Any:
+        if not options.get("skip_reshape"):
+            q, k = (y.reshape(*y.shape[:2], heads, -1).transpose(1, 2) for y in (q, k))
+        if k.shape[2] == net.text_length + SIZE_TOKENS:
+            dense.append((q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1))
+        return plain(func, q, k, v, heads, options)
+
+    model.model_options["transformer_options"] = {"optimized_attention_override": watch}
+    capture = AttentionCapture(TOKENS, tuple(range(net.blocks)))
+    with torch.inference_mode(), training_session(model) as backend:
+        backend.velocity(x, t, cond, capture=capture)
+    assert len(dense) == len(capture.mass) == net.blocks
+    for block, weights in enumerate(dense):
+        image = weights[:, :, net.text_length :]
+        for sample, tokens in enumerate(TOKENS):
+            for column, token in enumerate(tokens):
+                expected = image[sample, :, :, token] if token >= 0 else 0 * image[sample, :, :, 0]
+                found = capture.mass[block][sample, :, :, column]
+                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+SIZE_TOKENS = 6  # image tokens of a latent of 4 x 6
+
+
+def plain(func: Any, q: Any, k: Any, v: Any, heads: int, options: Any) -> Any:
+    if not options.get("skip_reshape"):
+        v = v.reshape(*v.shape[:2], heads, -1).transpose(1, 2)
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    return out if options.get("skip_output_reshape") else out.transpose(1, 2).flatten(2)
+
+
+@by_name
+def test_its_lora_is_what_core_and_apply_load(name: str, tmp_path: Path) -> None:
+    """Trained adapters, core's own loader and Apply move the model to the same place."""
+    net = NETS[name]
+    model, given = net.build(), net.inputs()
+    with torch.inference_mode(), training_session(model) as backend:
+        lora = adapters(backend, "text_in_pooled")
+        slices = backend.linear_slices(backend.target_names("text_in_pooled"))
+        base = backend.velocity(*given)
+        with lora.attach(slices), torch.no_grad():
+            expected = backend.velocity(*given)
+        state = {key: value.clone() for key, value in lora.state_dict().items()}
+    assert (expected - base).norm() > 0.01 * base.norm()
+    path = save_lora(tmp_path / "some.safetensors", state, {"concept": "star"})
+    core, _ = comfy.sd.load_lora_for_models(
+        model, None, comfy.utils.load_torch_file(str(path), safe_load=True), 1.0, 0
+    )
+    ours = apply_lora(model, state_of(path), 1.0, name="some")[0]
+    for patched in (core, ours):
+        with torch.inference_mode(), training_session(patched) as backend:
+            found = backend.velocity(*given)
+        patched.unpatch_model(torch.device("cpu"))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@by_name
+def test_a_lora_with_a_range_is_off_outside_of_it(name: str, tmp_path: Path) -> None:
+    """Late in sampling it changes nothing, early it does."""
+    net = NETS[name]
+    model, (x, _, cond) = net.build(), net.inputs()
+    with torch.inference_mode(), training_session(model) as backend:
+        state = {k: v.clone() for k, v in adapters(backend, "text_in_pooled").state_dict().items()}
+    path = save_lora(tmp_path / "some.safetensors", state, {"concept": "star"})
+    ranged = apply_during(model, state_of(path), 1.0, start=0.0, end=0.5)
+    for sigma, changes in ((0.95, True), (0.05, False)):
+        t = torch.full((2,), sigma)
+        with torch.no_grad():
+            both = [
+                each.model.apply_model(
+                    x,
+                    t,
+                    c_crossattn=cond.text,
+                    y=cond.pooled,
+                    transformer_options=each.model_options.get("transformer_options", {}),
+                )
+                for each in (model, ranged)
+            ]
+        assert torch.equal(*both) != changes
+
+
+def state_of(path: Path) -> dict[str, torch.Tensor]:
+    return {PREFIX + key: value for key, value in load_lora(path)[0].items()}
+
+
+def plan_of(net: Net) -> EncodedPrompts:
+    def prompts(seed: int) -> Conditioning:
+        return net.inputs(seed=seed)[2]
+
+    tokens = TokenSet(TOKENS, torch.tensor([[0, 2], [0, 1]]))
+    none = prompts(4).prompts[0]
+    return EncodedPrompts(prompts(1), prompts(2), tokens, prompts(3), none, None)
+
+
+@by_name
+@pytest.mark.parametrize("stopped", [None, ValueError, KeyboardInterrupt])
+def test_it_is_trained_and_given_back(name: str, stopped: type[BaseException] | None) -> None:
+    net = NETS[name]
+    model = net.build()
+    before = snapshot(model)
+    config = EraseConfig(
+        steps=6,
+        batch=2,
+        keep_per_step=2,
+        trajectories=2,
+        trajectory_steps=3,
+        learning_rate=1e-2,
+        height=32,
+        width=48,
+        weights=LossWeights(esd=1.0, attention=0.1, keep=1.0),
+        lora=LoraConfig(rank=2, targets="text_qk"),
+    )
+
+    def on_step(report: Any) -> None:
+        if stopped and report.step == 3:
+            raise stopped
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        try:
+            with training_session(model, guidance=3.0) as backend:
+                done = train_erasure(
+                    backend, plan_of(net), config, generator=generator, on_step=on_step
+                )
+        except (ValueError, KeyboardInterrupt):
+            assert stopped
+        else:
+            assert not stopped and done.history["attention"][-1] < done.history["attention"][0]
+    assert_same(before, snapshot(model))
