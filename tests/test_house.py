@@ -40,7 +40,7 @@ REFUSED = (
     ("erase_engine.backends", "erase_engine.training"),
     ("erase_engine.backends", "erase_engine.memory"),
 )
-FAMILY_WORDS = {"flux", "double", "doubles", "single", "singles", "t5", "t5xxl", "sd3"}
+FAMILY_WORDS = {"flux", "double", "doubles", "single", "singles", "t5", "t5xxl"}
 OTHERS = {".double", "single_file_utils"}  # torch's float64, a module of diffusers
 AT_HOME = ("erase_engine/families/", "tinyworld/", "tests/")
 # What is measured at the real size is measured on FLUX.1's.
