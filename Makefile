@@ -4,6 +4,8 @@ BIN := .venv/bin
 # What `make demo` erases, and its kind: object, style, person, relation or nudity.
 CONCEPT ?= star
 KIND ?= object
+# Which miniature: Flux or SD3.5.
+MODEL ?= Flux
 
 # pyright would otherwise ask a registry whether it is the newest.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -11,7 +13,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .PHONY: demo test setup clean
 
 demo: setup
-	$(BIN)/python scripts/demo.py --concept "$(CONCEPT)" --kind "$(KIND)"
+	$(BIN)/python scripts/demo.py --concept "$(CONCEPT)" --kind "$(KIND)" --model "$(MODEL)"
 
 test: setup
 	@$(PYTHON) scripts/setup.py --tests

@@ -20,11 +20,12 @@ from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prom
 from eraseanything_pack.erase_engine.training.loop import Erasure, train_erasure
 from eraseanything_pack.tinyworld.draw import draw_conditioned, draw_pictures
 from eraseanything_pack.tinyworld.judge import Judge, Verdict
-from eraseanything_pack.tinyworld.models import load_tiny_flux
+from eraseanything_pack.tinyworld.load import MINIATURES, load_tiny
 from eraseanything_pack.tinyworld.phrases import read_phrase
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from torch import Tensor
 
+FAMILY = next(iter(MINIATURES))
 FIRST_SEED = 1_000_000  # of pictures to judge; training seeds are small
 # Pictures to judge take fewer steps than the host's 20, in bfloat16: the first judge finds as much
 # in them, and they cost half.
@@ -40,15 +41,16 @@ def node_kind(concept: str) -> str:
 
 
 class World:
-    """Tiny Flux, its text encoders, autoencoder and judges."""
+    """A miniature, by its family's name, its text encoders, autoencoder and judges."""
 
-    def __init__(self) -> None:
-        self.model, clip, self.vae = load_tiny_flux()
+    def __init__(self, family: str = FAMILY) -> None:
+        self.model, clip, self.vae = load_tiny(family)
         self.encoder = ComfyTextEncoder(clip)
         self.unconditional = self.encoder.encode([""]).prompts[0]
         self.judges = (Judge.load(), Judge.load("judge2"))
-        # 88 tokens: keeping activations costs a few megabytes, recomputing them a third more time.
-        self.backend = ComfyFlowModel(self.model, checkpointing=False)
+        # Few tokens: keeping activations costs a few megabytes, recomputing them a third more time.
+        guidance = MINIATURES[family].cfg
+        self.backend = ComfyFlowModel(self.model, guidance=guidance, checkpointing=False)
 
     def plan(self, concept: str, *, seed: int = 0, **fields: Any) -> ConceptPlan:
         """What the node plans when only the concept and its kind are filled in."""

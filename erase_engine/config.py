@@ -80,7 +80,8 @@ class EntranceConfig:
     attacks: int = within(4, 1, 1000)  # found in a round, each for all prompts
     radius: float = within(0.5, 1e-3, 10)  # of an attack, in a token's norm
     rate: float = within(0.35, 1e-3, 10)  # share of the radius that a search moves
-    tempering: int = within(32, 0, 100_000)  # steps of training under attack, after the rounds
+    tempering: int = within(32, 0, 100_000)  # steps of training under attack, of soft solutions
+    soft: float = within(0.4, 0, 100)  # a change of a token, in its norm, as short undoes these
     tempering_rate: float = within(0.8, 1e-6, 100)  # share of the learning rate in them
     tempering_keep: int = within(2, 1, 1024)  # keep prompts in one of them
     attack_share: float = within(2.0, 0, 1e3)  # what all attacks of a round count
@@ -234,7 +235,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "fast": {
             "solver": "solve",
             "negative_guidance": 0.0,
-            "steps": 160,  # a phrase takes them all; a word ends by itself after 52
+            "steps": 160,  # a phrase takes them all; a word ends by itself after 20 or 52
             "batch": 4,
             "keep_per_step": 4,
             "learning_rate": 6e-3,

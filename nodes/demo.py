@@ -1,8 +1,8 @@
-"""Load Tiny Flux (demo): the miniature model that comes with the pack."""
+"""Load Tiny Model (demo): the miniatures that come with the pack."""
 
 from comfy_api.latest import io
 
-from ..tinyworld.models import load_tiny_flux
+from ..tinyworld.load import MINIATURES, load_tiny
 from .host.widgets import CATEGORY
 
 
@@ -11,16 +11,26 @@ class LoadTinyFlux(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        names = list(MINIATURES)
         return io.Schema(
             node_id="EraseAnythingTinyFlux",
-            display_name="Load Tiny Flux (demo)",
+            display_name="Load Tiny Model (demo)",
             category=CATEGORY,
-            description="A complete Flux in miniature, 128 x 128 pictures of coloured shapes: "
+            description="A complete model in miniature, 128 x 128 pictures of coloured shapes: "
             "try everything in seconds, without a GPU and without a download.",
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "family",
+                    options=names,
+                    default=names[0],
+                    optional=True,
+                    tooltip="Which model it is a miniature of. Flux is sampled with cfg 1, SD3.5 "
+                    f"with cfg {MINIATURES['SD3.5'].cfg:g}.",
+                )
+            ],
             outputs=[io.Model.Output("MODEL"), io.Clip.Output("CLIP"), io.Vae.Output("VAE")],
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(*load_tiny_flux())
+    def execute(cls, family: str = next(iter(MINIATURES))) -> io.NodeOutput:
+        return io.NodeOutput(*load_tiny(family))

@@ -24,9 +24,11 @@ from tqdm import tqdm
 from workflow_api import to_api
 
 from erase_engine.contact_sheet import Row, contact_sheet
+from tinyworld.load import MINIATURES
 
 OUTPUT = PACK / "output" / "demo"
 WORKFLOW = PACK / "example_workflows" / "erase_object.json"
+FAMILIES = {name.lower(): name for name in MINIATURES}
 PICTURES_IN_ROW, SIDE = 10, 128  # of a sheet; pixels
 
 
@@ -35,7 +37,7 @@ def main() -> None:
     # Without this a terminated demo would leave the server running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        run(wanted.concept, wanted.kind)
+        run(wanted.concept, wanted.kind, FAMILIES[wanted.model.lower()])
     except (ComfyError, ValueError) as error:
         sys.exit(f"\nThe demo stopped: {error}")
     except KeyboardInterrupt:
@@ -43,26 +45,31 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Erase a concept from the tiny Flux in ComfyUI.")
+    parser = argparse.ArgumentParser(description="Erase a concept from a tiny model in ComfyUI.")
     parser.add_argument("--concept", default="star", help="a word that the tiny world draws")
     parser.add_argument("--kind", default="object", help="object, style, person or relation")
-    return parser.parse_args()
+    parser.add_argument("--model", default="Flux", help=f"{' or '.join(MINIATURES)}")
+    wanted = parser.parse_args()
+    if wanted.model.lower() not in FAMILIES:
+        parser.error(f"got the model {wanted.model!r}, expected {' or '.join(MINIATURES)}")
+    return wanted
 
 
-def run(concept: str, kind: str) -> None:
+def run(concept: str, kind: str, family: str) -> None:
     named, others = evaluation_prompts(concept)
     shutil.rmtree(OUTPUT, ignore_errors=True)
     with comfy_server(comfyui_path(), OUTPUT / "comfyui") as server:
         say(f"ComfyUI is up. Erasing {concept}:")
         prompt = demo_prompt(server, concept, kind, named=named[0], other=others[0])
+        set_family(prompt, family)
         shown, seconds = follow(server, prompt)
         loras = server.base / "models" / "loras"
         [lora] = loras.rglob("*.safetensors")
         keep_files(server, prompt, shown, lora)
         say("Drawing pictures for the judge.")
         name = str(lora.relative_to(loras))
-        erase = draw(server, named, name, "erase")
-        keep = draw(server, others, name, "keep")
+        erase = draw(server, family, named, name, "erase")
+        keep = draw(server, family, others, name, "keep")
     sheet = contact_sheet(sheet_rows(concept, erase, keep), cell=SIDE)
     sheet.save(OUTPUT / "before_after.png")
     say("To look at:")
@@ -84,6 +91,14 @@ def demo_prompt(
     return prompt
 
 
+def set_family(prompt: dict[str, Any], family: str) -> None:
+    """The workflow on the miniature of a family, sampled as that one is."""
+    set_widgets(prompt, find(prompt, "EraseAnythingTinyFlux"), family=family)
+    for node_id, node in prompt.items():
+        if node["class_type"] == "KSampler":
+            set_widgets(prompt, node_id, cfg=MINIATURES[family].cfg)
+
+
 def find(prompt: dict[str, Any], class_type: str, title: str = "") -> str:
     """The id of the one node of this class, and of this title where one is given."""
     found = [
@@ -97,7 +112,7 @@ def find(prompt: dict[str, Any], class_type: str, title: str = "") -> str:
     return found[0]
 
 
-def set_widgets(prompt: dict[str, Any], node_id: str, /, **values: str) -> None:
+def set_widgets(prompt: dict[str, Any], node_id: str, /, **values: str | float) -> None:
     inputs = prompt[node_id]["inputs"]
     for name in values.keys() - inputs.keys():
         raise ValueError(

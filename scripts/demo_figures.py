@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from erase_engine.lora.file import read_metadata
 from tinyworld.evaluate import found, look, obeyed, prompts_with, prompts_without
+from tinyworld.load import MINIATURES
 
 MODELS = ("base", "erased")
 PROMPTS = 48  # that name the concept, and as many that do not
 SEED = 1_000_000  # the first of the judge's seeds; training never gets so far
-SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "cfg": 1.0, "denoise": 1.0}
+SAMPLING = {"sampler_name": "euler", "scheduler": "simple", "steps": 20, "denoise": 1.0}
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def read_picture(path: Path) -> Tensor:
         return pil_to_tensor(picture.convert("RGB")).float() / 255
 
 
-def draw(server: Server, prompts: Sequence[str], lora: str, name: str) -> Drawn:
+def draw(server: Server, family: str, prompts: Sequence[str], lora: str, name: str) -> Drawn:
     """Draws every prompt with the base model and with the erased one, from the same seeds."""
     seen: set[str] = set()
     bar = tqdm(desc=name, total=2 * len(prompts), unit="prompt", disable=None)
@@ -63,7 +64,7 @@ def draw(server: Server, prompts: Sequence[str], lora: str, name: str) -> Drawn:
             bar.update()
 
     with bar:
-        shown = server.run(sampling_prompt(prompts, lora, name), count)
+        shown = server.run(sampling_prompt(family, prompts, lora, name), count)
     pictures = {
         model: [
             path
@@ -75,10 +76,10 @@ def draw(server: Server, prompts: Sequence[str], lora: str, name: str) -> Drawn:
     return Drawn(prompts, pictures)
 
 
-def sampling_prompt(prompts: Sequence[str], lora: str, name: str) -> dict[str, Any]:
+def sampling_prompt(family: str, prompts: Sequence[str], lora: str, name: str) -> dict[str, Any]:
     """A prompt (API form) that samples each text with stock nodes, base and erased."""
     graph: dict[str, Any] = {
-        "base": node("EraseAnythingTinyFlux"),
+        "base": node("EraseAnythingTinyFlux", family=family),
         "erased": node("EraseAnythingApply", model=["base", 0], file=lora, strength=1.0),
         "nothing": node("CLIPTextEncode", clip=["base", 1], text=""),
         "latent": node("EmptySD3LatentImage", width=128, height=128, batch_size=1),
@@ -86,11 +87,12 @@ def sampling_prompt(prompts: Sequence[str], lora: str, name: str) -> dict[str, A
     for number, text in enumerate(prompts):
         graph[f"text {number}"] = node("CLIPTextEncode", clip=["base", 1], text=text)
         for model in MODELS:
-            graph |= drawing_nodes(model, number, f"EraseAnything/judge/{name}_{model}_{number}")
+            prefix = f"EraseAnything/judge/{name}_{model}_{number}"
+            graph |= drawing_nodes(model, number, prefix, cfg=MINIATURES[family].cfg)
     return graph
 
 
-def drawing_nodes(model: str, number: int, prefix: str) -> dict[str, Any]:
+def drawing_nodes(model: str, number: int, prefix: str, *, cfg: float) -> dict[str, Any]:
     """Sampler, decoder and file of one prompt."""
     key = f"{model} {number}"
     sampler = node(
@@ -100,6 +102,7 @@ def drawing_nodes(model: str, number: int, prefix: str) -> dict[str, Any]:
         negative=["nothing", 0],
         latent_image=["latent", 0],
         seed=SEED + number,
+        cfg=cfg,
         **SAMPLING,
     )
     return {

@@ -201,12 +201,3 @@ def build_vae(state: dict[str, Tensor], latents: Latents = FLUX_LATENTS) -> Any:
         network, load_device=vae.device, offload_device=vae.patcher.offload_device
     )
     return vae
-
-
-def load_tiny_flux() -> tuple[Any, Any, Any]:
-    """MODEL, CLIP and VAE with the committed weights."""
-    from .planning import TINY_WORLD
-
-    clip = build_clip(load_weights("text"))
-    clip.tokenizer.eraseanything_vocabulary = TINY_WORLD  # what the planner may say about it
-    return build_model(load_weights("flux")), clip, build_vae(load_weights("vae"))

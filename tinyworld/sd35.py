@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .models import CLIP_CONFIG, SD3_LATENTS, T5_CONFIG, TEXT_TOKENS, build_vae, load_weights
+from .models import CLIP_CONFIG, T5_CONFIG, TEXT_TOKENS
 
 CLIP_TOKENS = 32  # of a chunk; CLIP's own has 77, more than all tokens of a tiny picture
 GRID = 16  # sides of the largest picture in tokens: the table of places has as many
@@ -114,13 +114,3 @@ def build_clip(state: dict[str, Tensor] | None = None) -> Any:
                 table = encoder.text_model.embeddings.position_embedding
                 table.weight = torch.nn.Parameter(table.weight[:CLIP_TOKENS], requires_grad=False)
     return clip
-
-
-def load_tiny_sd35() -> tuple[Any, Any, Any]:
-    """MODEL, CLIP and VAE with the committed weights."""
-    from .planning import TINY_WORLD
-
-    clip = build_clip(load_weights("text"))
-    clip.tokenizer.eraseanything_vocabulary = TINY_WORLD  # what the planner may say about it
-    vae = build_vae(load_weights("vae"), SD3_LATENTS)
-    return build_sd35(load_weights("sd35")), clip, vae

@@ -20,7 +20,10 @@ from ..pack import ROOT, import_pack
 
 import_pack()
 
+from eraseanything_pack.tinyworld.load import MINIATURES
+
 from ..result_file import RESULTS, read_result, versions, write_result
+from ..world import FAMILY
 from .figures import means, spread, worst, worst_at
 from .methods import ABLATION, CONCEPTS, METHODS, QUICK, QUICK_METHODS
 from .table import table
@@ -44,7 +47,7 @@ def main() -> None:
             methods = [m for m in options.methods if (concept, m, seed) not in done]
             sheets = options.sheets if seed == options.seeds[0] else None
             jobs.append(Job(concept, seed, methods, options.count, sheets, options.shown))
-    for row in rows_of([job for job in jobs if job.methods], options.workers):
+    for row in rows_of([job for job in jobs if job.methods], options.workers, options.model):
         result["rows"].append(row)
         print(json.dumps(row), flush=True)
         _write(options.out, result)
@@ -62,6 +65,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=dict.fromkeys((*METHODS, *ABLATION)))
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--count", type=int, help="pictures of each kind of prompt")
+    parser.add_argument("--model", choices=MINIATURES, default=FAMILY, help="which miniature")
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one core")
     parser.add_argument("--sheets", type=Path, help="a folder for the pictures of each concept")
     parser.add_argument("--shown", default="fast", help="the method whose pictures go there")
@@ -75,13 +79,15 @@ def _parse() -> argparse.Namespace:
     if options.size == "full":
         options.sheets = options.sheets or ROOT / "docs" / "sheets"
     suffix = "" if options.size == "full" else f"_{options.size}"
+    suffix += "" if options.model == FAMILY else f"_{MINIATURES[options.model].weights}"
     options.out = options.out or RESULTS / f"erasure{suffix}.json"
     return options
 
 
 def _new_result(options: argparse.Namespace) -> dict[str, Any]:
+    model = "" if options.model == FAMILY else f" --model {options.model}"
     return {
-        "command": f"python -m benchmarks.erasure --{options.size}",
+        "command": f"python -m benchmarks.erasure --{options.size}{model}",
         "versions": versions(),
         "count": options.count,
         "rows": [],

@@ -44,13 +44,16 @@ class Job:
             yield row
 
 
-def rows_of(jobs: Sequence[Job], workers: int) -> Iterator[dict[str, Any]]:
-    """Every row of every job, as they are done. Raises RuntimeError where a worker fails."""
+def rows_of(jobs: Sequence[Job], workers: int, family: str) -> Iterator[dict[str, Any]]:
+    """Every row of every job, as they are done, on the miniature of a family.
+
+    Raises RuntimeError where a worker fails.
+    """
     context = get_context("spawn")
     given, done = context.Queue(), context.Queue()
     for job in jobs:
         given.put(job)
-    processes = [context.Process(target=_work, args=(given, done)) for _ in range(workers)]
+    processes = [context.Process(target=_work, args=(given, done, family)) for _ in range(workers)]
     for process in processes:
         process.start()
     running = workers
@@ -65,11 +68,11 @@ def rows_of(jobs: Sequence[Job], workers: int) -> Iterator[dict[str, Any]]:
             yield found
 
 
-def _work(given: Any, done: Any) -> None:
+def _work(given: Any, done: Any, family: str) -> None:
     """Jobs until there are none: rows, then None; the traceback of what goes wrong."""
     torch.set_num_threads(1)
     try:
-        world = World()
+        world = World(family)
         while True:
             for row in given.get(timeout=NO_MORE).rows(world):
                 done.put(row)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..closed_form.text_rows import TextRows, text_rows
 from ..concepts.plan import ConceptPlan, PromptPair
 from ..concepts.token_positions import concept_tokens
+from ..concepts.vocabulary import Kind
 from ..config import EraseConfig
 from ..interfaces import Conditioning, Prompt, TextEncoder, TokenSet
 
@@ -54,6 +55,7 @@ class EncodedPrompts:
     pictures: Tensor | None = None  # (N, C, h, w) latents to keep; picture i shows keep prompt i
     entrance: TextRows | None = None  # what a closed form is solved on
     concepts: int = 1  # that the plan erases
+    kind: Kind = "object"  # of these
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -134,6 +136,7 @@ def encode_prompts(
         contrasted,
         entrance=entrance,
         concepts=plan.concepts,
+        kind=plan.kind,
     )
 
 

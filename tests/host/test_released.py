@@ -25,7 +25,7 @@ from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prom
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
-from eraseanything_pack.tinyworld.models import load_tiny_flux
+from eraseanything_pack.tinyworld.load import load_tiny
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -40,7 +40,7 @@ Tensors = dict[str, torch.Tensor]
 @pytest.fixture(scope="module")
 def tiny() -> tuple[Any, ComfyTextEncoder]:
     """The tiny world's Flux, and its text encoders."""
-    model, clip, _ = load_tiny_flux()
+    model, clip, _ = load_tiny("Flux")
     return model, ComfyTextEncoder(clip)
 
 

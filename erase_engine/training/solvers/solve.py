@@ -29,8 +29,8 @@ class Solve:
     """First the closed form; then rounds of attacks, which it has to hold out against as well.
 
     A step is one search of an attack. After each round what was found joins the rows of the least
-    squares, which is solved anew, so that everything that is held is part of every solution. Then
-    some steps train all adapters under attack, from the solution on.
+    squares, which is solved anew, so that everything that is held is part of every solution. Where
+    that is soft, some steps then train all adapters under attack, from the solution on.
 
     Where the entrance can't tell the concept from what is to stay, as with a phrase of two words
     that each stay in other company, it is left alone, and the steps train all adapters.
@@ -89,7 +89,7 @@ class Solve:
         found = numbers_of(losses, [norm], step=step)
         if step % self.config.searches == 0:
             self._end_round(step // self.config.searches)
-        if step == self.searches and not self.steps:
+        if step == self.searches and not (self.steps and self._soft):
             self._own["ending"].fill_(1)
         return found
 
@@ -105,6 +105,12 @@ class Solve:
         if done * self.config.searches < self.searches:
             return self.entrances.text.undoing().to(self.attack.change)
         return torch.zeros_like(self.attack.change[0])
+
+    @property
+    def _soft(self) -> bool:
+        """Whether a short way leads back, or one by degrees: styles lie between two others."""
+        shortest = self.entrances.text.undoing().norm().item()
+        return shortest < self.config.soft or self.objective.model.encoded.kind == "style"
 
     def _start_own_state(self) -> None:
         change, text = self.attack.change, self.entrances.text

@@ -20,7 +20,7 @@ from eraseanything_pack.erase_engine.lora.metadata import erasure_metadata
 from eraseanything_pack.nodes.host.encode import encoder_for, ordinary_tensors
 from eraseanything_pack.nodes.lora.merge import SLOTS, MergeErasures
 from eraseanything_pack.nodes.lora.slots import EMPTY
-from eraseanything_pack.tinyworld.models import load_tiny_flux
+from eraseanything_pack.tinyworld.load import load_tiny
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from eraseanything_pack.tinyworld.vocabulary import SHAPE_NAMES
 
@@ -29,7 +29,7 @@ CONCEPTS = {"star": "object", "heart": "object"}
 
 @pytest.fixture(scope="module")
 def tiny() -> tuple[Any, Any]:
-    return load_tiny_flux()[:2]
+    return load_tiny("Flux")[:2]
 
 
 @pytest.fixture(scope="module")

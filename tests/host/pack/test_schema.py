@@ -45,7 +45,7 @@ INPUTS = {
         *("model", "erased", "clip", "vae", "erase_prompts", "keep_prompts"),
         *("steps", "seed", "resolution", "pictures", "clip_vision"),
     ),
-    "EraseAnythingTinyFlux": (),
+    "EraseAnythingTinyFlux": ("family",),
 }
 OUTPUTS = {
     "EraseAnythingTrain": ["LORA_MODEL", "LOSS_MAP", "MODEL", "STRING"],

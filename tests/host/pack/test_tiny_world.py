@@ -24,12 +24,12 @@ from eraseanything_pack.tinyworld.evaluate import (
     prompts_without,
 )
 from eraseanything_pack.tinyworld.judge import Judge
-from eraseanything_pack.tinyworld.models import load_tiny_flux
+from eraseanything_pack.tinyworld.load import load_tiny
 
 
 @pytest.fixture(scope="module")
 def tiny() -> tuple[Any, Any, Any]:
-    return load_tiny_flux()
+    return load_tiny("Flux")
 
 
 def sample(model: Any, clip: Any, text: str, seed: int) -> torch.Tensor:

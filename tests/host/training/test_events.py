@@ -16,7 +16,7 @@ from eraseanything_pack.nodes.host import page
 from eraseanything_pack.nodes.training import events
 from eraseanything_pack.nodes.training.events import Curve, TrainingEvents, training_events
 from eraseanything_pack.nodes.training.previews import LONGEST_SIDE
-from eraseanything_pack.tinyworld.models import load_tiny_flux
+from eraseanything_pack.tinyworld.load import load_tiny
 from PIL import Image
 
 Cancel = comfy.model_management.InterruptProcessingException
@@ -202,7 +202,7 @@ def test_the_last_runs_are_remembered() -> None:
 
 @pytest.fixture(scope="module")
 def vae() -> Any:
-    return load_tiny_flux()[2]
+    return load_tiny("Flux")[2]
 
 
 def erase(every: int, vae: Any, model: Any = None, **widgets: Any) -> dict[str, Any]:

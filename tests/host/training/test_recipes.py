@@ -17,7 +17,7 @@ from eraseanything_pack.erase_engine.training.run import SOFT, TRAINED
 from eraseanything_pack.erase_engine.training.solvers.solve import ENDINGS
 from eraseanything_pack.nodes.training import erase as node
 from eraseanything_pack.nodes.training.inputs import FAST, config_of, training_inputs
-from eraseanything_pack.tinyworld.models import load_tiny_flux
+from eraseanything_pack.tinyworld.load import load_tiny
 from progress_hook import watch_progress
 
 ENTRANCES = {"context_embedder", "time_text_embed.text_embedder.linear_1"}
@@ -33,7 +33,7 @@ OLD = {"steps": 160, "negative_guidance": 0.0, "rank": 8, "targets": "text_poole
 
 @pytest.fixture(scope="module")
 def tiny() -> tuple[Any, ...]:
-    return load_tiny_flux()
+    return load_tiny("Flux")
 
 
 def run(tiny: tuple[Any, ...], vae: Any = None, **widgets: Any) -> Any:

@@ -20,7 +20,8 @@ from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedProm
 from eraseanything_pack.erase_engine.training.loop import Erasure, StepReport, train_erasure
 from eraseanything_pack.nodes.host.encode import encoder_for, ordinary_tensors
 from eraseanything_pack.nodes.host.session import training_session
-from eraseanything_pack.tinyworld.models import FLUX_CONFIG, load_tiny_flux, load_weights
+from eraseanything_pack.tinyworld.load import load_tiny
+from eraseanything_pack.tinyworld.models import FLUX_CONFIG, load_weights
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from tiny_diffusers import backend_of
 from tiny_flux import build
@@ -33,7 +34,7 @@ Tiny = tuple[Any, Any]
 
 @pytest.fixture(scope="module")
 def tiny() -> Tiny:
-    return load_tiny_flux()[:2]
+    return load_tiny("Flux")[:2]
 
 
 def encoded(tiny: Tiny, concept: str = "star", dtype: torch.dtype = torch.float32) -> Any:
@@ -52,7 +53,8 @@ def star(tiny: Tiny) -> EncodedPrompts:
 def config(recipe: str, **changes: Any) -> EraseConfig:
     made = EraseConfig.from_recipe(recipe, width=128, height=128)
     if made.steps:
-        made = replace(made, entrance=replace(made.entrance, rounds=2, searches=3, tempering=2))
+        small = {"rounds": 2, "searches": 3, "tempering": 2, "soft": 10.0}
+        made = replace(made, entrance=replace(made.entrance, **small))
         made = replace(made, **{**SMALL, "steps": 8, **changes})
     return made
 
