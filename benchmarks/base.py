@@ -1,4 +1,4 @@
-"""How obedient the tiny Flux is: `python -m benchmarks.base`.
+"""How obedient a tiny model is: `python -m benchmarks.base`.
 
 Draws prompts of all kinds and says, concept by concept, in how many pictures the judge finds what
 was asked for. Every other figure of the tiny world has these as its ceiling.
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .pack import ROOT, import_pack
 
+COMMAND = "python -m benchmarks.base"
 SHOWN, COLUMNS, LETTERS = 32, 8, 24  # pictures, in a row; letters in a line of a caption
 
 
@@ -33,16 +34,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/base.json")
+    parser.add_argument("--model", default="Flux", help="which miniature: Flux or SD3.5")
+    parser.add_argument("--out", type=Path, help="JSON; default: benchmarks/results/")
     parser.add_argument("--sheet", type=Path, help="also draw the first pictures as a PNG")
     options = parser.parse_args()
     import_pack()
     from eraseanything_pack.tinyworld.evaluate import any_prompts, found_by_name, obeyed
+    from eraseanything_pack.tinyworld.load import MINIATURES
 
     from .result_file import versions, write_result
-    from .world import FIRST_SEED, World
+    from .world import FAMILY, FIRST_SEED, World
 
-    world = World()
+    world = World(options.model)
     prompts = any_prompts(options.prompts, options.seed)
     pictures = world.draw([prompt.text for prompt in prompts], FIRST_SEED + options.seed)
     verdict = world.judge.look(pictures)
@@ -53,13 +56,17 @@ def main() -> None:
     for name, share in found.items():
         print(f"{name:10} {share:5.1f}%")
     print(f"everything asked for: {kept}%; worst concept: {min(found, key=found.__getitem__)}")
+    other = options.model != FAMILY
+    model = f"--model {options.model}" if other else ""
+    suffix = f"_{MINIATURES[options.model].weights}" if other else ""
+    out = options.out or ROOT / f"benchmarks/results/base{suffix}.json"
     result = {
-        "command": f"python -m benchmarks.base --prompts {options.prompts} --seed {options.seed}",
+        "command": f"{COMMAND} --prompts {options.prompts} --seed {options.seed} {model}".strip(),
         "versions": versions(),
         "found": found,
         "everything": kept,
     }
-    write_result(options.out, result)
+    write_result(out, result)
 
 
 if __name__ == "__main__":

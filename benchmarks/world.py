@@ -49,7 +49,7 @@ class World:
         self.unconditional = self.encoder.encode([""]).prompts[0]
         self.judges = (Judge.load(), Judge.load("judge2"))
         # Few tokens: keeping activations costs a few megabytes, recomputing them a third more time.
-        guidance = MINIATURES[family].cfg
+        guidance = MINIATURES[family].guidance
         self.backend = ComfyFlowModel(self.model, guidance=guidance, checkpointing=False)
 
     def plan(self, concept: str, *, seed: int = 0, **fields: Any) -> ConceptPlan:

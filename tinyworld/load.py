@@ -11,6 +11,9 @@ from . import models, sd35
 from .planning import TINY_WORLD
 
 
+DISTILLED = 3.5  # what hosts give such a model where nobody says
+
+
 @dataclass(frozen=True)
 class Miniature:
     """How one is built, and what samplers guide it with."""
@@ -20,6 +23,11 @@ class Miniature:
     clip: Callable[[dict[str, Any]], Any]
     latents: models.Latents
     cfg: float = 1.0
+
+    @property
+    def guidance(self) -> float:
+        """The engine's own: the input of a distilled model, or what samplers guide it with."""
+        return DISTILLED if self.cfg == 1 else self.cfg
 
 
 MINIATURES: Mapping[str, Miniature] = MappingProxyType(

@@ -1,4 +1,4 @@
-"""The tiny Flux in a real ComfyUI: stock nodes take it, it draws what is asked, and it forgets."""
+"""The miniatures in a real ComfyUI: stock nodes take them, they draw what is asked, and forget."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from eraseanything_pack.erase_engine.concepts.planner import plan_concept
 from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.sampling import sampled
 from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts, needed_by
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.tinyworld.draw import draw_pictures
@@ -24,38 +25,53 @@ from eraseanything_pack.tinyworld.evaluate import (
     prompts_without,
 )
 from eraseanything_pack.tinyworld.judge import Judge
-from eraseanything_pack.tinyworld.load import load_tiny
+from eraseanything_pack.tinyworld.load import MINIATURES, Miniature, load_tiny
+
+Tiny = tuple[Any, Any, Any, Miniature]  # MODEL, CLIP, VAE, and how it is sampled
 
 
-@pytest.fixture(scope="module")
-def tiny() -> tuple[Any, Any, Any]:
-    return load_tiny("Flux")
+@pytest.fixture(scope="module", params=list(MINIATURES))
+def tiny(request: pytest.FixtureRequest) -> Tiny:
+    return *load_tiny(request.param), MINIATURES[request.param]
 
 
-def sample(model: Any, clip: Any, text: str, seed: int) -> torch.Tensor:
+def sample(model: Any, clip: Any, text: str, seed: int, cfg: float) -> torch.Tensor:
     """One latent by the host's own sampler: euler, 20 steps."""
-    text_and_pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
-    cond = [[text_and_pooled[0], {"pooled_output": text_and_pooled[1]}]]
+    cond, nothing = (
+        [[found[0], {"pooled_output": found[1]}]]
+        for said in (text, "")
+        for found in [clip.encode_from_tokens(clip.tokenize(said), return_pooled=True)]
+    )
     empty = torch.zeros(1, 16, 16, 16)
     noise = comfy.sample.prepare_noise(empty, seed)
     return comfy.sample.sample(
-        model, noise, 20, 1.0, "euler", "simple", cond, cond, empty, disable_pbar=True, seed=seed
+        model,
+        noise,
+        20,
+        cfg,
+        "euler",
+        "simple",
+        cond,
+        nothing,
+        empty,
+        disable_pbar=True,
+        seed=seed,
     )
 
 
-def test_it_draws_what_is_asked_in_nearly_every_picture(tiny: tuple[Any, Any, Any]) -> None:
-    model, clip, vae = tiny
+def test_it_draws_what_is_asked_in_nearly_every_picture(tiny: Tiny) -> None:
+    model, clip, vae, made = tiny
     prompts = any_prompts(60, seed=3)
-    with ComfyFlowModel(model, checkpointing=False).session() as backend:
+    with ComfyFlowModel(model, guidance=made.guidance, checkpointing=False).session() as backend:
         encoder = ComfyTextEncoder(clip)
         pictures = draw_pictures(backend, encoder, vae, [p.text for p in prompts], seed=7)
     assert obeyed(prompts, Judge.load().look(pictures)).mean() >= 0.95
 
 
-def test_the_hosts_sampler_and_vae_take_it(tiny: tuple[Any, Any, Any]) -> None:
-    model, clip, vae = tiny
+def test_the_hosts_sampler_and_vae_take_it(tiny: Tiny) -> None:
+    model, clip, vae, made = tiny
     prompts = prompts_with("star", 6)
-    latents = [sample(model, clip, one.text, seed) for seed, one in enumerate(prompts)]
+    latents = [sample(model, clip, one.text, seed, made.cfg) for seed, one in enumerate(prompts)]
     images = torch.cat([vae.decode(latent) for latent in latents])  # (N, 128, 128, 3)
     assert images.shape == (6, 128, 128, 3)
     verdict = Judge.load().look(images.permute(0, 3, 1, 2))
@@ -66,8 +82,8 @@ def test_the_hosts_sampler_and_vae_take_it(tiny: tuple[Any, Any, Any]) -> None:
     assert (tiled - images[:1]).abs().mean() < 0.1
 
 
-def test_it_forgets_star_and_keeps_the_rest(tiny: tuple[Any, Any, Any]) -> None:
-    model, clip, vae = tiny
+def test_it_forgets_star_and_keeps_the_rest(tiny: Tiny) -> None:
+    model, clip, vae, made = tiny
     encoder, judge = ComfyTextEncoder(clip), Judge.load()
     request = ConceptRequest(concept="star")
     plan = plan_concept(request, encoder, vocabulary=clip.tokenizer.eraseanything_vocabulary)
@@ -75,7 +91,7 @@ def test_it_forgets_star_and_keeps_the_rest(tiny: tuple[Any, Any, Any]) -> None:
     encoded = encode_prompts(plan, encoder, **needed_by(config))
     named, others = prompts_with("star", 24), prompts_without("star", 24)
     texts = [one.text for one in (*named, *others)]
-    with ComfyFlowModel(model, checkpointing=False).session() as backend:
+    with ComfyFlowModel(model, guidance=made.guidance, checkpointing=False).session() as backend:
         generator = torch.Generator().manual_seed(0)
         erasure = train_erasure(backend, encoded, config, generator=generator)
         names = [key.removesuffix(".alpha") for key in erasure.state if key.endswith(".alpha")]
@@ -89,3 +105,15 @@ def test_it_forgets_star_and_keeps_the_rest(tiny: tuple[Any, Any, Any]) -> None:
     kept = [obeyed(everything, verdict)[24:].mean() for verdict in (before, after)]
     assert star[0] >= 0.9 and star[1] <= 0.25
     assert kept[1] >= 0.95 * kept[0]
+
+
+def test_a_picture_of_ours_is_the_hosts_sampler_and_guidance(tiny: Tiny) -> None:
+    """The same noise, steps and scale of guidance: the same latent."""
+    model, clip, _, made = tiny
+    encoder = ComfyTextEncoder(clip)
+    cond = encoder.encode(["a red star", ""])
+    noise = comfy.sample.prepare_noise(torch.zeros(1, 16, 16, 16), 5)
+    with ComfyFlowModel(model, guidance=made.guidance).session() as backend:
+        ours = sampled(backend, cond.take([0]), noise, steps=20, unconditional=cond.prompts[1])
+    theirs = model.model.process_latent_in(sample(model, clip, "a red star", 5, made.cfg))
+    torch.testing.assert_close(ours, theirs.float(), rtol=1e-2, atol=1e-2)
