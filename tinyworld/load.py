@@ -10,7 +10,6 @@ from typing import Any
 from . import models, sd35
 from .planning import TINY_WORLD
 
-
 DISTILLED = 3.5  # what hosts give such a model where nobody says
 
 

@@ -113,5 +113,5 @@ def sampling_inputs() -> list[Any]:
     return [
         io.Int.Input("steps", default=20, min=1, max=200, tooltip="Sampling steps."),
         seed("Seed of the picture."),
-        resolution("Width and height of the picture, in pixels; 128 for the tiny Flux."),
+        resolution("Width and height of the picture, in pixels; 128 for the tiny models."),
     ]

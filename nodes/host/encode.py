@@ -21,11 +21,11 @@ def ordinary_tensors() -> Iterator[None]:
 
 
 def encoder_for(clip: Any) -> ComfyTextEncoder:
-    """The CLIP input as the engine's text encoder; ValueError where it is not a Flux one."""
+    """The CLIP input as the engine's text encoder; ValueError where no family has it."""
     if clip is None:
         raise ValueError(
-            "Got no clip: the checkpoint holds none. Load text encoders with DualCLIPLoader, "
-            "type flux."
+            "Got no clip: the checkpoint holds none. Load the model's text encoders, for example "
+            "with DualCLIPLoader."
         )
     return ComfyTextEncoder(clip)
 

@@ -11,6 +11,7 @@ from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.concepts.request import ConceptRequest
 from ...erase_engine.concepts.vocabulary import KINDS
 from ...erase_engine.config import RECIPES, EraseConfig, LoraConfig, Targets
+from ...erase_engine.families.registry import models_of
 from ...erase_engine.validation import check_choice, shortened
 from ..host.widgets import advanced, checked_resolution, lines, resolution, seed, text
 
@@ -30,7 +31,7 @@ class Planned:
 
 def model_inputs() -> list[Any]:
     return [
-        io.Model.Input("model", tooltip="FLUX.1 [dev] or [schnell], or the tiny Flux."),
+        io.Model.Input("model", tooltip=f"{models_of('comfy')}; or a tiny model."),
         io.Clip.Input("clip", tooltip="The text encoders that belong to the model."),
     ]
 
@@ -68,7 +69,7 @@ def training_inputs() -> list[Any]:
     return [
         resolution(
             "Width and height in pixels of what is trained on. 512 is enough for FLUX; "
-            "128 for the tiny Flux.",
+            "128 for the tiny models.",
             default=FAST.width,
         ),
         io.Int.Input(
