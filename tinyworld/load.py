@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any
 
 from . import models, sd35
-from .planning import TINY_WORLD
 
 DISTILLED = 3.5  # what hosts give such a model where nobody says
 
@@ -39,6 +38,8 @@ MINIATURES: Mapping[str, Miniature] = MappingProxyType(
 
 def load_tiny(name: str) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE of a miniature."""
+    from .planning import TINY_WORLD
+
     tiny = MINIATURES[name]
     clip = tiny.clip(models.load_weights("text"))
     clip.tokenizer.eraseanything_vocabulary = TINY_WORLD  # what the planner may say about it
