@@ -1,6 +1,6 @@
 """The committed rows as a page, docs/figures.md: `python -m benchmarks.erasure.page`.
 
-Prints the shorter table of the README.
+Prints the shorter tables of the README.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .table import concept_tables, methods_table, worst_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "figures.md"
 SUMMARY = (
-    *("acc_e", "acc_g", "replaced_two", "ideal", "worst_word", "acc_ir", "acc_co"),
-    *("asr_white", "asr_white_all", "asr_black", "relearned", "forwards", "seconds"),
+    *("acc_e", "acc_g", "replaced_one", "replaced_two", "ideal", "worst_word", "parts"),
+    *("acc_ir", "acc_co", "asr_white", "asr_white_all", "asr_black", "relearned", "forwards"),
 )
 TEXT = """# Every concept, every method
 
@@ -38,6 +38,13 @@ The worst single row of each, over concepts and seeds:
 The same means by the second judge:
 
 {second}
+
+## Version 0.1
+
+As it was measured then, by the first judge and fewer figures, in 48 pictures of each kind of prompt
+([erasure_0_1.json](../benchmarks/results/erasure_0_1.json)).
+
+{old}
 
 ## What each part of *fast 0.1* buys
 
@@ -59,16 +66,26 @@ def page() -> str:
         methods=methods_table(rows),
         worst=worst_table(rows),
         second=methods_table([row | row["judge2"] for row in rows if "judge2" in row]),
+        old=methods_table(committed("erasure_0_1")),
         ablation=methods_table(committed("erasure_ablation")),
         concepts=concept_tables(rows),
     )
 
 
 def summary() -> str:
-    """The README's table: of a method that has a fair row ("esd+"), that row alone."""
+    """The README's tables, of words and of phrases.
+
+    Of a method that has a fair row ("esd+"), that row alone.
+    """
     rows = committed("erasure")
     methods = {row["method"] for row in rows}
-    return methods_table([row for row in rows if f"{row['method']}+" not in methods], SUMMARY)
+    shown = [row for row in rows if f"{row['method']}+" not in methods]
+    tables = []
+    for what in ("words", "phrases"):
+        some = [row for row in shown if (row["kind"] == "phrase") == (what == "phrases")]
+        count = len({row["concept"] for row in some})
+        tables.append(f"{count} {what}:\n\n{methods_table(some, SUMMARY)}")
+    return "\n\n".join(tables)
 
 
 def committed(name: str) -> list[dict[str, Any]]:

@@ -108,9 +108,13 @@ class Solve:
 
     @property
     def _soft(self) -> bool:
-        """Whether a short way leads back, or one by degrees: styles lie between two others."""
+        """Whether a short way leads back, or one by degrees, as from a style to another.
+
+        A relation is in the tokens of two things as well, which the entrance alone can't move.
+        """
         shortest = self.entrances.text.undoing().norm().item()
-        return shortest < self.config.soft or self.objective.model.encoded.kind == "style"
+        by_degrees = self.objective.model.encoded.kind in ("style", "relation")
+        return by_degrees or shortest < self.config.soft
 
     def _start_own_state(self) -> None:
         change, text = self.attack.change, self.entrances.text
