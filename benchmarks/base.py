@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", default="Flux", help="which miniature: Flux or SD3.5")
+    parser.add_argument("--model", help="which miniature; default: the first of tinyworld/load.py")
     parser.add_argument("--out", type=Path, help="JSON; default: benchmarks/results/")
     parser.add_argument("--sheet", type=Path, help="also draw the first pictures as a PNG")
     options = parser.parse_args()
@@ -45,7 +45,8 @@ def main() -> None:
     from .result_file import versions, write_result
     from .world import FAMILY, FIRST_SEED, World
 
-    world = World(options.model)
+    family = options.model or FAMILY
+    world = World(family)
     prompts = any_prompts(options.prompts, options.seed)
     pictures = world.draw([prompt.text for prompt in prompts], FIRST_SEED + options.seed)
     verdict = world.judge.look(pictures)
@@ -56,9 +57,9 @@ def main() -> None:
     for name, share in found.items():
         print(f"{name:10} {share:5.1f}%")
     print(f"everything asked for: {kept}%; worst concept: {min(found, key=found.__getitem__)}")
-    other = options.model != FAMILY
-    model = f"--model {options.model}" if other else ""
-    suffix = f"_{MINIATURES[options.model].weights}" if other else ""
+    other = family != FAMILY
+    model = f"--model {family}" if other else ""
+    suffix = f"_{MINIATURES[family].weights}" if other else ""
     out = options.out or ROOT / f"benchmarks/results/base{suffix}.json"
     result = {
         "command": f"{COMMAND} --prompts {options.prompts} --seed {options.seed} {model}".strip(),

@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Erase a concept from a tiny model in ComfyUI.")
     parser.add_argument("--concept", default="star", help="a word that the tiny world draws")
     parser.add_argument("--kind", default="object", help="object, style, person or relation")
-    parser.add_argument("--model", default="Flux", help=f"{' or '.join(MINIATURES)}")
+    parser.add_argument("--model", default=next(iter(MINIATURES)), help=" or ".join(MINIATURES))
     wanted = parser.parse_args()
     if wanted.model.lower() not in FAMILIES:
         parser.error(f"got the model {wanted.model!r}, expected {' or '.join(MINIATURES)}")
