@@ -85,7 +85,7 @@ def summary() -> str:
         some = [row for row in shown if (row["kind"] == "phrase") == (what == "phrases")]
         count = len({row["concept"] for row in some})
         tables.append(f"{count} {what}:\n\n{methods_table(some, SUMMARY)}")
-    return "\n\n".join(tables)
+    return "\n\n\n".join(tables)
 
 
 def committed(name: str) -> list[dict[str, Any]]:

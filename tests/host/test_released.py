@@ -120,4 +120,4 @@ def test_an_old_file_gives_the_released_latents(tiny: tuple[Any, ComfyTextEncode
 
 def drawn(model: Any, cond: Any, noise: torch.Tensor) -> torch.Tensor:
     with training_session(model, guidance=3.0) as backend:
-        return sampled(backend, cond, noise, steps=8)
+        return sampled(backend, cond, noise, steps=8, unconditional=cond.prompts[0])

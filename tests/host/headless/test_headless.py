@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from tiny_diffusers import save_pipeline, save_text_encoders
 from tiny_flux import build, inputs
 
+DOWN = ".lora_A.weight"
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 SMALL = """
@@ -98,7 +99,7 @@ def test_command_writes_a_file_without_network(
     assert "Expected to need about 0.1 GB" in done.stderr
     assert "100% step 2/2, 00:00 left, esd=0." in done.stderr
     state, record = load_lora(path)
-    assert record["concept"] == "star" and len(state) == 3 * LAYERS
+    assert record["concept"] == "star" and len(state) == 2 * LAYERS
     assert any(value.any() for key, value in state.items() if "lora_B" in key)
 
 
@@ -131,7 +132,7 @@ def test_file_acts_alike_in_the_apply_node(
     with training_session(build()) as comfy:
         base = comfy.velocity(*inputs())
     backend = backend_on(folder)
-    slices = backend.linear_slices(key.removesuffix(".alpha") for key in state if "alpha" in key)
+    slices = backend.linear_slices(key.removesuffix(DOWN) for key in state if key.endswith(DOWN))
     lora = LoraSet(slices, rank=2, generator=torch.Generator())
     lora.load_state_dict(strong)
     with lora.attach(slices):
@@ -159,7 +160,7 @@ def test_record_is_enough_to_train_again(
     generator = torch.Generator().manual_seed(3)
     with backend_on(folder, guidance=3.0).session() as backend:
         found = train_erasure(backend, encoded, config, generator=generator).state
-    assert found.keys() == expected.keys()
+    assert {key for key in found if not key.endswith(".alpha")} == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 

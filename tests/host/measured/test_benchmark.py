@@ -121,7 +121,7 @@ def target(base: Any) -> Target:
     cond = Conditioning.stacked(text, pooled)
     noise = torch.randn(3, 4, 4, 4, generator=generator)
     tokens = torch.tensor([[1, 2], [0, -1], [5, -1]])
-    return Target((), cond, tokens, noise, paths_of(base, cond, noise))
+    return Target((), cond, tokens, noise, paths_of(base, cond, noise, cond.prompts[0]))
 
 
 @pytest.mark.parametrize("where", ["concept", "all", "pooled"])
@@ -189,4 +189,5 @@ def test_the_documentation_has_the_figures_of_several_concepts() -> None:
 
 def test_the_pages_figures_are_those_of_the_committed_rows() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
-    assert summary() in (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert all(each.partition("\n\n")[2] in readme for each in summary().split("\n\n\n"))
