@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..erase_engine.validation import check_choice
 from ..tinyworld.load import MINIATURES, load_tiny
 from .host.widgets import CATEGORY
 
@@ -33,4 +34,5 @@ class LoadTinyFlux(io.ComfyNode):
 
     @classmethod
     def execute(cls, family: str = next(iter(MINIATURES))) -> io.NodeOutput:
+        check_choice("family", family, tuple(MINIATURES))
         return io.NodeOutput(*load_tiny(family))

@@ -146,12 +146,13 @@ def test_a_finished_curve_comes_back_without_a_training(server: Server, browser:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "now", "losses"), [("instant", "solved", []), ("fast", "step 5", ["erase", "holds"])]
+    ("recipe", "now", "losses"),
+    [("instant", "solved", []), ("fast", "step 20", ["erase", "holds"])],
 )
 def test_a_recipe_that_solves_shows_it(
     page: Page, recipe: str, now: str, losses: list[str]
 ) -> None:
-    view = prepare(page, recipe=recipe, steps=5)
+    view = prepare(page, recipe=recipe, steps=20)
     page.queue()
     if losses:
         wait_for(view, "hardening")

@@ -104,6 +104,7 @@ def run(wires: dict[str, Any], files: list[str]) -> Objective:
         LOOK: {**graph.LOOK, "steps": 1, "words": ""},
         WATCH: {"prompt": graph.PROMPT},
         WATCHED: {},
+        "EraseAnythingTinyFlux": {},
         REPORT: {"erase_prompts": "star", "keep_prompts": "heart", "steps": 1, "resolution": 64},
     }
 
