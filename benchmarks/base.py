@@ -14,7 +14,6 @@ from torch import Tensor
 
 from .pack import ROOT, import_pack
 
-COMMAND = "python -m benchmarks.base"
 SHOWN, COLUMNS, LETTERS = 32, 8, 24  # pictures, in a row; letters in a line of a caption
 
 
@@ -40,10 +39,9 @@ def main() -> None:
     options = parser.parse_args()
     import_pack()
     from eraseanything_pack.tinyworld.evaluate import any_prompts, found_by_name, obeyed
-    from eraseanything_pack.tinyworld.load import MINIATURES
 
     from .result_file import versions, write_result
-    from .world import FAMILY, FIRST_SEED, World
+    from .world import FAMILY, FIRST_SEED, World, option_of, suffix_of
 
     family = options.model or FAMILY
     world = World(family)
@@ -57,12 +55,10 @@ def main() -> None:
     for name, share in found.items():
         print(f"{name:10} {share:5.1f}%")
     print(f"everything asked for: {kept}%; worst concept: {min(found, key=found.__getitem__)}")
-    other = family != FAMILY
-    model = f"--model {family}" if other else ""
-    suffix = f"_{MINIATURES[family].weights}" if other else ""
-    out = options.out or ROOT / f"benchmarks/results/base{suffix}.json"
+    out = options.out or ROOT / f"benchmarks/results/base{suffix_of(family)}.json"
+    asked = f"--prompts {options.prompts} --seed {options.seed}{option_of(family)}"
     result = {
-        "command": f"{COMMAND} --prompts {options.prompts} --seed {options.seed} {model}".strip(),
+        "command": f"python -m benchmarks.base {asked}",
         "versions": versions(),
         "found": found,
         "everything": kept,

@@ -32,6 +32,16 @@ FIRST_SEED = 1_000_000  # of pictures to judge; training seeds are small
 STEPS = 12
 
 
+def option_of(family: str) -> str:
+    """What a command says for a miniature that is not the first."""
+    return "" if family == FAMILY else f" --model {family}"
+
+
+def suffix_of(family: str) -> str:
+    """What the name of its results ends with."""
+    return "" if family == FAMILY else f"_{MINIATURES[family].weights}"
+
+
 def node_kind(concept: str) -> str:
     """What the node's widget *kind* says of a concept."""
     phrase = read_phrase(concept)

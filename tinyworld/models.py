@@ -136,14 +136,19 @@ def load_weights(name: str) -> dict[str, Tensor]:
 def build_model(state: dict[str, Tensor] | None = None) -> Any:
     """A ModelPatcher around ComfyUI's Flux at tiny size; random weights where `state` is None."""
     import comfy.ldm.flux.model
-    import comfy.model_management
-    import comfy.model_patcher
     import comfy.supported_models
 
     sizes = dict(FLUX_CONFIG)
     if hasattr(comfy.ldm.flux.model, "invert_slices"):  # newer hosts ask for one more
         sizes["txt_ids_dims"] = []
-    config = comfy.supported_models.Flux(sizes)
+    return patcher_of(comfy.supported_models.Flux(sizes), state)
+
+
+def patcher_of(config: Any, state: dict[str, Tensor] | None) -> Any:
+    """A ModelPatcher around the net that the host builds of its own config, in float32."""
+    import comfy.model_management
+    import comfy.model_patcher
+
     config.set_inference_dtype(torch.float32, None)
     offload = comfy.model_management.unet_offload_device()
     base = config.get_model({}, "", device=offload)

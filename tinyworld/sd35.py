@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .models import CLIP_CONFIG, T5_CONFIG, TEXT_TOKENS
+from .models import CLIP_CONFIG, T5_CONFIG, TEXT_TOKENS, patcher_of
 
 CLIP_TOKENS = 32  # of a chunk; CLIP's own has 77, more than all tokens of a tiny picture
 GRID = 16  # sides of the largest picture in tokens: the table of places has as many
@@ -40,19 +40,9 @@ SIZES: dict[str, Any] = {
 
 def build_sd35(state: dict[str, Tensor] | None = None) -> Any:
     """A ModelPatcher around ComfyUI's SD3 at tiny size; random weights where `state` is None."""
-    import comfy.model_management
-    import comfy.model_patcher
     import comfy.supported_models
 
-    config = comfy.supported_models.SD3(dict(SIZES))
-    config.set_inference_dtype(torch.float32, None)
-    offload = comfy.model_management.unet_offload_device()
-    base = config.get_model({}, "", device=offload)
-    if state is not None:
-        base.diffusion_model.load_state_dict(state)
-    base.train(False).requires_grad_(False)
-    device = comfy.model_management.get_torch_device()
-    return comfy.model_patcher.ModelPatcher(base, load_device=device, offload_device=offload)
+    return patcher_of(comfy.supported_models.SD3(dict(SIZES)), state)
 
 
 def places(width: int) -> Tensor:
@@ -66,6 +56,16 @@ def places(width: int) -> Tensor:
     return torch.cat([columns, rows], dim=2).reshape(1, GRID * GRID, width)
 
 
+Encoded = tuple[Tensor, Tensor]  # features of tokens (B, T, D), pooled vectors (B, P)
+
+
+def joined(low: Encoded, big: Encoded, t5: Encoded) -> Encoded:
+    """The net's text and pooled vector: CLIP-L beside CLIP-G, as long as both are, then T5."""
+    shorter = min(low[0].shape[1], big[0].shape[1])
+    clip = torch.cat([low[0][:, :shorter], big[0][:, :shorter]], dim=-1)
+    return torch.cat([clip, t5[0]], dim=-2), torch.cat([low[1], big[1]], dim=-1)
+
+
 def build_clip(state: dict[str, Tensor] | None = None) -> Any:
     """ComfyUI's SD3 CLIP: its real tokenizers before tiny encoders as wide as the net takes.
 
@@ -77,10 +77,8 @@ def build_clip(state: dict[str, Tensor] | None = None) -> Any:
     class Encoders(sd3_clip.SD3ClipModel):
         def encode_token_weights(self, tokens: dict[str, Any]) -> tuple[Tensor, Tensor, dict]:
             parts = ((self.clip_l, "l"), (self.clip_g, "g"), (self.t5xxl, "t5xxl"))
-            low, big, t5 = (encoder.encode_token_weights(tokens[key]) for encoder, key in parts)
-            shorter = min(low[0].shape[1], big[0].shape[1])
-            clip = torch.cat([low[0][:, :shorter], big[0][:, :shorter]], dim=-1)
-            return torch.cat([clip, t5[0]], dim=-2), torch.cat([low[1], big[1]], dim=-1), {}
+            found = (encoder.encode_token_weights(tokens[key])[:2] for encoder, key in parts)
+            return *joined(*found), {}
 
     class Target:
         params: ClassVar[dict[str, Any]] = {}

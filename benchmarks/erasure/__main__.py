@@ -23,7 +23,7 @@ import_pack()
 from eraseanything_pack.tinyworld.load import MINIATURES
 
 from ..result_file import RESULTS, read_result, versions, write_result
-from ..world import FAMILY
+from ..world import FAMILY, option_of, suffix_of
 from .figures import means, spread, worst, worst_at
 from .methods import ABLATION, CONCEPTS, METHODS, QUICK, QUICK_METHODS
 from .table import table
@@ -79,15 +79,14 @@ def _parse() -> argparse.Namespace:
     if options.size == "full":
         options.sheets = options.sheets or ROOT / "docs" / "sheets"
     suffix = "" if options.size == "full" else f"_{options.size}"
-    suffix += "" if options.model == FAMILY else f"_{MINIATURES[options.model].weights}"
-    options.out = options.out or RESULTS / f"erasure{suffix}.json"
+    name = f"erasure{suffix}{suffix_of(options.model)}.json"
+    options.out = options.out or RESULTS / name
     return options
 
 
 def _new_result(options: argparse.Namespace) -> dict[str, Any]:
-    model = "" if options.model == FAMILY else f" --model {options.model}"
     return {
-        "command": f"python -m benchmarks.erasure --{options.size}{model}",
+        "command": f"python -m benchmarks.erasure --{options.size}{option_of(options.model)}",
         "versions": versions(),
         "count": options.count,
         "rows": [],

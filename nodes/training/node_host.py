@@ -72,7 +72,7 @@ class NodeHost:
 
     @property
     def cfg(self) -> float:
-        return ComfyFlowModel(self.model, guidance=self.config.guidance).cfg
+        return supported_family(self.model).cfg_scale(self.config.guidance)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from random_nets import loss_of
 from reference_flux import velocity_and_mass, with_lora
-from tiny_flux import CONFIG, TOKENS, inputs, loss_of, parameter_names
+from tiny_flux import CONFIG, TOKENS, inputs, parameter_names
 
 
 def reference_gradients(

@@ -27,10 +27,11 @@ from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.tinyworld.load import load_tiny
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
+from random_nets import trained_lora
 from safetensors import safe_open
 from safetensors.torch import load_file
 from snapshot import sample
-from tiny_flux import build, capture, gradients, inputs, slices_of, trained_lora
+from tiny_flux import build, capture, gradients, inputs, slices_of
 
 RELEASED = Path(__file__).parent / "released"
 ERROR = 1e-6  # relative to a tensor's largest value, on another processor

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
+import comfy.ldm.flux.model as flux_model
 import comfy.model_patcher
 import comfy.supported_models
 import torch
-from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from random_nets import loss_of, random_patcher
 
 CONFIG: dict[str, Any] = {
     "in_channels": 16,
@@ -28,6 +28,7 @@ CONFIG: dict[str, Any] = {
     "theta": 10000,
     "qkv_bias": True,
 }
+NEWER_HOST = {"txt_ids_dims": []} if hasattr(flux_model, "invert_slices") else {}
 TEXT_LENGTH = 5
 TOKENS = [[1, 3], [2, -1]]
 
@@ -43,26 +44,9 @@ def build(
 ) -> comfy.model_patcher.ModelPatcher:
     """A ModelPatcher on a tiny random Flux; `inference` builds it as a node would."""
     kind = comfy.supported_models.Flux if guidance_embed else comfy.supported_models.FluxSchnell
-    config = {**sizes, "guidance_embed": guidance_embed}
-    if hasattr(comfy.ldm.flux.model, "invert_slices"):  # newer hosts
-        config["txt_ids_dims"] = []
-    with torch.inference_mode() if inference else nullcontext():
-        model_config = kind({"image_model": "flux", **config})
-        model_config.set_inference_dtype(dtype, compute)
-        base = model_config.get_model({}, "", device=torch.device("cpu"))
-        base.diffusion_model.load_state_dict(_weights(base.diffusion_model, seed))
-    return comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
-
-
-def _weights(net: Any, seed: int) -> dict[str, torch.Tensor]:
-    """Random weights that leave no layer without effect; norm scales lie around 1."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for name, weight in net.state_dict().items():
-        draw = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-        draw = 1 + 0.2 * draw if "_norm" in name else draw / weight.shape[-1] ** 0.5
-        state[name] = draw.to(weight.dtype)
-    return state
+    config = {**sizes, "guidance_embed": guidance_embed, **NEWER_HOST}
+    made = kind({"image_model": "flux", **config})
+    return random_patcher(made, dtype, compute, inference=inference, seed=seed)
 
 
 def inputs(
@@ -78,30 +62,8 @@ def inputs(
     return draw(2, 16, 4, 6), torch.tensor([0.8, 0.35]), cond
 
 
-def trained_lora(
-    backend: Any, target: str = "dual_qk", dtype: torch.dtype = torch.float32
-) -> LoraSet:
-    """Adapters with B away from 0, so that A has a gradient."""
-    generator = torch.Generator().manual_seed(2)
-    slices = backend.linear_slices(FLUX.target_names(target, 2))
-    lora = LoraSet(slices, rank=3, alpha=6.0, generator=generator).to(dtype=dtype)
-    for parameter in lora.parameters()[1::2]:
-        parameter.data.normal_(std=0.3, generator=generator)
-    return lora
-
-
 def capture(*blocks: int) -> AttentionCapture:
     return AttentionCapture(torch.tensor(TOKENS), blocks or (0, 1))
-
-
-def loss_of(velocity: torch.Tensor, mass: dict[int, torch.Tensor]) -> torch.Tensor:
-    """Velocity and attention mass, weighted unevenly so that no gradient cancels."""
-    weights = torch.linspace(0.5, 1.5, velocity.numel(), dtype=velocity.dtype)
-    total = (velocity.flatten().pow(2) * weights).mean()
-    for block, each in sorted(mass.items()):
-        rows = torch.linspace(0.2, 2.0, each.numel(), dtype=each.dtype)
-        total = total + (block + 1) * 3 * (each.flatten() * rows).mean()
-    return total
 
 
 def gradients(

@@ -11,7 +11,8 @@ from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
 from eraseanything_pack.nodes.host.session import training_session
-from tiny_flux import loss_of, parameter_names
+from random_nets import loss_of
+from tiny_flux import parameter_names
 
 TEXT_LENGTH, PIXELS = 8, 64  # 16 image tokens
 Gradients = dict[str, torch.Tensor]

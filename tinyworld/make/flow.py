@@ -105,7 +105,7 @@ def make_latents(count: int, seed: int, cache: Path) -> Tensor:
         for start in range(0, count, 500):
             pictures = render_all(scenes[start : start + 500], seed + 1000 + start)
             code = autoencoder.encode(pictures.float() / 127.5 - 1)
-            parts.append((FLUX_LATENTS.inside(code)).half())
+            parts.append(FLUX_LATENTS.inside(code).half())
     latents = torch.cat(parts)
     torch.save(latents, cache)
     return latents

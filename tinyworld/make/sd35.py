@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import load_weights
-from ..sd35 import build_clip, build_sd35, places
+from ..sd35 import build_clip, build_sd35, joined, places
 from .flow import ATTENTION, Net, train
 
 TIMES = 1000  # the net's own time is 1000 t
@@ -51,9 +51,9 @@ def encode_captions(texts: list[str]) -> tuple[Tensor, Tensor]:
         tokens = [clip.tokenize(each) for each in texts[start : start + AT_ONCE]]
         ids = {key: [[id for id, _ in each[key][0]] for each in tokens] for key in tokens[0]}
         encoders = ((model.clip_l, "l"), (model.clip_g, "g"), (model.t5xxl, "t5xxl"))
-        low, big, t5 = (encoder(ids[key])[:2] for encoder, key in encoders)
-        text.append(torch.cat([torch.cat([low[0], big[0]], dim=-1), t5[0]], dim=-2).half())
-        pooled.append(torch.cat([low[1], big[1]], dim=-1).half())
+        some = joined(*(encoder(ids[key])[:2] for encoder, key in encoders))
+        text.append(some[0].half())
+        pooled.append(some[1].half())
     return torch.cat(text), torch.cat(pooled)
 
 

@@ -44,11 +44,16 @@ class ComfyTextEncoder:
 
     def parts(self, text: str, length: int) -> tuple[TextPart, ...]:
         """Each part of a text that is `length` tokens long; the last takes what is left of it."""
-        tokens, found, start = self._tokens(text), [], 0
+        return self._parts(self._tokens(text), length)
+
+    def _parts(self, tokens: dict[str, Any], length: int | None) -> tuple[TextPart, ...]:
+        """Of what a text was tokenized to; without a `length` the last is as long as its tokens."""
+        found, start = [], 0
         for words in self._words:
+            stop = start + min(_length(tokens[key]) for key, _ in words)
+            if length is not None and words is self._words[-1]:
+                stop = length
             (key, name), *_ = words
-            last = words is self._words[-1]
-            stop = length if last else start + min(_length(tokens[other]) for other, _ in words)
             found.append(_part(getattr(self._clip.tokenizer, name), tokens[key], start, stop))
             start = stop
         return tuple(found)
@@ -56,9 +61,8 @@ class ComfyTextEncoder:
     def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
         """Positions of a span's tokens, or of all that the model reads, in each part."""
         found: list[int] = []
-        tokens = self._tokens(prompt)
-        length = sum(min(_length(tokens[key]) for key, _ in words) for words in self._words)
-        for words, part in zip(self._words, self.parts(prompt, length), strict=True):
+        parts = self._parts(self._tokens(prompt), None)
+        for words, part in zip(self._words, parts, strict=True):
             ids = partial(self._ids, words)
             found.extend(part.places[at] for at in positions_in(ids, prompt, span, self.max_tokens))
         return tuple(found)

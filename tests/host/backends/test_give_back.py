@@ -8,8 +8,9 @@ import comfy.model_management
 import pytest
 import torch
 from eraseanything_pack.nodes.host.session import training_session
+from random_nets import trained_lora
 from snapshot import assert_same, snapshot
-from tiny_flux import build, inputs, slices_of, trained_lora
+from tiny_flux import build, inputs, slices_of
 
 
 class Trouble(Exception):

@@ -9,6 +9,7 @@ import torch
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.nodes.host.session import training_session
 from expected import reference_forward, reference_gradients, relative_error
+from random_nets import loss_of, trained_lora
 from reference_flux import velocity_and_mass
 from tiny_flux import (
     CONFIG,
@@ -17,10 +18,8 @@ from tiny_flux import (
     capture,
     gradients,
     inputs,
-    loss_of,
     parameter_names,
     slices_of,
-    trained_lora,
 )
 
 

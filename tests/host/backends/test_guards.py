@@ -20,7 +20,8 @@ from eraseanything_pack.erase_engine.backends import blocks
 from eraseanything_pack.erase_engine.backends.comfy import attention, guards
 from eraseanything_pack.nodes.host.session import training_session
 from expected import reference_gradients, relative_error
-from tiny_flux import build, gradients, inputs, slices_of, trained_lora
+from random_nets import trained_lora
+from tiny_flux import build, gradients, inputs, slices_of
 
 WRONG = 1e-3  # relative error from which a gradient counts as wrong; exact ones are below 1e-5
 

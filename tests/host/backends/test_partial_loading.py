@@ -19,7 +19,8 @@ from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from expected import reference_gradients, relative_error
-from tiny_flux import TOKENS, build, gradients, inputs, trained_lora
+from random_nets import trained_lora
+from tiny_flux import TOKENS, build, gradients, inputs
 from torch._subclasses.fake_tensor import FakeTensorMode
 from wide import built
 from wide import gradients as wide_gradients

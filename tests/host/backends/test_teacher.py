@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from eraseanything_pack.nodes.host.session import training_session
-from tiny_flux import build, capture, inputs, slices_of, trained_lora
+from random_nets import trained_lora
+from tiny_flux import build, capture, inputs, slices_of
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

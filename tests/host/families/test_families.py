@@ -19,7 +19,8 @@ from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.nodes.lora.schedule import apply_during
-from families.nets import NETS, Net, adapters
+from families.nets import NETS, Net
+from random_nets import loss_of, trained_lora
 from snapshot import assert_same, snapshot
 
 TOKENS = torch.tensor([[1, 3], [2, -1]])
@@ -38,16 +39,6 @@ def sampled(model: Any, net: Net, x: torch.Tensor, t: torch.Tensor, cond: Condit
         text = conds.pop("c_crossattn")
         denoised = base.apply_model(x, t, c_crossattn=text, transformer_options={}, **conds)
     return (x - denoised) / t.view(-1, *[1] * (x.ndim - 1))
-
-
-def loss_of(velocity: torch.Tensor, mass: dict[int, torch.Tensor]) -> torch.Tensor:
-    """Of both, weighted unevenly so that no gradient cancels."""
-    weights = torch.linspace(0.5, 1.5, velocity.numel(), dtype=velocity.dtype)
-    total = (velocity.flatten().square() * weights).mean()
-    for block, each in sorted(mass.items()):
-        rows = torch.linspace(0.2, 2.0, each.numel(), dtype=each.dtype)
-        total = total + (block + 1) * 3 * (each.flatten() * rows).mean()
-    return total
 
 
 def whole_loss(backend: Any, net: Net, dtype: torch.dtype, text: Any = None) -> torch.Tensor:
@@ -90,7 +81,7 @@ def test_its_gradients_are_finite_differences(
     """The LoRA's and the text's, in float64."""
     net, dtype = NETS[name], torch.float64
     with exact_rope(monkeypatch), training_session(net.build(dtype)) as backend:
-        lora = adapters(backend, target, dtype)
+        lora = trained_lora(backend, target, dtype)
         slices = backend.linear_slices(backend.target_names(target))
         text = net.inputs(dtype)[2].text.requires_grad_()
         with lora.attach(slices):
@@ -120,7 +111,7 @@ def test_how_it_is_held_changes_no_gradient(
     def gradients(checkpointing: bool, inference: bool) -> list[torch.Tensor]:
         model = net.build(inference=inference)
         with torch.inference_mode(), training_session(model, checkpointing=checkpointing) as on:
-            lora = adapters(on, "text_in_pooled")
+            lora = trained_lora(on, "text_in_pooled")
             with lora.attach(on.linear_slices(on.target_names("text_in_pooled"))):
                 loss = whole_loss(on, net, torch.float32)
                 return list(torch.autograd.grad(loss, lora.parameters()))
@@ -174,7 +165,7 @@ def test_its_lora_is_what_core_and_apply_load(name: str, tmp_path: Path) -> None
     net = NETS[name]
     model, given = net.build(), net.inputs()
     with torch.inference_mode(), training_session(model) as backend:
-        lora = adapters(backend, "text_in_pooled")
+        lora = trained_lora(backend, "text_in_pooled")
         slices = backend.linear_slices(backend.target_names("text_in_pooled"))
         base = backend.velocity(*given)
         with lora.attach(slices), torch.no_grad():
@@ -199,7 +190,9 @@ def test_a_lora_with_a_range_is_off_outside_of_it(name: str, tmp_path: Path) -> 
     net = NETS[name]
     model, (x, _, cond) = net.build(), net.inputs()
     with torch.inference_mode(), training_session(model) as backend:
-        state = {k: v.clone() for k, v in adapters(backend, "text_in_pooled").state_dict().items()}
+        state = {
+            k: v.clone() for k, v in trained_lora(backend, "text_in_pooled").state_dict().items()
+        }
     path = save_lora(tmp_path / "some.safetensors", state, {"concept": "star"})
     ranged = apply_during(model, state_of(path), 1.0, start=0.0, end=0.5)
     for sigma, changes in ((0.95, True), (0.05, False)):

@@ -10,8 +10,9 @@ from diffusers import FluxTransformer2DModel
 from eraseanything_pack.erase_engine.backends.diffusers.model import DiffusersFlowModel
 from eraseanything_pack.nodes.host.session import training_session
 from expected import relative_error
+from random_nets import trained_lora
 from tiny_diffusers import backend_of, convert, scheduler, sizes_of, snapshot_of
-from tiny_flux import build, capture, gradients, inputs, slices_of, trained_lora
+from tiny_flux import build, capture, gradients, inputs, slices_of
 
 
 @pytest.mark.parametrize("guidance_embed", [True, False], ids=["dev", "schnell"])

@@ -12,8 +12,9 @@ from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import LinearSlice
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
 from expected import relative_error
+from random_nets import trained_lora
 from tiny_diffusers import backend_of, snapshot_of
-from tiny_flux import build, gradients, inputs, slices_of, trained_lora
+from tiny_flux import build, gradients, inputs, slices_of
 
 
 @pytest.fixture

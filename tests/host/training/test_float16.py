@@ -13,7 +13,8 @@ from eraseanything_pack.erase_engine.training.losses import keep_loss
 from eraseanything_pack.erase_engine.training.solvers.moved_text import TINY
 from eraseanything_pack.erase_engine.training.solvers.optimizer import AdapterOptimizer
 from eraseanything_pack.nodes.host.session import training_session
-from tiny_flux import build, inputs, slices_of, trained_lora
+from random_nets import trained_lora
+from tiny_flux import build, inputs, slices_of
 
 DIFFERENCE = 0.01  # of the velocities of student and teacher, late in a training
 SIDE = 64  # latent pixels: 512 pixels of a picture
