@@ -24,8 +24,7 @@ Blocks = Literal["all"] | tuple[int, ...]
 DRAWS_PER_PATH = 8  # at the least: a path that fewer states are drawn from is not worth sampling
 MOST_RANK = 256
 SHARED = ("keep", "ridge", "pooled_ridge")  # between several concepts of one closed form
-PIXELS_PER_LATENT = 8
-PIXELS_PER_TOKEN = 16  # one image token covers 2 x 2 latent pixels of 8 x 8 image pixels
+PIXELS_PER_TOKEN = 16  # side of the square of a picture that is one image token, in every family
 
 
 @dataclass(frozen=True)
@@ -144,11 +143,6 @@ class EraseConfig:
         _check_side("width", self.width)
         _check_side("height", self.height)
         _check_blocks(self.attention_blocks)
-
-    @property
-    def latent_size(self) -> tuple[int, int]:
-        """Height and width of what is trained on, in latent pixels."""
-        return self.height // PIXELS_PER_LATENT, self.width // PIXELS_PER_LATENT
 
     @property
     def hardening_steps(self) -> int:

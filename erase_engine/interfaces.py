@@ -95,10 +95,11 @@ class TextPart:
     places: tuple[int, ...]  # where each of them stands
     marks: tuple[int, ...]  # of tokens that every prompt has, its end's first
     padding: tuple[int, ...]
+    head: tuple[int, ...] = ()  # of what a chat says before the prompt: in all texts the same
 
     @property
     def order(self) -> Tensor:
-        """All positions: the prompt's own, the marks', the padding's."""
+        """All positions but the head's: the prompt's own, the marks', the padding's."""
         return torch.tensor([*self.places, *self.marks, *self.padding])
 
 
@@ -202,6 +203,18 @@ class AttentionCapture:
 # --- the model and its adapters ------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class LatentGrid:
+    """The latents of a model's pictures."""
+
+    channels: int
+    pixels: int = 8  # side of the square of a picture that one place of the grid stands for
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, h, w) of a picture of this size in pixels."""
+        return self.channels, height // self.pixels, width // self.pixels
+
+
 Entering = Literal["text", "pooled"]  # every token, or the one vector of a prompt
 
 
@@ -236,7 +249,7 @@ class FlowModel(Protocol):
     dtype: torch.dtype  # compute dtype of the forward pass
     blocks: int  # how many blocks there are whose attention can be captured
     joint_blocks: int  # how many of them, the first ones, have a stream of text of their own
-    latent_channels: int
+    latents: LatentGrid
     cfg: float  # scale of classifier-free guidance on the way to a picture; 1: none
     entrances: Mapping[str, Entering]  # layers through which text comes in
 
@@ -251,6 +264,10 @@ class FlowModel(Protocol):
 
         `height` and `width` are latent sizes: some models shift time with resolution.
         """
+        ...
+
+    def entering(self, name: str, text: Tensor) -> Tensor:
+        """What the entrance `name` is given for text features (N, n): some models norm them."""
         ...
 
     def target_names(self, target: str) -> list[str]:

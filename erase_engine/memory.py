@@ -7,6 +7,7 @@ what the real one will ask for, whatever the family. What a program holds beside
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from .closed_form.text_rows import TextRows
 from .config import EraseConfig
-from .interfaces import AttentionCapture, Conditioning, FlowModel, Prompt
+from .interfaces import AttentionCapture, Conditioning, FlowModel, LatentGrid, Prompt
 from .lora.adapters import adapted_layers
 
 GIGABYTE = 2**30
@@ -97,35 +98,34 @@ def solved_bytes(rows: TextRows) -> int:
     return sum(each.numel() for each in rows.tensors) * (4 + 3 * 8) + SQUARES * 8 * widest**2
 
 
-def trajectory_bytes(states: int, channels: int, latent_size: tuple[int, int]) -> int:
+def trajectory_bytes(states: int, shape: tuple[int, int, int]) -> int:
     """Float32 latents of all trajectories, of so many states of each of the three kinds of paths.
 
     A concept's or anchor's state has two answers of the teacher beside it, a keep prompt's one.
     """
-    height, width = latent_size
-    return states * (3 + 3 + 2) * channels * height * width * 4
+    return states * (3 + 3 + 2) * math.prod(shape) * 4
 
 
-def sampled_bytes(config: EraseConfig, channels: int) -> int:
+def sampled_bytes(config: EraseConfig, latents: LatentGrid) -> int:
     """What is kept of sampling: trajectories, or the paths of one step; and drawn pictures."""
-    height, width = config.latent_size
-    latent = channels * height * width * 4
+    shape = latents.shape(config.height, config.width)
+    latent = math.prod(shape) * 4
     if config.sampling == "cached":
         states = config.paths * config.trajectory_steps
-        kept = trajectory_bytes(states, channels, config.latent_size)
+        kept = trajectory_bytes(states, shape)
     else:
         kept = (config.trajectory_steps + 1) * max(config.batch, config.keep_per_step) * latent
     return kept + (config.paths * latent if config.weights.reconstruction > 0 else 0)
 
 
 def described(
-    memory: MemoryEstimate, config: EraseConfig, channels: int, *, text_bytes: int
+    memory: MemoryEstimate, config: EraseConfig, latents: LatentGrid, *, text_bytes: int
 ) -> str:
     """What a training will need, in a sentence for people.
 
     `text_bytes`: of text features, and of pictures that were given.
     """
-    states = sampled_bytes(config, channels)
+    states = sampled_bytes(config, latents)
     work = "a step" if config.steps else "the closed form, beside which they need not fit"
     return (
         f"Expected to need about {gigabytes(memory.total)}: {gigabytes(memory.weights)} for the "
@@ -156,7 +156,8 @@ def _results(
         if config.weights.attention > 0 or config.weights.rsc > 0:
             tokens = torch.zeros(rows, watched, dtype=torch.long)
             capture = AttentionCapture(tokens, config.watched_blocks(twin.joint_blocks))
-        x_t = torch.empty(rows, twin.latent_channels, *config.latent_size, device=META)
+        shape = twin.latents.shape(config.height, config.width)
+        x_t = torch.empty(rows, *shape, device=META)
         cond = Conditioning((prompt,) * rows)
         yield twin.velocity(x_t, torch.empty(rows, device=META), cond, capture=capture).sum()
         if capture is not None:

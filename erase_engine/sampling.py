@@ -11,10 +11,10 @@ from .flow import euler_path
 from .interfaces import Conditioning, FlowModel, Prompt
 
 
-def start_noise(count: int, channels: int, size: tuple[int, int], *, seed: int) -> Tensor:
-    """(count, channels, h, w) on the CPU: what pictures of one seed begin with."""
+def start_noise(count: int, shape: tuple[int, int, int], *, seed: int) -> Tensor:
+    """(count, C, h, w) of a shape (C, h, w), on the CPU: what pictures of one seed begin with."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, channels, *size, generator=generator)
+    return torch.randn(count, *shape, generator=generator)
 
 
 def guided(backend: FlowModel, x_t: Tensor, t: Tensor, v: Tensor, unconditional: Prompt) -> Tensor:

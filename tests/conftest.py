@@ -17,7 +17,13 @@ from torch import Generator, Tensor, nn
 from xdist.scheduler import LoadFileScheduling
 
 from erase_engine.families.flux import FLUX
-from erase_engine.interfaces import AttentionCapture, Conditioning, LinearSlice, TokenSet
+from erase_engine.interfaces import (
+    AttentionCapture,
+    Conditioning,
+    LatentGrid,
+    LinearSlice,
+    TokenSet,
+)
 from erase_engine.lora.adapters import LoraSet
 from erase_engine.training.encoded_prompts import Contrast, EncodedPrompts
 
@@ -38,7 +44,7 @@ class SmallFlow:
     """A `FlowModel` of two joint attention blocks with one head; `samples` counts forwards."""
 
     device, dtype = torch.device("cpu"), torch.float32
-    joint_blocks, blocks, latent_channels = 2, 2, 4
+    joint_blocks, blocks, latents = 2, 2, LatentGrid(4)
     entrances: ClassVar[dict[str, Any]] = {}  # no layer that text alone enters through
 
     def __init__(self, seed: int = 0) -> None:

@@ -57,4 +57,4 @@ def draw_conditioned(
 
 def start_noise(count: int, seed: int) -> Tensor:
     """(count, 16, 16, 16)"""
-    return sampling.start_noise(count, CHANNELS, (SIDE, SIDE), seed=seed)
+    return sampling.start_noise(count, (CHANNELS, SIDE, SIDE), seed=seed)

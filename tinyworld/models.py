@@ -201,7 +201,7 @@ def build_vae(state: dict[str, Tensor], latents: Latents = FLUX_LATENTS) -> Any:
     network.load_state_dict(state)
     vae.first_stage_model = network.train(False).requires_grad_(False).to(vae.vae_dtype)
     vae.downscale_ratio = vae.upscale_ratio = 8
-    vae.latent_channels = 16
+    vae.latent_channels, vae.latent_dim = 16, 2
     vae.patcher = comfy.model_patcher.ModelPatcher(
         network, load_device=vae.device, offload_device=vae.patcher.offload_device
     )

@@ -77,11 +77,20 @@ class AttentionRecorder:
         """Which samples of a batch have this prompt, by their text features (B, T, D).
 
         Their order tells nothing: guidance puts other prompts into the same batch. Other nodes may
-        have put features of pictures behind the text.
+        have put features of pictures behind the text, and models padding before it.
         """
         own = self._text.to(context)
-        texts = context[:, : len(own)]
-        return [at for at, each in enumerate(texts) if torch.equal(each, own)]
+        texts = context[:, : self.length], context[:, -self.length :]
+        return [
+            at
+            for at, each in enumerate(zip(*texts, strict=True))
+            if any(torch.equal(text, own) for text in each)
+        ]
+
+    @property
+    def length(self) -> int:
+        """How many tokens the prompt has."""
+        return len(self._text)
 
     @contextmanager
     def sampling(self, shape: torch.Size) -> Iterator[RecordedSampling]:

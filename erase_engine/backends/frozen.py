@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 
 @contextmanager
 def frozen(net: Any) -> Iterator[None]:
@@ -15,5 +17,6 @@ def frozen(net: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for weight, wanted in before:
-            weight.requires_grad_(wanted)
+        with torch.inference_mode():  # else weights that were made in it can't ask for one again
+            for weight, wanted in before:
+                weight.requires_grad_(wanted)

@@ -132,8 +132,8 @@ class CommandHost:
     def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
         gc.collect()  # the encoders refer to themselves, and their memory is wanted now
         self.say(plan.describe())
-        memory, channels = _needed(self.model, encoded, self.job), self.model.latent_channels
-        return described(memory, self.job.config, channels, text_bytes=encoded.nbytes)
+        memory, latents = _needed(self.model, encoded, self.job), self.model.latents
+        return described(memory, self.job.config, latents, text_bytes=encoded.nbytes)
 
     @cached_property
     def model(self) -> DiffusersFlowModel:

@@ -40,7 +40,7 @@ class Entrances:
         for name, kind in model.entrances.items():
             features, ridge = kinds[kind]
             if features is not None:
-                output = LinearOutput(model, slices[name])
+                output = LinearOutput(model, name, slices[name])
                 found = Entrance(output, features, config, ridge=ridge, rank=rank)
                 self._by_name[name] = found
                 if kind == "text":
@@ -69,11 +69,15 @@ class Entrances:
 
 
 class LinearOutput:
-    """What a Linear adds to its bias: W x, whatever its weights are stored as."""
+    """What an entrance adds to its bias: W x, whatever its weights are stored as."""
 
-    def __init__(self, model: FlowModel, part: LinearSlice) -> None:
+    def __init__(self, model: FlowModel, name: str, part: LinearSlice) -> None:
         self.device = model.device if model.device.type != "mps" else torch.device("cpu")
-        self._model, self._part = model, part
+        self._model, self._name, self._part = model, name, part
+
+    def given(self, text: Tensor) -> Tensor:
+        """(N, n) text features to what the Linear is given, float32 on `device`."""
+        return self._model.entering(self._name, text).to(self.device, torch.float32)
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -101,9 +105,8 @@ class Entrance:
     ) -> None:
         self.config, self.ridge, self.rank = config, ridge, rank
         self.own = rows.own.to(output.device)
-        concept, anchor, self.held = (
-            each.to(output.device, torch.float32) for each in (rows.concept, rows.anchor, rows.held)
-        )
+        self.text = rows.concept[rows.own].to(output.device, torch.float32)
+        concept, anchor, self.held = map(output.given, (rows.concept, rows.anchor, rows.held))
         share = torch.where(self.own, config.own_share, 1.0)
         self.edit = Edit(concept, output(anchor - concept), share)
         self.weight = torch.ones(len(self.held), device=output.device)
@@ -137,25 +140,31 @@ class Entrance:
     def undoing(self) -> Tensor:
         """(n,) the change of a concept's token, in shares of its norm, that undoes the solution.
 
+        Where features are normed on their way, each is taken to be scaled as it is at the token.
+
         u = mean_i d_i / |x_i|,   d_i = argmin |(W + B A) (x_i + d) - W x_i|^2 + damping |d|^2
         """
-        x = self.edit.x[self.own].double()
+        x, text = self.edit.x[self.own].double(), self.text.double()
         down, up = self.down.double(), self.up.double()
         every = torch.eye(x.shape[1], device=x.device)
         new = self._output(every).T.double() + up @ down  # (m, n)
         gram = new.T @ new
         gram.diagonal().add_(DAMPING * gram.diagonal().mean())
         lost = -(x @ down.T @ up.T)  # W x - (W + B A) x
-        change = torch.linalg.solve(gram, new.T @ lost.T).T / x.norm(dim=1, keepdim=True)
-        return change.mean(0).float()
+        change = torch.linalg.solve(gram, new.T @ lost.T).T
+        scale = torch.where(text == 0, 1.0, x / text)
+        return (change / scale / text.norm(dim=1, keepdim=True)).mean(0).float()
 
     def _attacked(self, attacks: Tensor) -> Edit:
         """(token + attack) is to become what the token becomes; attacks in shares of its norm."""
-        x, change = self.edit.x[self.own], self.edit.change[self.own]
-        moved = [x + x.norm(dim=1, keepdim=True) * attack for attack in attacks.to(x)]
+        text, change = self.text, self.edit.change[self.own]
+        moved = [
+            self._output.given(text + text.norm(dim=1, keepdim=True) * attack)
+            for attack in attacks.to(text)
+        ]
         share = self.config.attack_share * self.config.own_share / self.config.attacks
         return Edit(
             torch.cat(moved),
             change.repeat(len(attacks), 1),
-            x.new_full((len(x) * len(attacks),), share),
+            text.new_full((len(text) * len(attacks),), share),
         )

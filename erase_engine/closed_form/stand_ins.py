@@ -34,8 +34,9 @@ def stand_ins(
     """Tokens of both prompts, matched as in a comparison of two texts.
 
     What is replaced is matched from its end, since pieces of a word end alike; marks are matched
-    with marks. A token that has no counterpart becomes padding, but for a piece that
-    other prompts have as well, such as the bare mark of a word's start: it stays itself.
+    with marks. A token that has no counterpart becomes padding, or where there is none what the
+    token behind it becomes; but for a piece that other prompts have as well, such as the bare mark
+    of a word's start: it stays itself.
 
     Args:
         concept, anchor: ids of the prompts' own tokens; marks and padding stand behind them.
@@ -51,10 +52,14 @@ def stand_ins(
             matched[end - back] = other_end - back
     taken = set(matched.values())
     free = [position for position in range(length) if position not in taken]
-    for token in range(length):
-        if token not in matched:
-            lost = token in own and concept[token] in common
-            matched[token] = ITSELF if lost or not free else free.pop(-1 if token in own else 0)
+    unmatched = [token for token in range(length) if token not in matched]
+    for token in unmatched if free else reversed(unmatched):
+        if token in own and concept[token] in common:
+            matched[token] = ITSELF
+        elif free:
+            matched[token] = free.pop(-1 if token in own else 0)
+        else:
+            matched[token] = matched.get(token + 1, ITSELF) if token in own else ITSELF
     tokens = read_tokens(len(concept) + marks, length)
     becomes = [matched[token] for token in tokens.tolist()]
     return StandIns(tokens, torch.tensor(becomes), torch.isin(tokens, torch.tensor([*own])))

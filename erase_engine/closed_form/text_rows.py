@@ -71,6 +71,7 @@ class _Held:
         self._encoder = encoder
         self.text: list[Tensor] = []
         self.pooled: list[Tensor] = []
+        self._head = False  # held already
 
     def add(self, texts: Sequence[str], encoded: Conditioning) -> None:
         """Copies what is needed of each: its other padding may be freed."""
@@ -79,6 +80,9 @@ class _Held:
                 order = part.order
                 read = read_tokens(len(part.places) + len(part.marks), len(order))
                 self.text.append(prompt.text[order[read]])
+                if part.head and not self._head:
+                    self._head = True
+                    self.text.append(prompt.text[list(part.head)])
             if prompt.pooled is not None:
                 self.pooled.append(prompt.pooled.clone())
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from ..config import PIXELS_PER_TOKEN
 from ..interfaces import Entering
 
 
@@ -34,7 +35,7 @@ class BlockList:
     path: str  # of the list, seen from the net
     streams: tuple[str, ...]  # names of these arguments
     places: tuple[int, ...]  # where they stand when they are given by position
-    joint: bool = False  # the text has a stream of its own
+    joint: bool = False  # here text and image meet: training reads its attention
     kind: str = ""  # the host's name for these blocks in its options
 
 
@@ -46,6 +47,7 @@ class NetLayout:
     blocks: tuple[BlockList, ...]  # in the order in which they run, joint ones first
     size: Callable[[Any], tuple[int, int]]  # of a net: width and heads
     refusal: Callable[[Any], str]  # what makes a net of these classes unfit; "" where nothing does
+    norms: Mapping[str, str] = field(default_factory=dict)  # of text, by the entrance behind them
 
     def counts(self, net: Any) -> tuple[int, ...]:
         """How many blocks each list of a net has."""
@@ -102,6 +104,23 @@ Encoder = tuple[str, str]  # ComfyUI's names: of its tokens, and of the encoder 
 
 
 @dataclass(frozen=True)
+class ComfyText:
+    """Text encoders in ComfyUI that nets of a family take their text from."""
+
+    # Parts of the net's text in a row, each of one encoder or of several side by side.
+    words: tuple[tuple[Encoder, ...], ...]
+    loader: str  # how people load them
+    pooled: tuple[Encoder, ...] = ()  # those that the pooled vector is made of
+    tokenizer: str = ""  # its class, where other families' tokens have the same name
+    headless: bool = False  # of a chat's template, nothing before the prompt reaches the net
+
+    @property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """All of them, each once."""
+        return tuple(dict.fromkeys((*(one for part in self.words for one in part), *self.pooled)))
+
+
+@dataclass(frozen=True)
 class Family:
     """One family of flow models."""
 
@@ -111,21 +130,19 @@ class Family:
     diffusers: DiffusersSide | None  # None: in ComfyUI only, so far
     targets: Mapping[str, TargetSet]
     entrances: Mapping[str, Entering]  # layers through which text comes in
-    # Encoders that the net's text is made of: parts in a row, each of one or several side by side.
-    words: tuple[tuple[Encoder, ...], ...]
-    pooled: tuple[Encoder, ...]  # those that the pooled vector is made of
-    text_loader: str  # how people load the text encoders in ComfyUI
-    latents_per_token: int = 2  # side of the patch of latent pixels that is one image token
-    cfg: bool = False  # samplers guide it, by a second pass without the prompt; no input does
+    texts: tuple[ComfyText, ...]
+    pixels_per_latent: int = 8
+    left_padded: bool = False  # the net's text, up to a length of its own
+    # A net pads its text at the end, to a multiple of so many tokens.
+    text_multiple: Callable[[Any], int] = lambda net: 1
+    experimental: str = ""  # what people are to know before a training
+    # Whether samplers guide a net, by a second pass without the prompt; an input does others.
+    cfg: Callable[[Any], bool] = lambda net: False
+    prefix: str = "transformer."  # of layers in LoRA files
 
-    @property
-    def encoders(self) -> tuple[Encoder, ...]:
-        """All of them, each once."""
-        return tuple(dict.fromkeys((*(one for part in self.words for one in part), *self.pooled)))
-
-    def cfg_scale(self, guidance: float | None) -> float:
-        """What samplers are to guide this family with; 1 is not at all."""
-        return 1.0 if guidance is None or not self.cfg else guidance
+    def cfg_scale(self, net: Any, guidance: float | None) -> float:
+        """What samplers are to guide this net with; 1 is not at all."""
+        return 1.0 if guidance is None or not self.cfg(net) else guidance
 
     def describe(self, layout: NetLayout, net: Any) -> str:
         """The model's kind and size in words: alike in all hosts, for files and messages."""
@@ -144,5 +161,5 @@ class Family:
 
     def image_tokens(self, height: int, width: int) -> int:
         """How many tokens a latent of this size becomes."""
-        patch = self.latents_per_token
+        patch = PIXELS_PER_TOKEN // self.pixels_per_latent
         return -(-height // patch) * -(-width // patch)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .family import (
     BlockList,
+    ComfyText,
     DiffusersCalls,
     DiffusersFiles,
     DiffusersSide,
@@ -21,6 +22,10 @@ from .family import (
 from .joint import ENTRANCES, TARGETS
 
 PATCH = 2
+BLOCKS = (
+    BlockList("double_blocks", ("img", "txt"), (0, 1), joint=True, kind="double"),
+    BlockList("single_blocks", ("x",), (0,), kind="single"),
+)
 
 
 def _refused_by_comfy(net: Any) -> str:
@@ -78,10 +83,7 @@ FLUX = Family(
     models="FLUX.1 [dev] or [schnell]",
     comfy=NetLayout(
         classes=frozenset({"Flux"}),
-        blocks=(
-            BlockList("double_blocks", ("img", "txt"), (0, 1), joint=True, kind="double"),
-            BlockList("single_blocks", ("x",), (0,), kind="single"),
-        ),
+        blocks=BLOCKS,
         size=lambda net: (net.params.hidden_size, net.params.num_heads),
         refusal=_refused_by_comfy,
     ),
@@ -123,7 +125,11 @@ FLUX = Family(
     ),
     targets=TARGETS,
     entrances=ENTRANCES,
-    words=((("t5xxl", "t5xxl"),),),
-    pooled=(("l", "clip_l"),),
-    text_loader="DualCLIPLoader, type flux",
+    texts=(
+        ComfyText(
+            words=((("t5xxl", "t5xxl"),),),
+            pooled=(("l", "clip_l"),),
+            loader="DualCLIPLoader, type flux",
+        ),
+    ),
 )

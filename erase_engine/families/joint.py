@@ -17,16 +17,29 @@ def _attention(*layers: str) -> tuple[str, ...]:
     return tuple(f"transformer_blocks.{{}}.attn.{layer}" for layer in layers)
 
 
-# Where text enters: nothing that comes after has seen a word before.
-ENTRANCES: dict[str, Entering] = {"context_embedder": "text", _POOLED[0]: "pooled"}
-# The pooled text vector reaches every block past its attention: sets without its layers can't
-# change what that vector alone decides.
-TARGETS = {
-    "text_in": TargetSet((), tuple(ENTRANCES)),
-    "text_in_pooled": TargetSet(_attention(*_TEXT), ("context_embedder", *_POOLED)),
-    "text_qk": TargetSet(_attention(*_TEXT_QK)),
-    "dual_qk": TargetSet(_attention(*_TEXT_QK, "to_q", "to_k")),
-    "text_all": TargetSet(_attention(*_TEXT)),
-    "text_pooled": TargetSet(_attention(*_TEXT), _POOLED),
-    "all_attention": TargetSet(_attention(*_TEXT, "to_q", "to_k", "to_v", "to_out.0")),
-}
+def entrances(text: str) -> dict[str, Entering]:
+    """Where text enters a net whose Linear for it has this name, and where the pooled vector.
+
+    Nothing that comes after has seen a word before.
+    """
+    return {text: "text", _POOLED[0]: "pooled"}
+
+
+def targets(text: str) -> dict[str, TargetSet]:
+    """All sets of layers to adapt.
+
+    The pooled text vector reaches every block past its attention: sets without its layers can't
+    change what that vector alone decides.
+    """
+    return {
+        "text_in": TargetSet((), (text, _POOLED[0])),
+        "text_in_pooled": TargetSet(_attention(*_TEXT), (text, *_POOLED)),
+        "text_qk": TargetSet(_attention(*_TEXT_QK)),
+        "dual_qk": TargetSet(_attention(*_TEXT_QK, "to_q", "to_k")),
+        "text_all": TargetSet(_attention(*_TEXT)),
+        "text_pooled": TargetSet(_attention(*_TEXT), _POOLED),
+        "all_attention": TargetSet(_attention(*_TEXT, "to_q", "to_k", "to_v", "to_out.0")),
+    }
+
+
+ENTRANCES, TARGETS = entrances("context_embedder"), targets("context_embedder")

@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
-from .family import Family, NetLayout
+from .chroma import CHROMA
+from .family import ComfyText, Family, NetLayout
 from .flux import FLUX
+from .flux2 import FLUX2
+from .qwen_image import QWEN_IMAGE
 from .sd3 import SD3
+from .z_image import LUMINA_2, Z_IMAGE
 
-FAMILIES: tuple[Family, ...] = (FLUX, SD3)
+FAMILIES: tuple[Family, ...] = (
+    FLUX,
+    SD3,
+    CHROMA,
+    FLUX2,
+    QWEN_IMAGE,
+    Z_IMAGE,
+    LUMINA_2,
+)
 Host = Literal["comfy", "diffusers"]
 
 
-def family_of(kind: str, host: Host, *, net: str = "") -> Family:
-    """The family of a model by the exact name of its class.
+def family_of(kind: str, host: Host, net: Any = None) -> Family:
+    """The family of a model by the exact name of its class, and by its net, if that is given.
 
-    Raises ValueError where there is none; `net` is what people know it by, if not by `kind`.
+    Raises ValueError where there is none, or where a net of that class is another model.
     """
-    for family in FAMILIES:
-        layout = layout_of(family, host)
-        if layout and kind in layout.classes:
+    layouts = [(family, layout_of(family, host)) for family in FAMILIES]
+    of_class = [(family, each) for family, each in layouts if each and kind in each.classes]
+    refused = ""
+    for family, layout in of_class:
+        refused = "" if net is None else layout.refusal(net)
+        if not refused:
             return family
-    names = " or ".join(family.name for family in FAMILIES if layout_of(family, host))
-    raise ValueError(f"Got {net or kind}, expected a {names} model. Load {models_of(host)}.")
+    if of_class:
+        name, models = of_class[0][0].name, of_class[0][0].models
+        raise ValueError(f"Got {refused}, expected text-to-image {name}. Load {models}.")
+    names = listed([family.name for family, layout in layouts if layout])
+    found = kind if net is None else type(net).__name__
+    raise ValueError(f"Got {found}, expected a {names} model. Load {models_of(host)}.")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Flux, SD3 or Chroma."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def models_of(host: Host) -> str:
@@ -38,13 +63,31 @@ def layout_of(family: Family, host: Host) -> NetLayout | None:
     return family.diffusers and family.diffusers.layout
 
 
-def family_of_tokenizers(found: Iterable[str]) -> Family:
-    """The family of a ComfyUI CLIP by the keys of what it tokenizes to; ValueError for others."""
-    keys = sorted(found)
-    wanted = {family.name: sorted(key for key, _ in family.encoders) for family in FAMILIES}
+def prefix_for(layers: Iterable[str]) -> str:
+    """What loaders of LoRA files want before these canonical names."""
+    names = set(layers)
     for family in FAMILIES:
-        if keys == wanted[family.name]:
-            return family
-    expected = " or ".join(f"{some} of {name}" for name, some in wanted.items())
-    loaders = " or ".join(family.text_loader for family in FAMILIES)
-    raise ValueError(f"Got text encoders {keys}, expected {expected}. Load them with {loaders}.")
+        outside = {name for some in family.targets.values() for name in some.outside}
+        if names <= outside:
+            return family.prefix
+    return FAMILIES[0].prefix
+
+
+def text_of(keys: Iterable[str], tokenizer: str) -> tuple[Family, ComfyText]:
+    """The family of a ComfyUI CLIP, and what it takes of it; ValueError for others.
+
+    Args:
+        keys: of what it tokenizes to.
+        tokenizer: the class of what does.
+    """
+    found = sorted(keys)
+    known = [(family, text) for family in FAMILIES for text in family.texts]
+    wanted = [sorted(key for key, _ in text.encoders) for _, text in known]
+    for each, expected in zip(known, wanted, strict=True):
+        if found == expected and each[1].tokenizer in ("", tokenizer):
+            return each
+    expected = " or ".join(
+        f"{some} of {family.name}" for some, (family, _) in zip(wanted, known, strict=True)
+    )
+    loaders = " or ".join(dict.fromkeys(text.loader for _, text in known))
+    raise ValueError(f"Got text encoders {found}, expected {expected}. Load them with {loaders}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .family import BlockList, Family, NetLayout
+from .family import BlockList, ComfyText, Family, NetLayout
 from .joint import ENTRANCES, TARGETS
 
 _CLIP, _T5 = (("l", "clip_l"), ("g", "clip_g")), (("t5xxl", "t5xxl"),)
@@ -30,8 +30,12 @@ SD3 = Family(
     diffusers=None,
     targets=TARGETS,
     entrances=ENTRANCES,
-    words=(_CLIP, _T5),
-    pooled=_CLIP,
-    text_loader="TripleCLIPLoader, or DualCLIPLoader of type sd3",
-    cfg=True,
+    texts=(
+        ComfyText(
+            words=(_CLIP, _T5),
+            pooled=_CLIP,
+            loader="TripleCLIPLoader, or DualCLIPLoader of type sd3",
+        ),
+    ),
+    cfg=lambda net: True,
 )

@@ -1,7 +1,8 @@
 """Erasure LoRAs on disk: safetensors that diffusers and ComfyUI load, with a record inside.
 
 Keys are `transformer.<layer>.lora_A.weight` (r, in) and `transformer.<layer>.lora_B.weight`
-(out, r), layer being a diffusers name such as `transformer_blocks.0.attn.add_q_proj`. The strength
+(out, r), layer being a diffusers name such as `transformer_blocks.0.attn.add_q_proj`; in families
+whose loaders want it, `diffusion_model.` stands in front. The strength
 alpha / r is inside B: diffusers ignores `transformer.<layer>.alpha` for some families, and refuses
 it for others. Files that have one are read.
 """
@@ -20,8 +21,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..atomic_file import atomic_file
+from ..families.registry import prefix_for
 
-PREFIX = "transformer."
+PREFIXES = ("transformer.", "diffusion_model.")  # the first is what most families have
 _DOWN, _UP, _ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 
 
@@ -45,14 +47,14 @@ def save_lora(
         FileExistsError: the name is taken. ValueError: `state` is no such LoRA.
     """
     path = Path(path)
-    _check_layers(path, {PREFIX + key: tuple(tensor.shape) for key, tensor in state.items()})
+    _check_layers(path, {key: tuple(tensor.shape) for key, tensor in prefixed(state).items()})
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"Got the name {path}, which exists, expected a new one. Choose another, or overwrite."
         )
     tensors = {
-        PREFIX + key: value.detach().cpu().to(dtype)
-        for key, value in sorted(_folded(state).items())
+        key: value.detach().cpu().to(dtype)
+        for key, value in sorted(prefixed(_folded(state)).items())
     }
     record = {
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True, allow_nan=False)
@@ -77,8 +79,24 @@ def load_lora(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
         _check_layers(Path(path), shapes)
         # The library's tensors are parts of the file, which others may change: copies are not.
-        state = {key.removeprefix(PREFIX): file.get_tensor(key).clone() for key in keys}
+        state = canonical({key: file.get_tensor(key).clone() for key in keys})
         return state, file.metadata() or {}
+
+
+def prefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Canonical keys as files have them."""
+    layers = {key.rsplit(".lora_", 1)[0].removesuffix(_ALPHA) for key in state}
+    prefix = prefix_for(layers)
+    return {prefix + key: value for key, value in state.items()}
+
+
+def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The keys of a file without what stands before the layers."""
+    bare = {}
+    for key, value in state.items():
+        prefix = next((each for each in PREFIXES if key.startswith(each)), "")
+        bare[key.removeprefix(prefix)] = value
+    return bare
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -126,7 +144,7 @@ def _check_layers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         foreign = sorted(key for key in shapes if _layer(key) is None)[:3]
         raise ValueError(
             f"Got {path.name} with {len(shapes)} tensors, such as {foreign}, expected "
-            f"'{PREFIX}<layer>{_DOWN}' and its '{_UP}'. Give a LoRA in diffusers' form."
+            f"'{PREFIXES[0]}<layer>{_DOWN}' and its '{_UP}'. Give a LoRA in diffusers' form."
         )
     for layer in layers:
         a, b = shapes.get(f"{layer}{_DOWN}"), shapes.get(f"{layer}{_UP}")
@@ -140,6 +158,6 @@ def _check_layers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
 def _layer(key: str) -> str | None:
     """The prefixed layer that a key belongs to; None for a key of another form."""
     for suffix in (_DOWN, _UP, _ALPHA):
-        if key.startswith(PREFIX) and key.endswith(suffix):
+        if key.startswith(PREFIXES) and key.endswith(suffix):
             return key.removesuffix(suffix)
     return None

@@ -200,7 +200,7 @@ def _check_sizes(
 
 def _passes(backend: FlowModel, cond: Conditioning, latent_size: tuple[int, int]) -> Iterator[None]:
     """Each prompt goes through the model at each time."""
-    noise = start_noise(len(cond), backend.latent_channels, latent_size, seed=0)
+    noise = start_noise(len(cond), (backend.latents.channels, *latent_size), seed=0)
     times = backend.timesteps(TIMES, *latent_size)[:-1]
     for rows in _batches(cond):
         for t in times:

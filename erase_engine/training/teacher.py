@@ -65,12 +65,17 @@ class CountedModel:
     @property
     def times(self) -> Tensor:
         """(S + 1,) of a path, from 1 to 0."""
-        return self.backend.timesteps(self.config.trajectory_steps, *self.config.latent_size)
+        _, height, width = self.latent_shape
+        return self.backend.timesteps(self.config.trajectory_steps, height, width)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of what is trained on."""
+        return self.backend.latents.shape(self.config.height, self.config.width)
 
     def noise(self, count: int, generator: Generator) -> Tensor:
         """(count, C, h, w): what paths begin with."""
-        shape = (count, self.backend.latent_channels, *self.config.latent_size)
-        return torch.randn(shape, generator=generator)
+        return torch.randn(count, *self.latent_shape, generator=generator)
 
     def path(
         self,
@@ -189,7 +194,7 @@ def pictures_to_keep(
     if config.weights.reconstruction == 0:
         return None
     if given is not None:
-        expected = (model.backend.latent_channels, *config.latent_size)
+        expected = model.latent_shape
         if not len(given) or given.shape[1:] != expected:
             raise ValueError(
                 f"Got latents {tuple(given.shape)} of pictures to keep, expected one or more of "

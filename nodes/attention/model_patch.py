@@ -49,7 +49,7 @@ def _sampling(watch: AttentionRecorder) -> Callable[..., Tensor]:
 
 def _passing(watch: AttentionRecorder, model: Any) -> Callable[..., Tensor]:
     """The host's wrapper of one pass of the model: (executor, x, sigma, c_concat, text, ...)."""
-    family = supported_family(model)
+    family, net = supported_family(model), model.model.diffusion_model
 
     def wrapper(
         executor: Any,
@@ -70,7 +70,8 @@ def _passing(watch: AttentionRecorder, model: Any) -> Callable[..., Tensor]:
         samples = watch.samples_of(text)
         if not samples:
             return passed(options)
-        capture, spans = watch.look.capture(len(samples)), spans_of(family, text, x)
+        capture = watch.look.capture(len(samples))
+        spans = spans_of(family, net, text, x, watch.length)
         look = _nth_joint_call(options.get(OVERRIDE), capture, spans, samples)
         out = passed({**options, OVERRIDE: look})
         seen.add(watch.look, capture, samples, float(sigma[samples[0]]))

@@ -9,11 +9,11 @@ from comfy_api.latest import io
 from ...erase_engine.attention.maps import AttentionMaps, attention_maps
 from ...erase_engine.attention.query import VIEWS, AttentionQuery
 from ...erase_engine.backends.comfy.model import supported_family
-from ...erase_engine.config import PIXELS_PER_LATENT, EraseConfig
+from ...erase_engine.config import EraseConfig
 from ...erase_engine.sampling import start_noise
 from ..host.progress import sampling_progress
 from ..host.session import training_session
-from ..host.vae import decode, latent_channels, require_vae
+from ..host.vae import decode, require_vae
 from ..host.widgets import CATEGORY, checked_resolution, lines, resolution, seed
 from .controls import maps_outputs, query_for, shown_maps, view_inputs, words_input
 
@@ -73,7 +73,7 @@ def _check(models: list[Any], vae: Any, resolution: int) -> None:
     for model in models:
         supported_family(model)
     if vae is not None:
-        require_vae(vae, latent_channels(models[0]))
+        require_vae(vae, models[0])
     checked_resolution(resolution)
 
 
@@ -87,10 +87,9 @@ def _maps(
     resolution: int,
     on_step: Any,
 ) -> AttentionMaps:
-    side = resolution // PIXELS_PER_LATENT
     with training_session(model, guidance=GUIDANCE) as backend:
-        noise = start_noise(1, backend.latent_channels, (side, side), seed=seed)
-        times = backend.timesteps(steps, side, side)
+        noise = start_noise(1, backend.latents.shape(resolution, resolution), seed=seed)
+        times = backend.timesteps(steps, *noise.shape[-2:])
         return attention_maps(backend, cond, look, noise=noise, times=times, on_step=on_step)
 
 

@@ -10,18 +10,17 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-
-def latent_channels(model: Any) -> int:
-    """Of a MODEL's latents."""
-    return model.model.latent_format.latent_channels
+FRAMED = 5  # dimensions of latents of video models, whose pictures have one frame
 
 
-def require_vae(vae: Any, channels: int) -> None:
-    """Raises ValueError, before any work, where a VAE input's latents have other channels."""
-    found = getattr(vae, "latent_channels", None)
-    if found != channels:
+def require_vae(vae: Any, model: Any) -> None:
+    """Raises ValueError, before any work, where a VAE input's latents are not the MODEL's."""
+    form = model.model.latent_format
+    found = [getattr(vae, name, None) for name in ("latent_channels", "latent_dim")]
+    if found != [form.latent_channels, form.latent_dimensions]:
         raise ValueError(
-            f"Got a vae with {found} latent channels, expected {channels}. "
+            f"Got a vae with {found[0]} latent channels and {found[1]} dimensions, expected "
+            f"{form.latent_channels} and {form.latent_dimensions}. "
             "Load the model's own (ae.safetensors for FLUX.1), or leave it out."
         )
 
@@ -45,14 +44,17 @@ def encode(
     ).movedim(1, -1)
     latents = []
     for picture in resized:
-        latents.append(model.model.process_latent_in(vae.encode(picture[None])))
+        latent = model.model.process_latent_in(vae.encode(picture[None]))
+        latents.append(latent[:, :, 0] if latent.ndim == FRAMED else latent)
         on_picture()
     return torch.cat(latents).float().cpu()
 
 
 def decode(model: Any, vae: Any, latent: Tensor) -> Tensor:
     """(B, h, w, 3) pictures of the MODEL's latents (B, C, h, w), as VAE Decode gives them."""
-    return vae.decode(model.model.process_latent_out(latent))
+    framed = model.model.latent_format.latent_dimensions == FRAMED - 2
+    out = model.model.process_latent_out(latent[:, :, None] if framed else latent)
+    return vae.decode(out).flatten(0, -4)
 
 
 def decode_while_training(

@@ -8,7 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ...erase_engine.lora.file import PREFIX
+from ...erase_engine.lora.file import canonical, prefixed
 from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.validation import shortened
 from ..host.patch_lora import apply_lora
@@ -90,8 +90,8 @@ def _parts(lora: dict[str, Any] | None, slots: dict[str, Any]) -> list[Part]:
     """What is to be applied: the connected LoRA or the first file, then the other files."""
     parts = parts_of(slots, SLOTS if lora is None else SLOTS[1:])
     if lora is not None:
-        state = {key.removeprefix(PREFIX): tensor for key, tensor in lora.items()}
-        parts.insert(0, Part("the LoRA", checked_strength(slots["strength"]), state, {}))
+        strength = checked_strength(slots["strength"])
+        parts.insert(0, Part("the LoRA", strength, canonical(lora), {}))
     if not parts:
         raise ValueError(
             "Got no LoRA, expected a file or a connected one. "
@@ -102,7 +102,7 @@ def _parts(lora: dict[str, Any] | None, slots: dict[str, Any]) -> list[Part]:
 
 def _applied(model: Any, part: Part, start: float, end: float) -> tuple[Any, str]:
     """A clone of the MODEL with the LoRA on, and what the node says of it."""
-    state = {PREFIX + key: tensor for key, tensor in part.state.items()}
+    state = prefixed(part.state)
     erased, layers = apply_lora(model, state, part.strength, name=part.name, metadata=part.record)
     if (start, end) != (0, 1):
         erased = apply_during(model, state, part.strength, start=start, end=end)

@@ -67,7 +67,7 @@ def _needed(states: Sequence[State], model: Any) -> tuple[FusionMemory, int]:
     """
     backend = ComfyFlowModel(model)
     memory = fusion_memory(states, backend.linear_slices(layers_of(states)))
-    passing = int(model.memory_required((AT_ONCE, backend.latent_channels, *SIZE)))
+    passing = int(model.memory_required((AT_ONCE, backend.latents.channels, *SIZE)))
     needed = memory.device + passing
     device = model.load_device
     room = comfy.model_management.get_total_memory(device)

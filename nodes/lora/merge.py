@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...erase_engine.backends.comfy.model import supported_family
-from ...erase_engine.lora.file import PREFIX, save_lora
+from ...erase_engine.lora.file import prefixed, save_lora
 from ...erase_engine.lora.merge import weighted_sum
 from ...erase_engine.lora.metadata import merged_metadata
 from ...erase_engine.validation import check_choice
@@ -91,8 +91,7 @@ class MergeErasures(io.ComfyNode):
             lines.append(took)
         path = save_lora(free_path(stem), state, record)
         report = "\n".join([f"Saved as {lora_name(path)}", *lines])
-        merged = {PREFIX + key: tensor for key, tensor in state.items()}
-        return io.NodeOutput(merged, report, ui=ui.PreviewText(report))
+        return io.NodeOutput(prefixed(state), report, ui=ui.PreviewText(report))
 
 
 def _parts(slots: dict[str, Any]) -> list[Part]:

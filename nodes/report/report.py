@@ -11,14 +11,13 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import supported_family
-from ...erase_engine.config import PIXELS_PER_LATENT
 from ...erase_engine.interfaces import Conditioning
 from ...erase_engine.sampling import sampled, start_noise
 from ..attention.preview import GUIDANCE, sampling_inputs
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.progress import sampling_progress
 from ..host.session import training_session
-from ..host.vae import decode, latent_channels, require_vae
+from ..host.vae import decode, require_vae
 from ..host.widgets import CATEGORY, checked_resolution, lines, lines_of
 from .sheet import Pair, change_in_words, draw_report
 
@@ -58,7 +57,7 @@ class ErasureReport(io.ComfyNode):
     ) -> io.NodeOutput:
         for each in (model, erased):
             supported_family(each)
-        require_vae(vae, latent_channels(model))
+        require_vae(vae, model)
         sampling = _Sampling.of(widgets)
         prompts = _prompts(widgets)
         with ordinary_tensors():
@@ -95,22 +94,22 @@ class _Sampling:
 
     steps: int
     seed: int
-    side: int  # of the latent
+    resolution: int  # pixels
     pictures: int  # of each prompt
 
     @classmethod
     def of(cls, widgets: dict[str, Any]) -> _Sampling:
-        side = checked_resolution(widgets["resolution"]) // PIXELS_PER_LATENT
-        return cls(widgets["steps"], widgets["seed"], side, widgets.get("pictures", 1))
+        resolution = checked_resolution(widgets["resolution"])
+        return cls(widgets["steps"], widgets["seed"], resolution, widgets.get("pictures", 1))
 
     def draw(self, model: Any, cond: Conditioning, on_step: Any) -> list[Tensor]:
         """A latent (1, C, h, w) for each picture of each prompt; the last row is of no words."""
         *prompts, unconditional = cond.prompts
         options = {"steps": self.steps, "unconditional": unconditional, "on_step": on_step}
         seeds = ((self.seed + number) % 2**64 for number in range(self.pictures))
-        size = (self.side, self.side)
         with training_session(model, guidance=GUIDANCE) as backend:
-            noises = [start_noise(1, backend.latent_channels, size, seed=seed) for seed in seeds]
+            shape = backend.latents.shape(self.resolution, self.resolution)
+            noises = [start_noise(1, shape, seed=seed) for seed in seeds]
             return [
                 sampled(backend, Conditioning((prompt,)), noise, **options)
                 for prompt in prompts

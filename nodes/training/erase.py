@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...erase_engine.lora.file import PREFIX
+from ...erase_engine.lora.file import prefixed
 from ...erase_engine.training.run import run_training
 from ..host.page import sender, workflow_id
 from ..host.patch_lora import apply_lora
@@ -82,7 +82,7 @@ class EraseConcept(io.ComfyNode):
             saved = f"Saved as {lora_name(trained.path)}."
             live.end("done", " ".join([saved, *trained.notes]))
         report = report_of(trained)
-        state = {PREFIX + key: tensor for key, tensor in trained.erasure.state.items()}
+        state = prefixed(trained.erasure.state)
         erased, _ = apply_lora(model, state, 1.0, name="the LoRA")
         # Without steps: what is left of the concept, before and after.
         loss = {"loss": trained.erasure.history.get("esd", [1.0, trained.erasure.unsolved])}

@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...erase_engine.backends.comfy.model import ComfyFlowModel, model_description, supported_family
+from ...erase_engine.backends.comfy.model import (
+    ComfyFlowModel,
+    latent_grid,
+    model_description,
+    supported_family,
+)
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.concepts.vocabulary import Vocabulary
 from ...erase_engine.config import EraseConfig
@@ -26,7 +31,7 @@ from ...erase_engine.training.states.pictures import check_pictures_count
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
 from ..host.progress import sampling_progress, step_progress
 from ..host.session import training_session
-from ..host.vae import decode_while_training, encode, latent_channels, require_vae
+from ..host.vae import decode_while_training, encode, require_vae
 from ..lora.files import lora_name, save_erasure
 from ..lora.schedule import require_always_on
 from .events import TrainingEvents
@@ -56,7 +61,7 @@ class NodeHost:
         supported_family(self.model)
         require_always_on(self.model)
         if self.vae is not None:
-            require_vae(self.vae, latent_channels(self.model))
+            require_vae(self.vae, self.model)
         if self.keep_images is not None:
             check_pictures_count(self.config)
             if self.vae is None:
@@ -72,7 +77,7 @@ class NodeHost:
 
     @property
     def cfg(self) -> float:
-        return supported_family(self.model).cfg_scale(self.config.guidance)
+        return ComfyFlowModel(self.model, guidance=self.config.guidance).cfg
 
     @property
     def dtype(self) -> torch.dtype:
@@ -99,8 +104,12 @@ class NodeHost:
         config = self.config.for_concepts(encoded.concepts)
         self.memory = needed(self.model, encoded, config)
         check_room(self.model, self.memory)
-        channels, text = latent_channels(self.model), encoded.nbytes
-        return described(self.memory, config, channels, text_bytes=text)
+        latents = latent_grid(self.model)
+        family = supported_family(self.model)
+        warned = (
+            f"{family.name} is experimental. {family.experimental} " if family.experimental else ""
+        )
+        return warned + described(self.memory, config, latents, text_bytes=encoded.nbytes)
 
     def session(self) -> AbstractContextManager[FlowModel]:
         assert self.memory is not None
@@ -111,7 +120,7 @@ class NodeHost:
     def watch(self, model: FlowModel, plan: ConceptPlan, encoded: EncodedPrompts) -> OnStep:
         """Shows each step; and pictures every `preview_every` steps, once solved, at the end."""
         progress, every, live = step_progress(), self.preview_every, self.live
-        scene = Scene.of(plan, encoded, self.config, latent_channels(self.model))
+        scene = Scene.of(plan, encoded, self.config, model.latents)
         reserved = self.memory.beside_weights if self.memory else 0
         decode = partial(decode_while_training, self.model, self.vae, memory_required=reserved)
         previews = Previews(model, scene, decode) if every else None

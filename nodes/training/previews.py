@@ -19,7 +19,7 @@ from torch import Tensor
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.contact_sheet import image_of
-from ...erase_engine.interfaces import Conditioning, FlowModel, Prompt
+from ...erase_engine.interfaces import Conditioning, FlowModel, LatentGrid, Prompt
 from ...erase_engine.sampling import sampled, start_noise
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
 
@@ -39,7 +39,7 @@ class Scene:
 
     @classmethod
     def of(
-        cls, plan: ConceptPlan, encoded: EncodedPrompts, config: EraseConfig, channels: int
+        cls, plan: ConceptPlan, encoded: EncodedPrompts, config: EraseConfig, latents: LatentGrid
     ) -> Scene:
         """The first sentence that names the concept as it was written, and the first to keep."""
         whole = (row for row, pair in enumerate(plan.pairs) if pair.word == plan.concept)
@@ -48,7 +48,7 @@ class Scene:
         prompts = {"concept": pair.concept_prompt, "keep": plan.keep[0]}
         prompts["replacement"] = pair.anchor_prompt
         cond = [encoded.concept.take([row]), encoded.keep.take([0]), encoded.anchor.take([row])]
-        noise = start_noise(2, channels, config.latent_size, seed=config.seed)
+        noise = start_noise(2, latents.shape(config.height, config.width), seed=config.seed)
         return cls(prompts, Conditioning.cat(cond), encoded.unconditional, noise[[0, 1, 0]])
 
 

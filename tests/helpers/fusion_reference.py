@@ -67,7 +67,7 @@ def reference_grams(
             sums[name] = total + gram, count + len(x)
 
     handles = [module.register_forward_pre_hook(look) for module in by_module]
-    noise = fusion.start_noise(len(cond), flow.latent_channels, SIZE, seed=0)
+    noise = fusion.start_noise(len(cond), (flow.latents.channels, *SIZE), seed=0)
     for rows in (list(range(len(cond)))[i : i + AT_ONCE] for i in range(0, len(cond), AT_ONCE)):
         for t in flow.timesteps(TIMES, *SIZE)[:-1]:
             flow.velocity(noise[rows], t.expand(len(rows)), cond.take(rows))

@@ -16,7 +16,7 @@ import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
-from eraseanything_pack.erase_engine.lora.file import PREFIX
+from eraseanything_pack.erase_engine.lora.file import prefixed
 from eraseanything_pack.nodes.attention.preview import AttentionPreview
 from eraseanything_pack.nodes.lora.apply import ApplyErasure
 from eraseanything_pack.nodes.lora.slots import CONNECT
@@ -128,7 +128,7 @@ def lora_state(
 
 def connected(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A state as LORA_MODEL carries it: with a file's keys."""
-    return {PREFIX + key: tensor for key, tensor in state.items()}
+    return prefixed(state)
 
 
 @torch.inference_mode()

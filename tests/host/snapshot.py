@@ -12,11 +12,15 @@ from eraseanything_pack.erase_engine.interfaces import Conditioning
 from tiny_flux import inputs
 
 
-def snapshot(model: Any, cond: Conditioning | None = None) -> dict[str, Any]:
-    """Everything of a MODEL that training could leave changed; `cond` is the picture's prompt."""
+def snapshot(
+    model: Any, cond: Conditioning | None = None, noise: torch.Tensor | None = None
+) -> dict[str, Any]:
+    """Everything of a MODEL that training could leave changed; its picture's prompt and noise."""
     net = model.model.diffusion_model
     return {
-        "picture": sample(model, cond),  # first: the host marks modules when it loads a model
+        "picture": sample(
+            model, cond, noise
+        ),  # first: the host marks modules when it loads a model
         "weights": {k: v.clone() for k, v in model.model.state_dict().items()},
         "identities": [id(p) for p in model.model.parameters()],
         "requires_grad": [p.requires_grad for p in model.model.parameters()],
@@ -37,11 +41,14 @@ def _hooks(module: torch.nn.Module) -> int:
 
 
 @torch.inference_mode()
-def sample(model: Any, cond: Conditioning | None = None) -> torch.Tensor:
+def sample(
+    model: Any, cond: Conditioning | None = None, noise: torch.Tensor | None = None
+) -> torch.Tensor:
     """What a KSampler would give."""
-    noise, _, usual = inputs(seed=7)
-    cond = cond or usual
-    positive = [[cond.text[:1], {"pooled_output": cond.pooled[:1], "guidance": 3.0}]]
+    usual, _, prompts = inputs(seed=7)
+    cond, noise = cond or prompts, usual if noise is None else noise
+    pooled = None if cond.pooled is None else cond.pooled[:1]
+    positive = [[cond.text[:1], {"pooled_output": pooled, "guidance": 3.0}]]
     args = noise[:1], 2, 1.0, "euler", "simple", positive, positive, torch.zeros_like(noise[:1])
     return comfy.sample.sample(model, *args, disable_pbar=True, seed=1).clone()
 

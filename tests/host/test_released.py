@@ -19,7 +19,7 @@ from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.concepts.planner import plan_concept
 from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.lora.file import PREFIX, load_lora
+from eraseanything_pack.erase_engine.lora.file import load_lora, prefixed
 from eraseanything_pack.erase_engine.sampling import sampled, start_noise
 from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
 from eraseanything_pack.erase_engine.training.loop import train_erasure
@@ -107,10 +107,10 @@ def test_an_old_file_gives_the_released_latents(tiny: tuple[Any, ComfyTextEncode
     model, encoder = tiny
     state, record = load_lora(RELEASED / "old_star.safetensors")
     assert record["concept"] == "star"
-    whole = {PREFIX + key: value for key, value in state.items()}
+    whole = prefixed(state)
     erased, _ = apply_lora(model, whole, 1.0, name="old_star.safetensors", metadata=record)
     prompts = ["a red star on a white background", "a blue circle above a green square"]
-    noise = start_noise(2, 16, (16, 16), seed=1)
+    noise = start_noise(2, (16, 16, 16), seed=1)
     with torch.inference_mode():
         cond = encoder.encode(prompts)
         found, plain = (drawn(each, cond, noise) for each in (erased, model))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from erase_engine.interfaces import Conditioning, LinearSlice
+from erase_engine.interfaces import Conditioning, LatentGrid, LinearSlice
 from erase_engine.lora import fusion
 from erase_engine.lora.fusion import AT_ONCE, TIMES, FusionMemory, fuse, fusion_memory
 
@@ -27,7 +27,7 @@ class WideFlow:
     q, k and v are rows of one Linear as in ComfyUI, or, `apart`, three that are given one tensor.
     """
 
-    latent_channels, device = 4, torch.device("meta")
+    latents, device = LatentGrid(4), torch.device("meta")
 
     def __init__(self, *, width: int = WIDTH, blocks: int = BLOCKS, apart: bool = False) -> None:
         self.width, self.blocks, self.device = width, blocks, torch.device("meta")
@@ -129,7 +129,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return tensor
 
     monkeypatch.setattr(Tensor, "cpu", cpu)
-    noise = lambda count, *size, seed: torch.empty(count, size[0], *size[1])  # noqa: E731
+    noise = lambda count, shape, seed: torch.empty(count, *shape)  # noqa: E731
     monkeypatch.setattr(fusion, "start_noise", noise)
     with torch.device("meta"):
         yield found

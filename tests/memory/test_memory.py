@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from erase_engine.closed_form.least_squares import Edit, low_rank_solution
 from erase_engine.closed_form.text_rows import Features, TextRows
 from erase_engine.config import EraseConfig, LossWeights
-from erase_engine.interfaces import Prompt
+from erase_engine.interfaces import LatentGrid, Prompt
 from erase_engine.memory import (
     LORA_COPIES,
     META,
@@ -108,7 +108,7 @@ def test_without_steps_there_is_the_closed_form_alone(twin: Any) -> None:
     memory = estimated(twin, steps=0, rows=rows)
     assert (memory.kept, memory.working, memory.solved) == (0, 0, solved_bytes(rows))
     assert "for the closed form, beside which they need not fit" in described(
-        memory, EraseConfig(steps=0), 16, text_bytes=0
+        memory, EraseConfig(steps=0), LatentGrid(16), text_bytes=0
     )
     assert estimated(twin, rows=rows).total == estimated(twin).total + solved_bytes(rows)
 
@@ -157,17 +157,17 @@ def test_a_gigabyte_is_that_of_graphics_cards() -> None:
 def test_fresh_sampling_keeps_one_path_and_the_pictures() -> None:
     config = EraseConfig.from_recipe("paper", width=256, height=256, trajectories=4096, steps=8000)
     latent = 16 * 32 * 32 * 4
-    assert sampled_bytes(config, 16) == (29 + config.paths) * latent
+    assert sampled_bytes(config, LatentGrid(16)) == (29 + config.paths) * latent
     cached = replace(config, sampling="cached")
-    states = trajectory_bytes(config.paths * 28, 16, config.latent_size)
-    assert sampled_bytes(cached, 16) == states + config.paths * latent
+    states = trajectory_bytes(config.paths * 28, (16, 32, 32))
+    assert sampled_bytes(cached, LatentGrid(16)) == states + config.paths * latent
 
 
 def test_the_sentence_adds_text_to_the_states() -> None:
     config = EraseConfig(**CONFIG, trajectories=4096, trajectory_steps=1000)
     memory = MemoryEstimate(weights=2**31, kept=2**30, working=0, lora=0, rest=0)
-    states = trajectory_bytes(config.paths * 1000, 16, config.latent_size)
-    assert described(memory, config, 16, text_bytes=2**30 - states) == (
+    states = trajectory_bytes(config.paths * 1000, (16, *(2 * (config.height // 8,))))
+    assert described(memory, config, LatentGrid(16), text_bytes=2**30 - states) == (
         "Expected to need about 3.0 GB: 2.0 GB for the weights and 1.0 GB for a step; and 1.0 GB "
         "of the computer's memory for sampled states and text."
     )

@@ -20,6 +20,7 @@ from torch.nn.functional import rms_norm
 
 from ...families.family import NetLayout
 from ..blocks import Forward, GuardedBlocks
+from ..frozen import frozen
 
 Forwards = dict[nn.Module, Forward]
 
@@ -200,7 +201,7 @@ def guarded(net: nn.Module, layout: NetLayout, blocks: GuardedBlocks) -> Iterato
     """All guards on a net for the time of the `with`; afterwards it is as it was."""
     forwards = guarded_forwards(net, layout, blocks)
     before = {module: vars(module).get("forward") for module in forwards}
-    with outside_inference_mode(), declared_training():
+    with outside_inference_mode(), declared_training(), frozen(net):
         try:
             for module, forward in forwards.items():
                 module.forward = forward

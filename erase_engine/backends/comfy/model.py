@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...families.family import Family
 from ...families.registry import family_of
-from ...interfaces import AttentionCapture, Conditioning, Entering, LinearSlice
+from ...interfaces import AttentionCapture, Conditioning, Entering, LatentGrid, LinearSlice
 from ...lora.adapters import LoraSet
 from ..blocks import BlockRequest, GuardedBlocks, Spans, by_length, require_blocks
 from .attention import OPTIONS, OVERRIDE, attending, training_attention
@@ -22,35 +22,42 @@ from .guards import guarded
 
 # Behind one of these the host's LoRA loader knows a layer's canonical name, or the net's own.
 PREFIXES = ("transformer.", "diffusion_model.", "")
+DIMENSIONS_WITH_FRAMES = 3  # of latents of a video model's kind; a picture is one frame
 
 
 def supported_family(model: Any) -> Family:
     """The family of a MODEL; raises ValueError, before any work, where it can't be trained on."""
     base: Any = getattr(model, "model", None)
     net: Any = getattr(base, "diffusion_model", None)
-    found = next(type(each).__name__ for each in (net, base, model) if each is not None)
-    family = family_of(type(base).__name__, "comfy", net=found)
-    if refused := family.comfy.refusal(net):
-        raise ValueError(
-            f"Got {refused}, expected text-to-image {family.name}. Load {family.models}."
-        )
-    return family
+    return family_of(type(model if base is None else base).__name__, "comfy", net)
 
 
 def model_description(model: Any) -> str:
     """A MODEL's kind and size in words, for files and messages; its class where it is unknown."""
-    base = model.model
     try:
-        family = family_of(type(base).__name__, "comfy")
-        return family.describe(family.comfy, base.diffusion_model)
-    except (ValueError, AttributeError):
-        return type(base).__name__
+        family = supported_family(model)
+        return family.describe(family.comfy, model.model.diffusion_model)
+    except ValueError:
+        return type(model.model).__name__
 
 
-def spans_of(family: Family, context: Tensor, x: Tensor) -> Spans:
-    """Where text (B, T, D) and latents (B, C, h, w) stand in the net's joint attention."""
+def latent_grid(model: Any) -> LatentGrid:
+    """Of a MODEL's pictures."""
+    channels: int = model.model.latent_format.latent_channels
+    return LatentGrid(channels, supported_family(model).pixels_per_latent)
+
+
+def spans_of(family: Family, net: Any, context: Tensor, x: Tensor, length: int) -> Spans:
+    """Where text and image stand in the net's joint attention.
+
+    Args:
+        context: (B, T, D) of which a prompt of `length` tokens is the first, or the last ones.
+        x: latents (B, C, h, w).
+    """
     text, image = context.shape[1], family.image_tokens(*x.shape[-2:])
-    return Spans(slice(0, text), slice(text, text + image))
+    start = text - length if family.left_padded else 0
+    behind = text + -text % family.text_multiple(net)
+    return Spans(slice(start, text), slice(behind, behind + image))
 
 
 class ComfyFlowModel:
@@ -73,15 +80,21 @@ class ComfyFlowModel:
         self._options: dict[str, Any] = model.model_options.get(OPTIONS, {})
         self._guarded = GuardedBlocks(attending)
         self.guidance = guidance
-        self.cfg = self.family.cfg_scale(guidance)
+        self.cfg = self.family.cfg_scale(self._net, guidance)
         self.checkpointing = checkpointing
         self.device: torch.device = model.load_device
         cast: torch.dtype | None = model.get_model_object("manual_cast_dtype")  # nodes may patch it
         self.dtype: torch.dtype = cast or self._base.get_dtype()
         self.joint_blocks = self.family.comfy.joint_blocks(self._net)
-        self.entrances: Mapping[str, Entering] = self.family.entrances
+        keys = comfy.lora.model_lora_keys_unet(self._base, {})
+        self.entrances: Mapping[str, Entering] = {
+            name: kind
+            for name, kind in self.family.entrances.items()
+            if self._linear(name, keys) is not None
+        }
         self.blocks = sum(self.family.comfy.counts(self._net))
-        self.latent_channels: int = self._base.latent_format.latent_channels
+        self.latents = latent_grid(model)
+        self._framed = self._base.latent_format.latent_dimensions == DIMENSIONS_WITH_FRAMES
 
     @contextmanager
     def session(self) -> Iterator[ComfyFlowModel]:
@@ -118,6 +131,13 @@ class ComfyFlowModel:
         """The rows that the host's own LoRA loader changes; ValueError for unknown layers."""
         keys = comfy.lora.model_lora_keys_unet(self._base, {})
         return {name: self._linear_slice(name, keys) for name in names}
+
+    @torch.no_grad()
+    def entering(self, name: str, text: Tensor) -> Tensor:
+        """What the entrance `name` is given for text features (N, n), which may be normed first."""
+        norm = self.family.comfy.norms.get(name)
+        x = text.to(self.device, self.dtype)
+        return self._net.get_submodule(norm)(x) if norm else x
 
     def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> LoraSet:
         """By hooks: the host's Linears stay in their places, whatever their weights are.
@@ -158,23 +178,23 @@ class ComfyFlowModel:
         """What the net answers to prompts of one length, in its own numbers."""
         x_t, t, given = x_t.to(self.device), t.to(self.device), self._inputs(x_t, cond)
         text = given.pop("c_crossattn")
-        request = BlockRequest(capture, self.checkpointing, spans_of(self.family, text, x_t))
+        spans = spans_of(self.family, self._net, text, x_t, len(cond.prompts[0].text))
+        request = BlockRequest(capture, self.checkpointing, spans)
         override = training_attention(self._options.get(OVERRIDE))
         options = {**self._options, OVERRIDE: override, "sigmas": t, "cond_or_uncond": [0]}
         wrappers = extension.get_all_wrappers(extension.WrappersMP.APPLY_MODEL, options)
         through = extension.WrapperExecutor.new_class_executor(self._net_pass, self._base, wrappers)
         with self._guarded.asked(request):
-            return through.execute(x_t, t, None, text, None, options, **given)
+            if not self._framed:
+                return through.execute(x_t, t, None, text, None, options, **given)
+            return through.execute(x_t[:, :, None], t, None, text, None, options, **given)[:, :, 0]
 
     def _inputs(self, x_t: Tensor, cond: Conditioning) -> dict[str, Any]:
         """Text, pooled text and whatever else the host makes of a prompt for this net."""
-        conds = self._base.extra_conds(
-            cross_attn=cond.text,
-            pooled_output=cond.pooled,
-            guidance=self.guidance,
-            noise=x_t,
-            device=self.device,
-        )
+        given = {"cross_attn": cond.text, "pooled_output": cond.pooled}
+        if not self.family.cfg(self._net):
+            given["guidance"] = self.guidance
+        conds = self._base.extra_conds(**given, noise=x_t, device=self.device)
         found = {
             key: one.process_cond(batch_size=len(x_t), area=None).cond for key, one in conds.items()
         }

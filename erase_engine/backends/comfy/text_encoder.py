@@ -12,10 +12,11 @@ from torch import Tensor
 from ...concepts.request import LONGEST_SENTENCE
 from ...concepts.token_positions import positions_in
 from ...families.family import Encoder
-from ...families.registry import family_of_tokenizers
+from ...families.registry import text_of
 from ...interfaces import Conditioning, Prompt, TextPart
 from ...validation import shortened
 from .guards import ordinary
+from .token_rows import RowReader, is_chat
 
 
 class ComfyTextEncoder:
@@ -25,17 +26,25 @@ class ComfyTextEncoder:
     """
 
     def __init__(self, clip: Any, *, max_tokens: int = 512) -> None:
-        self.family = family_of_tokenizers(clip.tokenize(""))
+        tokenizer = type(clip.tokenizer).__name__
+        self.family, text = text_of(clip.tokenize("").keys(), tokenizer)
         self._clip = clip
         stage = clip.cond_stage_model  # an encoder may have been left out of it
-        there = [[one for one in part if has(stage, one)] for part in self.family.words]
+        there = [[one for one in part if has(stage, one)] for part in text.words]
         self._words = [part for part in there if part]
-        self._pooled = [one for one in self.family.pooled if has(stage, one)]
-        if not self._words or not self._pooled:
+        self._pooled = [one for one in text.pooled if has(stage, one)]
+        if not self._words or (text.pooled and not self._pooled):
             raise ValueError(
                 f"Got text encoders without those that {self.family.name} takes its text and its "
-                f"pooled vector from, expected them. Load them with {self.family.text_loader}."
+                f"pooled vector from, expected them. Load them with {text.loader}."
             )
+        # Tokenizers of chats take no weights, and no word about them either.
+        self._options = {} if is_chat(clip.tokenizer) else {"disable_weights": True}
+        self._rows = {
+            key: RowReader.of(clip.tokenizer, one, self._tokens, headless=text.headless)
+            for one in text.encoders
+            for key in one[:1]
+        }
         self.max_tokens = max_tokens
 
     def token_ids(self, text: str) -> list[int]:
@@ -50,11 +59,11 @@ class ComfyTextEncoder:
         """Of what a text was tokenized to; without a `length` the last is as long as its tokens."""
         found, start = [], 0
         for words in self._words:
-            stop = start + min(_length(tokens[key]) for key, _ in words)
+            stop = start + min(self._rows[key].length(tokens[key]) for key, _ in words)
             if length is not None and words is self._words[-1]:
                 stop = length
-            (key, name), *_ = words
-            found.append(_part(getattr(self._clip.tokenizer, name), tokens[key], start, stop))
+            (key, _), *_ = words
+            found.append(self._rows[key].part(tokens[key], start, stop))
             start = stop
         return tuple(found)
 
@@ -71,7 +80,12 @@ class ComfyTextEncoder:
     def vectors(
         self, texts: Sequence[str], *, on_text: Callable[[], None] = lambda: None
     ) -> Tensor:
-        """(N, P) float32 on the CPU: the pooled vectors that `encode` gives, and no more is run."""
+        """(N, P) float32 on the CPU: the pooled vectors that `encode` gives, and no more is run.
+
+        Without pooled vectors: the mean of the text's own tokens, of all where it has none.
+        """
+        if not self._pooled:
+            return self._means(texts, on_text)
         stage = self._clip.cond_stage_model
         stage.reset_clip_options()  # as the host's encode_from_tokens does
         if self._clip.layer_idx is not None:
@@ -88,6 +102,15 @@ class ComfyTextEncoder:
             on_text()
         return torch.stack(vectors)
 
+    def _means(self, texts: Sequence[str], on_text: Callable[[], None]) -> Tensor:
+        means = []
+        for prompt in self.encode(texts, on_prompt=on_text).prompts:
+            means.append(prompt.text)
+        places = [list(self.positions(text)) or slice(None) for text in texts]
+        return torch.stack(
+            [x[at].float().mean(dim=0).cpu() for x, at in zip(means, places, strict=True)]
+        )
+
     @torch.no_grad()
     def encode(
         self,
@@ -96,14 +119,14 @@ class ComfyTextEncoder:
         dtype: torch.dtype = torch.float32,
         on_prompt: Callable[[], None] = lambda: None,
     ) -> Conditioning:
-        """As CLIP Text Encode gives them, padded to one length, in `dtype`; equal texts share one.
+        """As CLIP Text Encode gives them, in `dtype`; equal texts share one.
 
-        One at a time into buffers made before: the host's own, in float32, would leave holes of up
-        to their size between those that are kept.
+        Where the host pads, all to one length. One at a time into buffers made before: the host's
+        own, in float32, would leave holes of up to their size between those that are kept.
         """
         tokens = {prompt: self._tokens(prompt) for prompt in prompts}
         (key, _), *_ = self._words[-1]
-        length = max(_length(each[key]) for each in tokens.values())
+        length = max(sum(map(len, each[key])) for each in tokens.values())
         buffers: dict[Any, list[Tensor]] = {}
         encoded = {}
         for row, (prompt, each) in enumerate(tokens.items()):
@@ -120,9 +143,9 @@ class ComfyTextEncoder:
 
     def _ids(self, words: Sequence[Encoder], text: str) -> list[int]:
         """Ids of a text's own tokens, by one part's tokenizer."""
-        (key, name), *_ = words
-        tokenizer = getattr(self._clip.tokenizer, name)
-        return [id for row in self._tokens(text)[key] for id, _ in _own(tokenizer, row)]
+        (key, _), *_ = words
+        rows = self._rows[key]
+        return [id for row in self._tokens(text)[key] for id in rows.own(row)[0]]
 
     def _tokens(self, text: str) -> dict[str, Any]:
         """ValueError for a text that is no prompt: the host reads any length, in any memory."""
@@ -131,50 +154,18 @@ class ComfyTextEncoder:
                 f"Got the prompt '{shortened(text)}' of {len(text)} letters, expected at most "
                 f"{LONGEST_SENTENCE}. Shorten it."
             )
-        return self._clip.tokenize(text, disable_weights=True)
+        return self._clip.tokenize(text, **self._options)
 
-    def _encode_one(self, tokens: dict[str, Any], length: int) -> tuple[Tensor, Tensor]:
-        """Padded, where the last part's tokens stand in one row."""
-        for key, name in self._words[-1]:
-            if len(tokens[key]) == 1:
-                padding = (getattr(self._clip.tokenizer, name).pad_token, 1.0)
-                tokens[key][0].extend([padding] * (length - len(tokens[key][0])))
+    def _encode_one(self, tokens: dict[str, Any], length: int) -> tuple[Tensor, ...]:
+        """Padded, where the last part's tokens stand in one row; with the pooled vector, if any."""
+        for key, _ in self._words[-1]:
+            self._rows[key].pad(tokens[key], length)
         text, pooled = self._clip.encode_from_tokens(tokens, return_pooled=True)
-        return ordinary(text)[0], ordinary(pooled)[0]
-
-
-Rows = Sequence[Sequence[tuple[Any, float]]]  # of tokens, with their weights
+        return tuple(
+            ordinary(x)[0] for x in (text, pooled if self._pooled else None) if x is not None
+        )
 
 
 def has(stage: Any, encoder: Encoder) -> bool:
     """Whether a CLIP has an encoder: loaders for fewer files leave some out."""
     return getattr(stage, encoder[1], None) is not None
-
-
-def _length(rows: Rows) -> int:
-    return sum(map(len, rows))
-
-
-def _own(tokenizer: Any, row: Sequence[tuple[Any, float]]) -> list[tuple[int, int]]:
-    """The ids of a row between its marks, and where they stand in it."""
-    first, ids = tokenizer.tokens_start, [int(token) for token, _ in row]
-    rest = ids[first:]
-    count = rest.index(tokenizer.end_token) if tokenizer.end_token in rest else len(rest)
-    return [(ids[at], at) for at in range(first, first + count)]
-
-
-def _part(tokenizer: Any, rows: Rows, start: int, stop: int) -> TextPart:
-    """Where the tokens of one tokenizer stand in the text, between `start` and `stop`."""
-    ids, places, ends, starts = [], [], [], []
-    at = start
-    for row in rows:
-        own = _own(tokenizer, row)
-        ids += [id for id, _ in own]
-        places += [at + place for _, place in own]
-        ends.append(at + tokenizer.tokens_start + len(own))
-        starts += range(at, at + tokenizer.tokens_start)
-        at += len(row)
-    marks = [mark for mark in (*ends, *starts) if mark < stop]
-    known = {*places, *marks}
-    padding = tuple(place for place in range(start, stop) if place not in known)
-    return TextPart(tuple(ids), tuple(places), tuple(marks), padding)

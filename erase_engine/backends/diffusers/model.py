@@ -14,7 +14,14 @@ from torch.overrides import TorchFunctionMode
 
 from ...families.family import BlockList, Pass
 from ...families.registry import family_of
-from ...interfaces import Adapters, AttentionCapture, Conditioning, Entering, LinearSlice
+from ...interfaces import (
+    Adapters,
+    AttentionCapture,
+    Conditioning,
+    Entering,
+    LatentGrid,
+    LinearSlice,
+)
 from ..blocks import (
     AttentionCall,
     BlockAttention,
@@ -70,14 +77,14 @@ class DiffusersFlowModel:
         self._scheduler = scheduler
         self._guarded = GuardedBlocks(_attending)
         self.guidance = guidance if calls.guided(net) else None
-        self.cfg = self.family.cfg_scale(guidance)
+        self.cfg = self.family.cfg_scale(net, guidance)
         self.checkpointing = checkpointing
         self.device: torch.device = net.device
         self.dtype: torch.dtype = net.dtype
         self.joint_blocks = layout.joint_blocks(net)
         self.entrances: Mapping[str, Entering] = self.family.entrances
         self.blocks = sum(layout.counts(net))
-        self.latent_channels = calls.latent_channels(net)
+        self.latents = LatentGrid(calls.latent_channels(net), self.family.pixels_per_latent)
 
     @property
     def description(self) -> str:
@@ -128,6 +135,13 @@ class DiffusersFlowModel:
         """All rows of the Linears of these names; ValueError for unknown ones."""
         modules = dict(self.net.named_modules())
         return {name: self._linear_slice(name, modules.get(name)) for name in names}
+
+    @torch.no_grad()
+    def entering(self, name: str, text: Tensor) -> Tensor:
+        """What the entrance `name` is given for text features (N, n), which may be normed first."""
+        norm = self._side.layout.norms.get(name)
+        x = text.to(self.device, self.dtype)
+        return self.net.get_submodule(norm)(x) if norm else x
 
     def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> Adapters:
         """peft's layers, as everything around diffusers has them."""

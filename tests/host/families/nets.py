@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.supported_models
@@ -13,7 +13,7 @@ from random_nets import random_patcher
 from tiny_flux import CONFIG, NEWER_HOST
 
 TEXT, POOLED = 20, 12  # widths
-SIZE = (4, 6)  # of a latent
+SIZE = (32, 48)  # of a picture: 2 x 3 image tokens
 FLUX: dict[str, Any] = {"image_model": "flux", **CONFIG, "guidance_embed": True, **NEWER_HOST}
 SD3: dict[str, Any] = {
     "in_channels": 16,
@@ -31,6 +31,74 @@ SD3: dict[str, Any] = {
         "params": {"in_features": TEXT, "out_features": 128},
     },
 }
+CHROMA: dict[str, Any] = {
+    "image_model": "chroma",
+    **{key: CONFIG[key] for key in CONFIG if key not in ("vec_in_dim", "guidance_embed")},
+    "in_channels": 64,
+    "out_channels": 64,
+    "in_dim": 64,
+    "out_dim": CONFIG["hidden_size"],
+    "hidden_dim": 24,
+    "n_layers": 2,
+    **({"vec_in_dim": None, **NEWER_HOST} if NEWER_HOST else {}),
+}
+FLUX2: dict[str, Any] = {
+    **FLUX,
+    "image_model": "flux2",
+    "in_channels": 128,
+    "out_channels": 128,
+    "patch_size": 1,
+    "vec_in_dim": None,
+    "mlp_ratio": 3.0,
+    "axes_dim": [4, 4, 4, 4],
+    "theta": 2000,
+    "qkv_bias": False,
+    "global_modulation": True,
+    "mlp_silu_act": True,
+    "ops_bias": False,
+    "default_ref_method": "index",
+    "ref_index_scale": 10.0,
+    **({"txt_ids_dims": [3]} if NEWER_HOST else {}),
+}
+QWEN: dict[str, Any] = {
+    "image_model": "qwen_image",
+    "patch_size": 2,
+    "in_channels": 64,
+    "out_channels": 16,
+    "num_layers": 2,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": TEXT,
+    "axes_dims_rope": (4, 6, 6),
+}
+LUMINA: dict[str, Any] = {
+    "image_model": "lumina2",
+    "patch_size": 2,
+    "in_channels": 16,
+    "dim": 32,
+    "cap_feat_dim": TEXT,
+    "n_layers": 2,
+    "n_refiner_layers": 2,
+    "qk_norm": True,
+    "n_heads": 2,
+    "n_kv_heads": 1,
+    "axes_dims": [4, 6, 6],
+    "axes_lens": [300, 512, 512],
+    "rope_theta": 10000.0,
+    "ffn_dim_multiplier": 4.0,
+    "multiple_of": 8,
+}
+Z_IMAGE: dict[str, Any] = {
+    **LUMINA,
+    "dim": 256,
+    "axes_dims": [32, 48, 48],
+    "n_kv_heads": 2,
+    "rope_theta": 256.0,
+    "z_image_modulation": True,
+    "time_scale": 1000.0,
+    "pad_tokens_multiple": 8,
+    "ffn_dim_multiplier": 8 / 3,
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +110,13 @@ class Net:
     blocks: int  # whose attention can be captured
     joint: int  # of these, with a stream of text of their own
     channels: int = 16
+    pixels: int = 8  # of a latent
     text_length: int = 5
     pooled: bool = True
+    cfg: bool = True  # guided by samplers
+    framed: bool = False  # its latents have a frame
+    padding: int = 0  # tokens that it puts before its text
+    multiple: int = 1  # to which it pads its text at the end
 
     def build(self, dtype: torch.dtype = torch.float32, *, inference: bool = True) -> Any:
         """A ModelPatcher with random weights; `inference` makes it as a node would."""
@@ -51,7 +124,7 @@ class Net:
         return random_patcher(config, dtype, inference=inference)
 
     def inputs(self, dtype: torch.dtype = torch.float32, seed: int = 1) -> Any:
-        """x_t (2, C, 4, 6), t (2,) and the text of two prompts."""
+        """x_t (2, C, h, w), t (2,) and the text of two prompts."""
         generator = torch.Generator().manual_seed(seed)
 
         def draw(*shape: int) -> torch.Tensor:
@@ -59,11 +132,23 @@ class Net:
 
         pooled = draw(2, POOLED) if self.pooled else None
         cond = Conditioning.stacked(draw(2, self.text_length, TEXT), pooled)
-        return draw(2, self.channels, *SIZE), torch.tensor([0.8, 0.35]), cond
+        latent = (side // self.pixels for side in SIZE)
+        return draw(2, self.channels, *latent), torch.tensor([0.8, 0.35]), cond
 
 
+FLUX2_NET = Net(
+    "Flux2",
+    FLUX2,
+    blocks=4,
+    joint=2,
+    channels=128,
+    pixels=16,
+    pooled=False,
+    cfg=False,
+    padding=512 - 5,
+)
 NETS = {
-    "flux": Net("Flux", FLUX, blocks=4, joint=2),
+    "flux": Net("Flux", FLUX, blocks=4, joint=2, cfg=False),
     "sd3": Net("SD3", SD3, blocks=2, joint=2),
     "sd3.5-large": Net("SD3", {**SD3, "qk_norm": "rms"}, blocks=2, joint=2),
     "sd3.5-medium": Net(
@@ -72,4 +157,10 @@ NETS = {
         blocks=2,
         joint=2,
     ),
+    "chroma": Net("Chroma", CHROMA, blocks=4, joint=2, pooled=False),
+    "flux2-dev": FLUX2_NET,
+    "flux2-klein": replace(FLUX2_NET, sizes={**FLUX2, "guidance_embed": False}, cfg=True),
+    "qwen-image": Net("QwenImage", QWEN, blocks=2, joint=2, pooled=False, framed=True),
+    "lumina2": Net("Lumina2", LUMINA, blocks=2, joint=2, pooled=False),
+    "z-image": Net("ZImage", Z_IMAGE, blocks=2, joint=2, pooled=False, multiple=8),
 }

@@ -11,6 +11,7 @@ from comfy.text_encoders import sd3_clip
 from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
 from eraseanything_pack.erase_engine.concepts.token_positions import concept_tokens
 from eraseanything_pack.tinyworld.load import load_tiny
+from families.encoders import CLIPS
 
 PROMPT = "a red star above a striped circle"
 CLIP = 32  # tokens of a chunk of the tiny SD3.5
@@ -98,3 +99,68 @@ def test_without_a_pooled_vector_it_is_refused() -> None:
     made = sd3(clip_l=False, clip_g=False)
     with pytest.raises(ValueError, match=r"without those that SD3 takes .* TripleCLIPLoader"):
         ComfyTextEncoder(made)
+
+
+# --- other families: language models, and text that nobody pads ----------------------------------
+
+of_each = pytest.mark.parametrize("name", list(CLIPS))
+
+
+@pytest.fixture(scope="module")
+def encoders() -> dict[str, ComfyTextEncoder]:
+    with torch.inference_mode():
+        return {name: ComfyTextEncoder(make()) for name, make in CLIPS.items()}
+
+
+@of_each
+def test_its_clip_is_known_by_its_tokens(name: str, encoders: Any) -> None:
+    assert encoders[name].family.name == name
+
+
+@of_each
+def test_features_are_those_of_clip_text_encode(name: str, encoders: Any) -> None:
+    """Brackets are no weights, and nothing is padded that the host does not pad."""
+    clip = encoders[name]._clip
+    with torch.inference_mode():
+        for prompt in ("", PROMPT, "a (red) star"):
+            plain = prompt.replace("(", "\\(").replace(")", "\\)")
+            chat = hasattr(clip.tokenizer, "llama_template")  # which knows no weights
+            expected = clip.encode_from_tokens(clip.tokenize(prompt if chat else plain))
+            found, _ = encoders[name].encode([prompt, PROMPT]).prompts
+            assert torch.equal(found.text, expected[0])
+            assert found.pooled is None
+
+
+@of_each
+def test_a_words_tokens_are_those_that_change_with_it(name: str, encoders: Any) -> None:
+    encoder = encoders[name]
+    with torch.inference_mode():
+        other = PROMPT.replace("star", "heart")
+        pair = encoder.encode([PROMPT, other]).prompts
+        tokens = concept_tokens(encoder, PROMPT, ["star"])
+    moved = (pair[0].text - pair[1].text).abs().amax(dim=-1) > 1e-6
+    assert moved[list(tokens)].all()
+    if encoder.family.name != "Chroma":  # a language model reads from left to right
+        assert int(moved.nonzero()[0]) == min(tokens)
+
+
+@of_each
+def test_parts_of_a_chat_are_the_whole_text(name: str, encoders: Any) -> None:
+    encoder = encoders[name]
+    for prompt in ("", PROMPT):
+        with torch.inference_mode():
+            length = len(encoder.encode([prompt]).prompts[0].text)
+        (part,) = encoder.parts(prompt, length)
+        assert sorted([*part.order.tolist(), *part.head]) == list(range(length))
+        assert part.places == encoder.positions(prompt)
+        assert len(part.ids) == len(part.places) == len(encoder.token_ids(prompt))
+
+
+@of_each
+def test_a_meaning_is_the_mean_of_its_own_tokens(name: str, encoders: Any) -> None:
+    encoder = encoders[name]
+    with torch.inference_mode():
+        (found,) = encoder.encode([PROMPT]).prompts
+        expected = found.text[list(encoder.positions(PROMPT))].mean(dim=0)
+        torch.testing.assert_close(encoder.vectors([PROMPT])[0], expected)
+        assert encoder.vectors([""]).isfinite().all()

@@ -1,0 +1,82 @@
+"""Z-Image and Lumina 2: one stream of text and image, into which a few layers lead text alone.
+
+All layers of the stream move the image's tokens as well: none of them is adapted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .family import BlockList, ComfyText, Family, NetLayout, TargetSet
+
+TEXT_IN = "cap_embedder.1"
+REFINERS = 2
+
+
+def _refined(*layers: str) -> tuple[str, ...]:
+    """Layers of the refiners' attention, in which there is text only."""
+    return tuple(
+        f"context_refiner.{number}.attention.{layer}"
+        for number in range(REFINERS)
+        for layer in layers
+    )
+
+
+def _variant(net: Any) -> str:
+    others = ("clip_text_pooled_proj", "siglip_embedder")
+    found = next((name for name in others if getattr(net, name, None) is not None), None)
+    return f"a variant of Z-Image or Lumina 2 with {found}" if found else ""
+
+
+def _not_z_image(net: Any) -> str:
+    return _variant(net) or ("" if net.pad_tokens_multiple else "a Lumina 2")
+
+
+def _not_lumina(net: Any) -> str:
+    return _variant(net) or ("a Z-Image" if net.pad_tokens_multiple else "")
+
+
+_ALL = _refined("to_q", "to_k", "to_v", "to_out.0")
+Z_IMAGE = Family(
+    name="Z-Image",
+    models="Z-Image",
+    comfy=NetLayout(
+        classes=frozenset({"Lumina2"}),
+        blocks=(BlockList("layers", ("x",), (0,), joint=True, kind="double"),),
+        size=lambda net: (net.dim, net.n_heads),
+        refusal=_not_z_image,
+        norms={TEXT_IN: "cap_embedder.0"},
+    ),
+    diffusers=None,
+    targets={
+        "text_in": TargetSet((), (TEXT_IN,)),
+        "text_in_pooled": TargetSet((), (TEXT_IN, *_ALL)),
+        "text_qk": TargetSet((), _refined("to_q", "to_k")),
+        "text_all": TargetSet((), _ALL),
+    },
+    entrances={TEXT_IN: "text"},
+    texts=(
+        ComfyText(
+            words=((("qwen3_4b", "qwen3_4b"),),),
+            loader="CLIPLoader, type lumina2",
+            tokenizer="ZImageTokenizer",
+        ),
+    ),
+    text_multiple=lambda net: net.pad_tokens_multiple or 1,
+    cfg=lambda net: True,
+    prefix="diffusion_model.",
+    experimental="Only the layers through which text alone enters are trained; nobody has seen "
+    "yet how well that erases in trained models of this family.",
+)
+_GEMMA = ("gemma2_2b", "gemma2_2b")
+LUMINA_2 = replace(
+    Z_IMAGE,
+    name="Lumina 2",
+    models="Lumina 2",
+    comfy=replace(Z_IMAGE.comfy, refusal=_not_lumina),
+    # Its keys and values are narrower, and the host's names for their rows are those of others.
+    targets={name: TargetSet((), (TEXT_IN,)) for name in ("text_in", "text_in_pooled")},
+    texts=(ComfyText(words=((_GEMMA,),), loader="CLIPLoader, type lumina2"),),
+    text_multiple=lambda net: 1,
+)

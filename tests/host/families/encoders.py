@@ -1,0 +1,69 @@
+"""The host's own text encoders with tiny random weights behind the real tokenizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import comfy.sd
+import torch
+from comfy.text_encoders import flux, pixart_t5, qwen_image, z_image
+
+T5 = {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 2}
+LANGUAGE_MODEL = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "num_hidden_layers": 3,
+}
+
+
+def random_clip(encoder: Any, tokens: Any, sizes: dict[str, Any]) -> Any:
+    """ComfyUI's CLIP object, as a loader node makes it."""
+
+    class Target:
+        params: ClassVar[dict[str, Any]] = {}
+        clip, tokenizer = encoder, tokens
+
+    made = comfy.sd.CLIP(Target, model_options={**sizes, "dtype": torch.float32})
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for each in made.cond_stage_model.parameters():
+            each.normal_(std=0.1, generator=generator)
+            each.add_(each.ndim == 1)
+    return made
+
+
+def chroma() -> Any:
+    sizes = {"t5xxl_model_config": T5}
+    return random_clip(
+        pixart_t5.pixart_te(dtype_t5=torch.float32), pixart_t5.PixArtTokenizer, sizes
+    )
+
+
+def qwen() -> Any:
+    sizes = {"qwen25_7b_model_config": LANGUAGE_MODEL}
+    encoder = qwen_image.te(dtype_llama=torch.float32)
+    return random_clip(encoder, qwen_image.QwenImageTokenizer, sizes)
+
+
+def z_image_clip() -> Any:
+    sizes = {"qwen3_4b_model_config": LANGUAGE_MODEL}
+    return random_clip(z_image.te(dtype_llama=torch.float32), z_image.ZImageTokenizer, sizes)
+
+
+def klein() -> Any:
+    sizes = {"qwen3_4b_model_config": {**LANGUAGE_MODEL, "num_hidden_layers": 30}}
+    encoder = flux.klein_te(dtype_llama=torch.float32)  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer = flux.KleinTokenizer  # pyright: ignore[reportAttributeAccessIssue]
+    return random_clip(encoder, tokenizer, sizes)
+
+
+# By family's name; hosts have them one after another.
+CLIPS: dict[str, Callable[[], Any]] = {
+    "Chroma": chroma,
+    "Qwen-Image": qwen,
+    "Z-Image": z_image_clip,
+    **({"FLUX.2": klein} if hasattr(flux, "klein_te") else {}),
+}
