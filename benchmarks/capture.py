@@ -14,8 +14,7 @@ from typing import Any
 
 import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
-from eraseanything_pack.erase_engine.config import PIXELS_PER_TOKEN
-from eraseanything_pack.erase_engine.interfaces import AttentionCapture
+from eraseanything_pack.erase_engine.interfaces import PIXELS_PER_TOKEN, AttentionCapture
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.nodes.training.memory_check import meta_twin
 from torch import Generator, Tensor

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from .interfaces import PIXELS_PER_TOKEN
 from .validation import check_choice, check_fields, check_number, check_ranges, read_json, within
 
 Targets = Literal[
@@ -24,7 +25,6 @@ Blocks = Literal["all"] | tuple[int, ...]
 DRAWS_PER_PATH = 8  # at the least: a path that fewer states are drawn from is not worth sampling
 MOST_RANK = 256
 SHARED = ("keep", "ridge", "pooled_ridge")  # between several concepts of one closed form
-PIXELS_PER_TOKEN = 16  # side of the square of a picture that is one image token, in every family
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,9 @@ class AttentionCapture:
 # --- the model and its adapters ------------------------------------------------------------------
 
 
+PIXELS_PER_TOKEN = 16  # side of the square of a picture that is one image token, in every family
+
+
 @dataclass(frozen=True)
 class LatentGrid:
     """The latents of a model's pictures."""
@@ -213,6 +216,11 @@ class LatentGrid:
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of a picture of this size in pixels."""
         return self.channels, height // self.pixels, width // self.pixels
+
+    def tokens(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of image tokens that a latent of this size becomes."""
+        patch = PIXELS_PER_TOKEN // self.pixels
+        return -(-height // patch), -(-width // patch)
 
 
 Entering = Literal["text", "pooled"]  # every token, or the one vector of a prompt

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..flow import add_noise, euler_path
 from ..interfaces import Conditioning, FlowModel
 from ..sampling import guided
-from .query import PATCH, AttentionQuery
+from .query import AttentionQuery
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Recorder:
         self._maps.append(self._look.maps(capture))
         return v
 
-    def steps(self, latent_height: int) -> Tensor:
-        """(S, W, h, w): the maps of every pass."""
-        rows = latent_height // PATCH
+    def steps(self, latent: Tensor) -> Tensor:
+        """(S, W, h, w): the maps of every pass, whose latents were like (1, C, h, w)."""
+        rows, _ = self._backend.latents.tokens(*latent.shape[-2:])
         return rearrange(torch.stack(self._maps), "s w (y x) -> s w y x", y=rows)
 
 
@@ -84,7 +84,7 @@ def attention_maps(
         return v
 
     latent = euler_path(velocity, noise, times)[:, -1]
-    return AttentionMaps(recorder.steps(noise.shape[-2]), latent)
+    return AttentionMaps(recorder.steps(noise), latent)
 
 
 @torch.no_grad()
@@ -107,4 +107,4 @@ def maps_of_picture(
     recorder = Recorder(backend, cond, look)
     for t in times:
         recorder.velocity(add_noise(latent, noise, t[None]), t[None])
-    return AttentionMaps(recorder.steps(latent.shape[-2]), latent)
+    return AttentionMaps(recorder.steps(latent), latent)

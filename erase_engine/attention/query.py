@@ -15,7 +15,6 @@ from ..interfaces import AttentionCapture, TextEncoder
 from ..validation import shortened
 from .mass import saliency
 
-PATCH = 2  # an image token covers 2 x 2 latent pixels
 FEWEST_CONTRAST = 2  # words
 View = Literal["training signal", "saliency"]
 VIEWS: tuple[View, ...] = get_args(View)

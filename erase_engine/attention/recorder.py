@@ -10,9 +10,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..interfaces import AttentionCapture
+from ..interfaces import AttentionCapture, LatentGrid
 from .maps import AttentionMaps
-from .query import PATCH, AttentionQuery
+from .query import AttentionQuery
 
 KEPT = 8  # samplings that a watch remembers, for graphs with several samplers
 NEAR = 0.01  # of a latent's length: how far hosts may round it on its way
@@ -25,8 +25,9 @@ class RecordedSampling:
     between two of their own steps. What is seen twice at one time is averaged.
     """
 
-    def __init__(self, shape: torch.Size) -> None:
-        self._shape = shape  # (B, C, h, w)
+    def __init__(self, shape: torch.Size, latents: LatentGrid) -> None:
+        self._shape = shape  # (B, C, h, w), or (B, C, 1, h, w)
+        self._latents = latents
         self._seen = [defaultdict[float, list[Tensor]](list) for _ in range(shape[0])]
         self.latent = torch.zeros(shape)  # once it is sampled
 
@@ -57,7 +58,7 @@ class RecordedSampling:
         steps = torch.stack(
             [torch.stack(each).mean(dim=0) for each in self._seen[picture].values()]
         )
-        height, width = (-(-side // PATCH) for side in self._shape[2:])
+        height, width = self._latents.tokens(*self._shape[-2:])
         places = steps[..., : height * width]  # pictures to refer to may follow
         grids = rearrange(places, "s w (y x) -> s w y x", y=height)
         return AttentionMaps(grids, self.latent[picture : picture + 1])
@@ -66,9 +67,11 @@ class RecordedSampling:
 class AttentionRecorder:
     """What to look at wherever one prompt is drawn, and what was seen in the last few samplings."""
 
-    def __init__(self, prompt: str, text: Tensor, look: AttentionQuery) -> None:
-        """`text` (1, T, D): the prompt's features, by which it is known."""
-        self.prompt, self.look = prompt, look
+    def __init__(
+        self, prompt: str, text: Tensor, look: AttentionQuery, latents: LatentGrid
+    ) -> None:
+        """`text` (1, T, D): the prompt's features, by which it is known; `latents`: the model's."""
+        self.prompt, self.look, self.latents = prompt, look, latents
         self.now: RecordedSampling | None = None
         self._text = text[0]
         self._kept: deque[RecordedSampling] = deque(maxlen=KEPT)
@@ -95,7 +98,7 @@ class AttentionRecorder:
     @contextmanager
     def sampling(self, shape: torch.Size) -> Iterator[RecordedSampling]:
         """Looks while one sampling goes on; one that is interrupted leaves nothing behind."""
-        outside, self.now = self.now, RecordedSampling(shape)
+        outside, self.now = self.now, RecordedSampling(shape, self.latents)
         try:
             yield self.now
             self._kept.append(self.now)

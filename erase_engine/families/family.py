@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config import PIXELS_PER_TOKEN
 from ..interfaces import Entering
 
 
@@ -158,8 +157,3 @@ class Family:
                 "Choose from these."
             )
         return self.targets[target].names(joint_blocks)
-
-    def image_tokens(self, height: int, width: int) -> int:
-        """How many tokens a latent of this size becomes."""
-        patch = PIXELS_PER_TOKEN // self.pixels_per_latent
-        return -(-height // patch) * -(-width // patch)

@@ -13,7 +13,7 @@ from ...erase_engine.config import EraseConfig
 from ...erase_engine.sampling import start_noise
 from ..host.progress import sampling_progress
 from ..host.session import training_session
-from ..host.vae import decode, require_vae
+from ..host.vae import decode, require_vae_of
 from ..host.widgets import CATEGORY, checked_resolution, lines, resolution, seed
 from .controls import maps_outputs, query_for, shown_maps, view_inputs, words_input
 
@@ -73,7 +73,7 @@ def _check(models: list[Any], vae: Any, resolution: int) -> None:
     for model in models:
         supported_family(model)
     if vae is not None:
-        require_vae(vae, models[0])
+        require_vae_of(models[0], vae)
     checked_resolution(resolution)
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ...erase_engine.attention.maps import AttentionMaps
 from ...erase_engine.attention.recorder import AttentionRecorder
-from ...erase_engine.backends.comfy.model import supported_family
+from ...erase_engine.backends.comfy.model import latent_grid, supported_family
 from ...erase_engine.validation import shortened
 from ..host.page import running_graph
-from ..host.vae import require_vae
+from ..host.vae import decoded, require_vae
 from ..host.widgets import CATEGORY, lines
 from .controls import maps_outputs, query_for, shown_maps, view_inputs, words_input
 from .model_patch import watched
@@ -65,7 +65,7 @@ class WatchAttention(io.ComfyNode):
         supported_family(model)
         both, look = query_for(clip, model, prompt, **looking)
         cond = both.take([0])
-        watch = AttentionRecorder(prompt, cond.text, look)
+        watch = AttentionRecorder(prompt, cond.text, look, latent_grid(model))
         conditioning = [[cond.text, {"pooled_output": cond.pooled}]]
         patched = watched(model, watch) if _somebody_looks() else model
         return io.NodeOutput(patched, conditioning, watch)
@@ -114,14 +114,15 @@ class WatchedAttention(io.ComfyNode):
         vae: Any = None,
     ) -> io.NodeOutput:
         if vae is not None:
-            require_vae(vae, latent["samples"].shape[1])
+            _, channels, *sides = latent["samples"].shape
+            require_vae(vae, channels, len(sides))
         latents = {"before": latent["samples"]}
         if erased is not None:
             latents["after"] = erased["samples"]
         found = {when: _maps(watch, when, each, picture) for when, each in latents.items()}
         _require_one_size(found)
         ours = {when: each[picture - 1 : picture] for when, each in latents.items()}
-        pictures = {} if vae is None else {when: vae.decode(each) for when, each in ours.items()}
+        pictures = {} if vae is None else {when: decoded(vae, each) for when, each in ours.items()}
         count = len(latent["samples"])
         note = f"picture {picture} of {count}" if count > 1 else ""
         return shown_maps(cls, watch.look, found, pictures, watch.prompt, note=note)

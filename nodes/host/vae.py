@@ -13,14 +13,19 @@ from torch import Tensor
 FRAMED = 5  # dimensions of latents of video models, whose pictures have one frame
 
 
-def require_vae(vae: Any, model: Any) -> None:
+def require_vae_of(model: Any, vae: Any) -> None:
     """Raises ValueError, before any work, where a VAE input's latents are not the MODEL's."""
     form = model.model.latent_format
-    found = [getattr(vae, name, None) for name in ("latent_channels", "latent_dim")]
-    if found != [form.latent_channels, form.latent_dimensions]:
+    require_vae(vae, form.latent_channels, form.latent_dimensions)
+
+
+def require_vae(vae: Any, channels: int, dimensions: int) -> None:
+    """Raises ValueError where a VAE's latents have other channels, or no frames or some."""
+    found = getattr(vae, "latent_channels", None), getattr(vae, "latent_dim", None)
+    if found != (channels, dimensions):
         raise ValueError(
             f"Got a vae with {found[0]} latent channels and {found[1]} dimensions, expected "
-            f"{form.latent_channels} and {form.latent_dimensions}. "
+            f"{channels} and {dimensions}. "
             "Load the model's own (ae.safetensors for FLUX.1), or leave it out."
         )
 
@@ -53,8 +58,12 @@ def encode(
 def decode(model: Any, vae: Any, latent: Tensor) -> Tensor:
     """(B, h, w, 3) pictures of the MODEL's latents (B, C, h, w), as VAE Decode gives them."""
     framed = model.model.latent_format.latent_dimensions == FRAMED - 2
-    out = model.model.process_latent_out(latent[:, :, None] if framed else latent)
-    return vae.decode(out).flatten(0, -4)
+    return decoded(vae, model.model.process_latent_out(latent[:, :, None] if framed else latent))
+
+
+def decoded(vae: Any, latent: Tensor) -> Tensor:
+    """(B, h, w, 3) pictures of latents as VAE Decode reads them; frames stand one after another."""
+    return vae.decode(latent).flatten(0, -4)
 
 
 def decode_while_training(

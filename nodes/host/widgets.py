@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...erase_engine.config import PIXELS_PER_TOKEN
+from ...erase_engine.interfaces import PIXELS_PER_TOKEN
 from ...erase_engine.validation import check_number
 
 STRONGEST = 10.0  # of a LoRA, either way

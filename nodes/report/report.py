@@ -17,7 +17,7 @@ from ..attention.preview import GUIDANCE, sampling_inputs
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.progress import sampling_progress
 from ..host.session import training_session
-from ..host.vae import decode, require_vae
+from ..host.vae import decode, require_vae_of
 from ..host.widgets import CATEGORY, checked_resolution, lines, lines_of
 from .sheet import Pair, change_in_words, draw_report
 
@@ -57,7 +57,7 @@ class ErasureReport(io.ComfyNode):
     ) -> io.NodeOutput:
         for each in (model, erased):
             supported_family(each)
-        require_vae(vae, model)
+        require_vae_of(model, vae)
         sampling = _Sampling.of(widgets)
         prompts = _prompts(widgets)
         with ordinary_tensors():

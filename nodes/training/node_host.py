@@ -31,7 +31,7 @@ from ...erase_engine.training.states.pictures import check_pictures_count
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
 from ..host.progress import sampling_progress, step_progress
 from ..host.session import training_session
-from ..host.vae import decode_while_training, encode, require_vae
+from ..host.vae import decode_while_training, encode, require_vae_of
 from ..lora.files import lora_name, save_erasure
 from ..lora.schedule import require_always_on
 from .events import TrainingEvents
@@ -61,7 +61,7 @@ class NodeHost:
         supported_family(self.model)
         require_always_on(self.model)
         if self.vae is not None:
-            require_vae(self.vae, self.model)
+            require_vae_of(self.model, self.vae)
         if self.keep_images is not None:
             check_pictures_count(self.config)
             if self.vae is None:

@@ -54,7 +54,8 @@ def spans_of(family: Family, net: Any, context: Tensor, x: Tensor, length: int) 
         context: (B, T, D) of which a prompt of `length` tokens is the first, or the last ones.
         x: latents (B, C, h, w).
     """
-    text, image = context.shape[1], family.image_tokens(*x.shape[-2:])
+    rows, columns = LatentGrid(x.shape[1], family.pixels_per_latent).tokens(*x.shape[-2:])
+    text, image = context.shape[1], rows * columns
     start = text - length if family.left_padded else 0
     behind = text + -text % family.text_multiple(net)
     return Spans(slice(start, text), slice(behind, behind + image))

@@ -170,8 +170,9 @@ class DiffusersFlowModel:
             self._cast(cond.pooled),
             self._cast(guidance),
         )
-        text, image = given.text.shape[1], self.family.image_tokens(*x_t.shape[-2:])
-        spans = Spans(slice(0, text), slice(text, text + image))
+        rows, columns = self.latents.tokens(*x_t.shape[-2:])
+        text = given.text.shape[1]
+        spans = Spans(slice(0, text), slice(text, text + rows * columns))
         calls = self._side.calls
         with self._guarded.asked(BlockRequest(capture, self.checkpointing, spans)):
             (out,) = self.net(**calls.inputs(given), return_dict=False)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from eraseanything_pack.erase_engine.attention import recorder as engine_watch
 from eraseanything_pack.erase_engine.attention.query import AttentionQuery, Word
+from eraseanything_pack.erase_engine.interfaces import LatentGrid
 from tiny_flux import build
 from watching import (
     OTHER_PROMPT,
@@ -111,7 +112,7 @@ def test_what_is_asked_twice_at_one_time_is_one_step(model: Any, sampler: str, t
 
 def test_steps_are_means_of_their_time() -> None:
     look = AttentionQuery((Word("star", (0,)),), "training signal", (0,))
-    sampling = engine_watch.RecordedSampling(torch.Size((1, 16, 2, 2)))
+    sampling = engine_watch.RecordedSampling(torch.Size((1, 16, 2, 2)), LatentGrid(16))
     for time, mass in ((1.0, 0.2), (0.5, 0.3), (0.5, 0.5)):
         capture = look.capture()
         capture.mass[0] = torch.full((1, 2, 1, 1), mass)

@@ -67,3 +67,10 @@ CLIPS: dict[str, Callable[[], Any]] = {
     "Z-Image": z_image_clip,
     **({"FLUX.2": klein} if hasattr(flux, "klein_te") else {}),
 }
+# Of their features.
+WIDTHS = {
+    "Chroma": T5["d_model"],
+    "Qwen-Image": LANGUAGE_MODEL["hidden_size"],
+    "Z-Image": LANGUAGE_MODEL["hidden_size"],
+    "FLUX.2": 3 * LANGUAGE_MODEL["hidden_size"],
+}

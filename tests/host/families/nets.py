@@ -13,6 +13,7 @@ from random_nets import random_patcher
 from tiny_flux import CONFIG, NEWER_HOST
 
 TEXT, POOLED = 20, 12  # widths
+TEXT_WIDTHS = ("context_in_dim", "joint_attention_dim", "cap_feat_dim")
 SIZE = (32, 48)  # of a picture: 2 x 3 image tokens
 FLUX: dict[str, Any] = {"image_model": "flux", **CONFIG, "guidance_embed": True, **NEWER_HOST}
 SD3: dict[str, Any] = {
@@ -118,9 +119,12 @@ class Net:
     padding: int = 0  # tokens that it puts before its text
     multiple: int = 1  # to which it pads its text at the end
 
-    def build(self, dtype: torch.dtype = torch.float32, *, inference: bool = True) -> Any:
+    def build(
+        self, dtype: torch.dtype = torch.float32, *, inference: bool = True, text: int = TEXT
+    ) -> Any:
         """A ModelPatcher with random weights; `inference` makes it as a node would."""
-        config = getattr(comfy.supported_models, self.model)(dict(self.sizes))
+        sizes = {key: text if key in TEXT_WIDTHS else size for key, size in self.sizes.items()}
+        config = getattr(comfy.supported_models, self.model)(sizes)
         return random_patcher(config, dtype, inference=inference)
 
     def inputs(self, dtype: torch.dtype = torch.float32, seed: int = 1) -> Any:
