@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from math import isclose
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -65,8 +64,9 @@ def meta_twin(model: Any) -> comfy.model_patcher.ModelPatcher:
     Weights that are not of the dtype that the model computes in are cast for each use. How this
     one holds them, packed or not, does not matter: the twin's are float8 then.
     """
-    config, dtype = copy(model.model.model_config), ComfyFlowModel(model).dtype
-    config.unet_config = dict(config.unet_config)
+    own, dtype = model.model.model_config, ComfyFlowModel(model).dtype
+    config = object.__new__(type(own))  # copy.copy asks newer hosts' configs for what they lack
+    vars(config).update(vars(own), unet_config=dict(own.unet_config))
     config.custom_operations = comfy.ops.manual_cast
     config.set_inference_dtype(dtype, dtype)
     base = config.get_model({}, "", device=META)
