@@ -26,7 +26,7 @@ def require_vae(vae: Any, channels: int, dimensions: int) -> None:
         raise ValueError(
             f"Got a vae with {found[0]} latent channels and {found[1]} dimensions, expected "
             f"{channels} and {dimensions}. "
-            "Load the model's own (ae.safetensors for FLUX.1), or leave it out."
+            "Load the model's own (ae.safetensors for FLUX.1, Chroma and Z-Image), or leave it out."
         )
 
 

@@ -36,7 +36,7 @@ class EraseConcept(io.ComfyNode):
             node_id="EraseAnythingTrain",
             display_name="Erase Concept (Train LoRA)",
             category=CATEGORY,
-            description="Makes a small LoRA with which a model (Flux, SD3, SD3.5) can't draw a "
+            description="Makes a small LoRA with which a model (Flux, SD3.5, ...) can't draw a "
             "concept, and keeps the rest close to what it was. The model itself is not changed.",
             inputs=[*model_inputs(), *concept_inputs(), *training_inputs(), *optional_inputs()],
             hidden=[io.Hidden.extra_pnginfo],  # says which workflow's node the curves belong to

@@ -145,22 +145,6 @@ def copied_parameters(module: nn.Module) -> Forward | None:
     return forward
 
 
-def constant_conv(module: nn.Module) -> Forward | None:
-    """A convolution of what asks for no gradient, such as the latent: its weights may ask for one.
-
-    They may be inference tensors, too, which autograd could not keep.
-    """
-    if not isinstance(module, nn.Conv2d | nn.Conv3d):
-        return None
-    own = module.forward
-
-    def forward(x: Tensor) -> Tensor:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
-            return own(x)
-
-    return forward
-
-
 def copying_layer_norm(module: nn.Module) -> Forward | None:
     """A LayerNorm that saves a copy of its input, to which the block then adds in place."""
     if not isinstance(module, nn.LayerNorm):
@@ -172,7 +156,6 @@ def copying_layer_norm(module: nn.Module) -> Forward | None:
 LAYER_GUARDS: tuple[Callable[[nn.Module], Forward | None], ...] = (
     frozen_linear,
     frozen_norm,
-    constant_conv,
     copying_layer_norm,
     copied_parameters,
 )

@@ -8,11 +8,12 @@ from typing import Any
 
 import comfy.supported_models
 import torch
-from eraseanything_pack.erase_engine.interfaces import Conditioning
-from random_nets import random_patcher
+from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning
+from random_nets import loss_of, random_patcher
 from tiny_flux import CONFIG, NEWER_HOST
 
 TEXT, POOLED = 20, 12  # widths
+TOKENS = torch.tensor([[1, 3], [2, -1]])  # that are watched
 TEXT_WIDTHS = ("context_in_dim", "joint_attention_dim", "cap_feat_dim")
 SIZE = (32, 48)  # of a picture: 2 x 3 image tokens
 FLUX: dict[str, Any] = {"image_model": "flux", **CONFIG, "guidance_embed": True, **NEWER_HOST}
@@ -120,12 +121,27 @@ class Net:
     multiple: int = 1  # to which it pads its text at the end
 
     def build(
-        self, dtype: torch.dtype = torch.float32, *, inference: bool = True, text: int = TEXT
+        self,
+        dtype: torch.dtype = torch.float32,
+        compute: torch.dtype | None = None,
+        *,
+        inference: bool = True,
+        text: int = TEXT,
     ) -> Any:
         """A ModelPatcher with random weights; `inference` makes it as a node would."""
         sizes = {key: text if key in TEXT_WIDTHS else size for key, size in self.sizes.items()}
         config = getattr(comfy.supported_models, self.model)(sizes)
-        return random_patcher(config, dtype, inference=inference)
+        return random_patcher(config, dtype, compute, inference=inference)
+
+    def loss(
+        self, backend: Any, dtype: torch.dtype = torch.float32, text: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Of a pass, its velocity and the attention of its joint blocks."""
+        x, t, cond = self.inputs(dtype)
+        cond = cond if text is None else Conditioning.stacked(text, cond.pooled)
+        capture = AttentionCapture(TOKENS, tuple(range(self.joint)))
+        velocity = backend.velocity(x, t, cond, capture=capture)
+        return loss_of(velocity, capture.mass)
 
     def inputs(self, dtype: torch.dtype = torch.float32, seed: int = 1) -> Any:
         """x_t (2, C, h, w), t (2,) and the text of two prompts."""

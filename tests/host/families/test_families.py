@@ -24,11 +24,10 @@ from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.nodes.lora.schedule import apply_during
-from families.nets import NETS, Net
-from random_nets import loss_of, trained_lora
+from families.nets import NETS, TOKENS, Net
+from random_nets import trained_lora
 from snapshot import assert_same, snapshot
 
-TOKENS = torch.tensor([[1, 3], [2, -1]])
 STEP = 1e-5  # of finite differences
 by_name = pytest.mark.parametrize("name", list(NETS))
 
@@ -48,14 +47,6 @@ def sampled(model: Any, net: Net, x: torch.Tensor, t: torch.Tensor, cond: Condit
         denoised = base.apply_model(x, t, c_crossattn=text, transformer_options=options, **conds)
     v = (x - denoised) / t.view(-1, *[1] * (x.ndim - 1))
     return v[:, :, 0] if net.framed else v
-
-
-def whole_loss(backend: Any, net: Net, dtype: torch.dtype, text: Any = None) -> torch.Tensor:
-    x, t, cond = net.inputs(dtype)
-    cond = cond if text is None else Conditioning.stacked(text, cond.pooled)
-    capture = AttentionCapture(TOKENS, tuple(range(net.joint)))
-    velocity = backend.velocity(x, t, cond, capture=capture)
-    return loss_of(velocity, capture.mass)
 
 
 @contextmanager
@@ -97,7 +88,7 @@ def test_its_gradients_are_finite_differences(
         text = net.inputs(dtype)[2].text.requires_grad_()
         with lora.attach(slices):
             wanted = [*lora.parameters(), text]
-            loss = whole_loss(backend, net, dtype, text)  # a last block's text leads nowhere
+            loss = net.loss(backend, dtype, text)  # a last block's text leads nowhere
             grads = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
             assert any(grad.any() for grad in grads)
             generator = torch.Generator().manual_seed(3)
@@ -107,7 +98,7 @@ def test_its_gradients_are_finite_differences(
                 for sign in (1, -1):
                     parameter.data += sign * STEP * way
                     with torch.no_grad():
-                        values.append(float(whole_loss(backend, net, dtype, text)))
+                        values.append(float(net.loss(backend, dtype, text)))
                     parameter.data -= sign * STEP * way
                 slope = (values[0] - values[1]) / (2 * STEP)
                 assert slope == pytest.approx(float((grad * way).sum()), rel=1e-5, abs=1e-9)
@@ -126,7 +117,7 @@ def test_how_it_is_held_changes_no_gradient(
         with torch.inference_mode(), training_session(model, checkpointing=checkpointing) as on:
             lora = trained_lora(on, "text_in_pooled")
             with lora.attach(on.linear_slices(on.target_names("text_in_pooled"))):
-                loss = whole_loss(on, net, torch.float32)
+                loss = net.loss(on)
                 wanted = lora.parameters()
                 grads = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
                 return list(grads)

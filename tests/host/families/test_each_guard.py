@@ -1,0 +1,134 @@
+"""Which guard each family needs, and what its weights may be: float8, or patched at the cast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management
+import pytest
+import torch
+from eraseanything_pack.erase_engine.backends import blocks
+from eraseanything_pack.erase_engine.backends.comfy import guards
+from eraseanything_pack.nodes.host.session import training_session
+from families.nets import NETS, Net
+from random_nets import trained_lora
+
+TARGET = "text_in_pooled"
+WAYS = [(True, True), (False, True), (True, False), (False, False)]  # checkpointed, inference
+by_name = pytest.mark.parametrize("name", list(NETS))
+
+
+@contextmanager
+def nothing(*args: Any) -> Iterator[None]:
+    yield
+
+
+def without(*left_out: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    return tuple(each for each in guards.LAYER_GUARDS if each not in left_out)
+
+
+# Each norm guard stands in for the other, and which one a norm needs depends on the host.
+NORMS = (guards.frozen_norm, guards.copied_parameters)
+MUTANTS: dict[str, tuple[Any, str, Any]] = {
+    "frozen_linear": (guards, "LAYER_GUARDS", without(guards.frozen_linear)),
+    "norms": (guards, "LAYER_GUARDS", without(*NORMS)),
+    "copying_layer_norm": (guards, "LAYER_GUARDS", without(guards.copying_layer_norm)),
+    "own_copy": (blocks, "own_copy", lambda tensor: tensor),
+    "frozen": (guards, "frozen", nothing),
+    "outside_inference_mode": (guards, "outside_inference_mode", nothing),
+    "declared_training": (guards, "declared_training", nothing),
+}
+ALL = {"frozen_linear", "outside_inference_mode"}
+NORMED = {*ALL, "norms"}
+IN_PLACE = {*NORMED, "copying_layer_norm", "own_copy"}  # blocks that add to what they were given
+NEEDED = {
+    **dict.fromkeys(("flux", "chroma", "flux2-dev", "flux2-klein"), IN_PLACE),
+    **dict.fromkeys(("sd3.5-large", "sd3.5-medium", "qwen-image", "lumina2", "z-image"), NORMED),
+    "sd3": ALL,
+}
+if hasattr(comfy.model_management, "in_training"):  # RoPE without a gradient, and frozen weights
+    NEEDED |= {name: {*NEEDED[name], "declared_training"} for name in NEEDED if "sd3" not in name}
+else:
+    NEEDED |= {name: {*NEEDED[name], "frozen"} for name in NEEDED if name[:2] in ("sd", "z-")}
+
+
+def unchanged(model: Any) -> None:
+    pass
+
+
+def gradients(
+    model: Any, net: Net, *, checkpointing: bool = True, patch: Callable[[Any], None] = unchanged
+) -> list[torch.Tensor]:
+    with torch.inference_mode(), training_session(model, checkpointing=checkpointing) as on:
+        patch(model)
+        lora = trained_lora(on, TARGET)
+        with lora.attach(on.linear_slices(on.target_names(TARGET))):
+            net.loss(on).backward()
+        # A last block's text leads nowhere.
+        return [p.new_zeros(p.shape) if p.grad is None else p.grad for p in lora.parameters()]
+
+
+def near(found: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
+    return all(
+        (one - other).norm() <= 1e-4 * other.norm() + 1e-7
+        for one, other in zip(found, expected, strict=True)
+    )
+
+
+def fails(net: Net, expected: list[torch.Tensor]) -> bool:
+    """Whether in any way of holding the model the gradients are wrong, or there are none."""
+    for checkpointing, inference in WAYS:
+        model = net.build(inference=inference)
+        try:
+            found = gradients(model, net, checkpointing=checkpointing)
+        except RuntimeError:
+            return True
+        left = any(each.grad is not None for each in model.model.parameters())
+        if left or not near(found, expected):
+            return True
+    return False
+
+
+@by_name
+def test_guards_that_are_needed_are_known(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = NETS[name]
+    expected = gradients(net.build(), net)
+    found = set()
+    for guard, mutant in MUTANTS.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(*mutant)
+            if fails(net, expected):
+                found.add(guard)
+    assert found == NEEDED[name]
+
+
+@by_name
+def test_float8_weights_have_the_gradient_of_their_numbers(name: str) -> None:
+    net = NETS[name]
+    packed = net.build(torch.float8_e4m3fn, torch.float32)
+    same = net.build(inference=False)
+    same.model.load_state_dict(
+        {key: value.float() for key, value in packed.model.state_dict().items()}
+    )
+    assert near(gradients(packed, net), gradients(same, net))
+
+
+@by_name
+def test_weights_patched_at_the_cast(name: str) -> None:
+    """As the host holds them while a part of the model is elsewhere."""
+    net = NETS[name]
+
+    def linears(model: Any) -> list[Any]:
+        modules = model.model.diffusion_model.modules()
+        return [each for each in modules if isinstance(each, torch.nn.Linear)][::3]
+
+    def patched(model: Any) -> None:
+        for layer in linears(model):
+            layer.weight_function = [lambda weight: weight * 1.25]
+
+    plain = net.build(inference=False)
+    for layer in linears(plain):
+        layer.weight.data *= 1.25
+    assert near(gradients(net.build(), net, patch=patched), gradients(plain, net))
