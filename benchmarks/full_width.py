@@ -13,7 +13,7 @@ import comfy.model_patcher
 import comfy.supported_models
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
-from eraseanything_pack.erase_engine.interfaces import Conditioning, TokenSet
+from eraseanything_pack.erase_engine.interfaces import Conditioning, LatentGrid, TokenSet
 from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
 from eraseanything_pack.erase_engine.training.teacher import Trajectories
 from eraseanything_pack.erase_engine.training.trajectories import TrajectoryCache
@@ -109,8 +109,8 @@ def random_trajectories(config: EraseConfig) -> Trajectories:
 
     def cache(prompts: int) -> TrajectoryCache:
         def draw(*shape: int) -> Tensor:
-            size = (*shape, CONFIG["out_channels"], *config.latent_size)
-            return torch.randn(size, generator=generator)
+            latent = LatentGrid(CONFIG["out_channels"]).shape(config.height, config.width)
+            return torch.randn(*shape, *latent, generator=generator)
 
         mass, times, rows = torch.full((1, 1), 0.01), torch.ones(1), torch.zeros(1)
         return TrajectoryCache(draw(1, 1), draw(1, 1, prompts), mass, times, rows.long())

@@ -44,7 +44,8 @@ FAMILY_WORDS = {"flux", "double", "doubles", "single", "singles", "t5", "t5xxl"}
 OTHERS = {".double", "single_file_utils"}  # torch's float64, a module of diffusers
 AT_HOME = ("erase_engine/families/", "tinyworld/", "tests/")
 # What is measured at the real size is measured on FLUX.1's.
-AT_HOME += tuple(f"benchmarks/{name}.py" for name in ("capture", "cards", "full_width", "memory"))
+MEASURED = ("capture", "cards", "families", "full_width", "memory")
+AT_HOME += tuple(f"benchmarks/{name}.py" for name in MEASURED)
 WORLDS_OWN = re.compile(r"TinyFlux|tiny_flux")  # in names of the tiny world and its node
 
 
