@@ -25,7 +25,7 @@ class StandIns:
 def stand_ins(
     concept: Sequence[int],
     anchor: Sequence[int],
-    length: int,
+    lengths: tuple[int, int],
     *,
     own: Collection[int],
     common: Collection[int],
@@ -40,7 +40,7 @@ def stand_ins(
 
     Args:
         concept, anchor: ids of the prompts' own tokens; marks and padding stand behind them.
-        length: of both prompts with these.
+        lengths: of both with these; where nobody pads they may be two.
         own: positions of the concept's tokens.
         common: ids that prompts without the concept have, too.
         marks: how many tokens every prompt has, its end mark and others.
@@ -51,7 +51,8 @@ def stand_ins(
         for back in range(1, 1 + min(end - start, other_end - other_start)):
             matched[end - back] = other_end - back
     taken = set(matched.values())
-    free = [position for position in range(length) if position not in taken]
+    length, anchor_length = lengths
+    free = [at for at in range(anchor_length) if at not in taken]
     unmatched = [token for token in range(length) if token not in matched]
     for token in unmatched if free else reversed(unmatched):
         if token in own and concept[token] in common:

@@ -117,7 +117,7 @@ def _stand_ins(
     return stand_ins(
         part.ids,
         other.ids,
-        min(len(part.order), len(other.order)),
+        (len(part.order), len(other.order)),
         own=[at for at, place in enumerate(part.places) if place in own],
         common=common,
         marks=min(len(part.marks), len(other.marks)),

@@ -11,7 +11,7 @@ LENGTH = 12
 
 
 def becomes(concept: list[int], anchor: list[int], own: set[int], common=()) -> dict[int, int]:
-    found = stand_ins(concept, anchor, LENGTH, own=own, common=common)
+    found = stand_ins(concept, anchor, (LENGTH, LENGTH), own=own, common=common)
     assert found.own.tolist() == [token in own for token in found.tokens.tolist()]
     return dict(zip(found.tokens.tolist(), found.becomes.tolist(), strict=True))
 
@@ -48,6 +48,26 @@ def test_a_longer_anchor_takes_padding_and_nothing_stands_for_two():
 def test_an_article_changes_with_its_word():
     found = becomes([A, STAR], [AN, CIRCLE], {1})
     assert (found[0], found[1]) == (0, 1)
+
+
+def unpadded(concept: list[int], anchor: list[int], own: set[int], marks: int = 1) -> list[int]:
+    lengths = (len(concept) + marks, len(anchor) + marks)
+    found = stand_ins(concept, anchor, lengths, own=own, common=(), marks=marks)
+    assert found.tokens.tolist() == [*range(lengths[0])]
+    return found.becomes.tolist()
+
+
+def test_without_padding_each_piece_becomes_what_the_last_one_does():
+    assert unpadded([A, RED, CY, STAR, ABOVE], [A, CIRCLE, ABOVE], {1, 2, 3}) == [0, 1, 1, 1, 2, 3]
+
+
+def test_without_padding_a_word_that_is_left_out_becomes_what_comes_after_it():
+    assert unpadded([A, RED, STAR], [A, STAR], {1}) == [0, 1, 1, 2]
+    assert unpadded([A, STAR], [A], {1}, marks=2) == [0, 1, 1, 2]  # the end's mark
+
+
+def test_a_longer_anchor_needs_no_padding():
+    assert unpadded([A, STAR], [A, LEFT, OF, CIRCLE], {1}) == [0, 3, 4]
 
 
 def test_of_much_padding_some_is_read_from_all_of_it():
