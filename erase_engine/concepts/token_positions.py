@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..interfaces import TextEncoder, TextPart
+from ..interfaces import TextEncoder
 from ..validation import shortened
 from .grammar import spans
 
@@ -29,17 +29,6 @@ def concept_tokens(encoder: TextEncoder, prompt: str, wordings: Sequence[str]) -
             f"{encoder.max_tokens} tokens. Move the concept forward or shorten the prompt."
         )
     return tuple(sorted(tokens))
-
-
-def only_part(ids: Sequence[int], length: int, limit: int) -> TextPart:
-    """The text of one tokenizer that writes an end mark and then padding.
-
-    `limit` is how many of the ids are read, `length` how long the text is.
-    """
-    count = min(len(ids), limit, length - 1)
-    return TextPart(
-        tuple(ids[:count]), tuple(range(count)), (count,), tuple(range(count + 1, length))
-    )
 
 
 def positions_in(

@@ -46,6 +46,7 @@ class NetLayout:
     blocks: tuple[BlockList, ...]  # in the order in which they run, joint ones first
     size: Callable[[Any], tuple[int, int]]  # of a net: width and heads
     refusal: Callable[[Any], str]  # what makes a net of these classes unfit; "" where nothing does
+    text_first: bool = True  # in its joint attention; else the image is
     norms: Mapping[str, str] = field(default_factory=dict)  # of text, by the entrance behind them
 
     def counts(self, net: Any) -> tuple[int, ...]:
@@ -84,7 +85,12 @@ class DiffusersFiles:
     """What lies in a diffusers folder of the family, and in a single published file."""
 
     text: tuple[tuple[str, str], ...]  # folder and class of transformers, tokenizer by encoder
+    # Which of these encoders make each part of the net's text, and which the pooled vector.
+    words: tuple[tuple[int, ...], ...]
+    pooled: tuple[int, ...]
+    shortest: int  # tokens that the last part is padded to at least; ComfyUI pads to as many
     marker: str  # a weight that single files of this family have, and no others
+    own: str  # a weight that files in diffusers' own layout have
     converter: str  # diffusers' function that gives a single file its own names
     config: Callable[[Mapping[str, Any]], dict[str, Any]]  # of a net with these weights
     scheduler: Callable[[Any], dict[str, Any]]  # of a net that came without one

@@ -11,7 +11,7 @@ from torch import Tensor
 from erase_engine.concepts.plan import ConceptPlan
 from erase_engine.concepts.planner import plan_concept
 from erase_engine.concepts.request import ConceptRequest
-from erase_engine.concepts.token_positions import only_part, positions_in
+from erase_engine.concepts.token_positions import positions_in
 from erase_engine.concepts.vocabulary import Category, Kind, Vocabulary
 from erase_engine.interfaces import TextPart
 
@@ -33,7 +33,10 @@ class WordEncoder:
         return [self.known.setdefault(piece, len(self.known)) for piece in self.pieces(text)]
 
     def parts(self, text: str, length: int) -> tuple[TextPart, ...]:
-        return (only_part(self.token_ids(text), length, self.max_tokens),)
+        ids = self.token_ids(text)
+        count = min(len(ids), self.max_tokens, length - 1)
+        places = tuple(range(count))
+        return (TextPart(tuple(ids[:count]), places, (count,), tuple(range(count + 1, length))),)
 
     def positions(self, prompt: str, span: tuple[int, int] | None = None) -> tuple[int, ...]:
         self.asked.append(prompt)

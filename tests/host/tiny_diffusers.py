@@ -20,6 +20,20 @@ from transformers import (
     T5TokenizerFast,
 )
 
+# A training that takes a second.
+SMALL = """
+pairs: 4
+steps: 2
+batch: 2
+keep_per_step: 2
+trajectories: 2
+trajectory_steps: 2
+width: 64
+height: 64
+learning_rate: 0.001  # by which rounding is made large
+solver: alternate
+lora: {rank: 2, targets: text_pooled}
+"""
 # What FLUX.1 [dev] and [schnell] bring, where it differs from the scheduler's defaults.
 SCHEDULERS = {
     True: {"shift": 3.0, "use_dynamic_shifting": True},

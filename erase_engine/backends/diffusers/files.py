@@ -79,7 +79,13 @@ class ModelFiles:
                 load = getattr(_TRANSFORMERS, kind).from_pretrained
                 parts.append(load(self._text / name, **options))
         tokenizers, encoders = parts[::2], [each.to(device) for each in parts[1::2]]
-        return DiffusersTextEncoder(*zip(tokenizers, encoders, strict=True))
+        files = self._side.files
+        return DiffusersTextEncoder(
+            *zip(tokenizers, encoders, strict=True),
+            words=files.words,
+            pooled=files.pooled,
+            shortest=files.shortest,
+        )
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> Any:
         """The transformer, on the device."""
@@ -150,7 +156,7 @@ class ModelFiles:
     def _of_file(self, model: Any, dtype: torch.dtype) -> Any:
         """From the published layout or diffusers' own; a config.json beside it is respected."""
         state, files = load_file(self.model), self._side.files
-        if "x_embedder.weight" not in state:
+        if files.own not in state:
             state = published_weights(state, files.converter)
         sizes = (
             json.loads(self.config.read_text()) if self.config.is_file() else files.config(state)

@@ -128,8 +128,13 @@ class DiffusersFlowModel:
         return scheduler.sigmas.float()
 
     def target_names(self, target: str) -> list[str]:
-        """Canonical names of a target set's layers; ValueError for a set that there is not."""
-        return self.family.target_names(target, self.joint_blocks)
+        """Canonical names of a target set's layers that this net has: a last block may lack some.
+
+        Raises ValueError for a set that there is not.
+        """
+        modules = dict(self.net.named_modules())
+        names = self.family.target_names(target, self.joint_blocks)
+        return [name for name in names if modules.get(name) is not None]
 
     def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
         """All rows of the Linears of these names; ValueError for unknown ones."""
@@ -171,8 +176,10 @@ class DiffusersFlowModel:
             self._cast(guidance),
         )
         rows, columns = self.latents.tokens(*x_t.shape[-2:])
-        text = given.text.shape[1]
-        spans = Spans(slice(0, text), slice(text, text + rows * columns))
+        text, image = given.text.shape[1], rows * columns
+        spans = Spans(slice(0, text), slice(text, text + image))
+        if not self._side.layout.text_first:
+            spans = Spans(slice(image, image + text), slice(0, image))
         calls = self._side.calls
         with self._guarded.asked(BlockRequest(capture, self.checkpointing, spans)):
             (out,) = self.net(**calls.inputs(given), return_dict=False)

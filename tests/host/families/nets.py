@@ -8,12 +8,14 @@ from typing import Any
 
 import comfy.supported_models
 import torch
-from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning
+from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning, TokenSet
+from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
 from random_nets import loss_of, random_patcher
 from tiny_flux import CONFIG, NEWER_HOST
 
 TEXT, POOLED = 20, 12  # widths
 TOKENS = torch.tensor([[1, 3], [2, -1]])  # that are watched
+SD3_WIDTH = 128  # 64 for each block
 TEXT_WIDTHS = ("context_in_dim", "joint_attention_dim", "cap_feat_dim")
 SIZE = (32, 48)  # of a picture: 2 x 3 image tokens
 FLUX: dict[str, Any] = {"image_model": "flux", **CONFIG, "guidance_embed": True, **NEWER_HOST}
@@ -28,10 +30,7 @@ SD3: dict[str, Any] = {
     "num_patches": 64,
     "pos_embed_max_size": 8,
     "pos_embed_scaling_factor": None,
-    "context_embedder_config": {
-        "target": "torch.nn.Linear",
-        "params": {"in_features": TEXT, "out_features": 128},
-    },
+    "context_embedder_config": {},  # by the text's width
 }
 CHROMA: dict[str, Any] = {
     "image_model": "chroma",
@@ -127,9 +126,14 @@ class Net:
         *,
         inference: bool = True,
         text: int = TEXT,
+        pooled: int = POOLED,
     ) -> Any:
         """A ModelPatcher with random weights; `inference` makes it as a node would."""
         sizes = {key: text if key in TEXT_WIDTHS else size for key, size in self.sizes.items()}
+        if "context_embedder_config" in sizes:
+            linear = {"in_features": text, "out_features": SD3_WIDTH}
+            config = {"target": "torch.nn.Linear", "params": linear}
+            sizes |= {"context_embedder_config": config, "adm_in_channels": pooled}
         config = getattr(comfy.supported_models, self.model)(sizes)
         return random_patcher(config, dtype, compute, inference=inference)
 
@@ -184,3 +188,12 @@ NETS = {
     "lumina2": Net("Lumina2", LUMINA, blocks=2, joint=2, pooled=False),
     "z-image": Net("ZImage", Z_IMAGE, blocks=2, joint=2, pooled=False, multiple=8),
 }
+
+
+def plan_of(net: Net) -> EncodedPrompts:
+    def prompts(seed: int) -> Conditioning:
+        return net.inputs(seed=seed)[2]
+
+    tokens = TokenSet(TOKENS, torch.tensor([[0, 2], [0, 1]]))
+    none = prompts(4).prompts[0]
+    return EncodedPrompts(prompts(1), prompts(2), tokens, prompts(3), none, None)

@@ -16,15 +16,13 @@ from eraseanything_pack.erase_engine.interfaces import (
     AttentionCapture,
     Conditioning,
     LatentGrid,
-    TokenSet,
 )
 from eraseanything_pack.erase_engine.lora.file import load_lora, prefixed, save_lora
-from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.nodes.lora.schedule import apply_during
-from families.nets import NETS, TOKENS, Net
+from families.nets import NETS, TOKENS, Net, plan_of
 from random_nets import trained_lora
 from snapshot import assert_same, snapshot
 
@@ -229,15 +227,6 @@ def test_a_lora_with_a_range_is_off_outside_of_it(name: str, tmp_path: Path) -> 
 
 def state_of(path: Path) -> dict[str, torch.Tensor]:
     return prefixed(load_lora(path)[0])
-
-
-def plan_of(net: Net) -> EncodedPrompts:
-    def prompts(seed: int) -> Conditioning:
-        return net.inputs(seed=seed)[2]
-
-    tokens = TokenSet(TOKENS, torch.tensor([[0, 2], [0, 1]]))
-    none = prompts(4).prompts[0]
-    return EncodedPrompts(prompts(1), prompts(2), tokens, prompts(3), none, None)
 
 
 @by_name

@@ -26,25 +26,12 @@ from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from safetensors.torch import load_file, save_file
-from tiny_diffusers import save_pipeline, save_text_encoders
+from tiny_diffusers import SMALL, save_pipeline, save_text_encoders
 from tiny_flux import build, inputs
 
 DOWN = ".lora_A.weight"
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
-SMALL = """
-pairs: 4
-steps: 2
-batch: 2
-keep_per_step: 2
-trajectories: 2
-trajectory_steps: 2
-width: 64
-height: 64
-learning_rate: 0.001  # by which rounding is made large
-solver: alternate
-lora: {rank: 2, targets: text_pooled}
-"""
 LAYERS = 2 * 4 + 2  # text_pooled, of two double blocks
 # Runs the command in a process that can't reach any network.
 OFFLINE = """
@@ -289,7 +276,9 @@ def test_damaged_and_other_files_are_named(folder: Path, tmp_path: Path) -> None
         ModelFiles(other).transformer(CPU, torch.float32)
     (tmp_path / "transformer").mkdir()
     (tmp_path / "transformer" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
-    with pytest.raises(ValueError, match=r"config\.json: Got UNet2DModel, expected a Flux model"):
+    with pytest.raises(
+        ValueError, match=r"config\.json: Got UNet2DModel, expected a Flux or SD3 model"
+    ):
         ModelFiles(tmp_path).transformer(CPU, torch.float32)
     own = (folder / "transformer" / "config.json").read_bytes()
     (tmp_path / "transformer" / "config.json").write_bytes(own)
