@@ -249,9 +249,6 @@ def test_words_stand_where_comfyui_has_them(texts: Path) -> None:
         assert ours.positions(prompt) == theirs.positions(prompt)
 
 
-# --- folders and files ---------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def model() -> Any:
     """A MODEL as wide as these texts."""
