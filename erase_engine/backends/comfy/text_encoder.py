@@ -26,7 +26,7 @@ class ComfyTextEncoder:
     """
 
     def __init__(self, clip: Any, *, max_tokens: int = 512) -> None:
-        tokenizer = type(clip.tokenizer).__name__
+        tokenizer = type(getattr(clip, "tokenizer", None)).__name__
         self.family, text = text_of(clip.tokenize("").keys(), tokenizer)
         self._clip = clip
         stage = clip.cond_stage_model  # an encoder may have been left out of it
