@@ -153,7 +153,8 @@ class Entrance:
         lost = -(x @ down.T @ up.T)  # W x - (W + B A) x
         change = torch.linalg.solve(gram, new.T @ lost.T).T
         scale = torch.where(text == 0, 1.0, x / text)
-        return (change / scale / text.norm(dim=1, keepdim=True)).mean(0).float()
+        change = torch.where(scale == 0, 0.0, change / scale)
+        return (change / text.norm(dim=1, keepdim=True)).mean(0).float()
 
     def _attacked(self, attacks: Tensor) -> Edit:
         """(token + attack) is to become what the token becomes; attacks in shares of its norm."""

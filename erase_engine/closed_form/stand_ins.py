@@ -52,7 +52,8 @@ def stand_ins(
             matched[end - back] = other_end - back
     taken = set(matched.values())
     length, anchor_length = lengths
-    free = [at for at in range(anchor_length) if at not in taken]
+    padded = anchor_length > len(anchor) + marks
+    free = [at for at in range(anchor_length) if at not in taken] if padded else []
     unmatched = [token for token in range(length) if token not in matched]
     for token in unmatched if free else reversed(unmatched):
         if token in own and concept[token] in common:

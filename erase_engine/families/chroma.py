@@ -18,6 +18,12 @@ CHROMA = Family(
     diffusers=None,
     targets=TARGETS,
     entrances=ENTRANCES,
-    texts=(ComfyText(words=((("t5xxl", "t5xxl"),),), loader="CLIPLoader, type chroma"),),
+    texts=(
+        ComfyText(
+            words=((("t5xxl", "t5xxl"),),),
+            loader="CLIPLoader, type chroma",
+            tokenizer="PixArtTokenizer",
+        ),
+    ),
     cfg=lambda net: True,
 )

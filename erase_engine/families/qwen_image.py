@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .family import BlockList, ComfyText, Family, NetLayout
 from .joint import entrances, targets
 
@@ -14,6 +16,14 @@ _BLOCKS = BlockList(
     kind="double",
 )
 
+
+def _refused(net: Any) -> str:
+    layered = getattr(net.time_text_embed, "use_additional_t_cond", False)
+    if layered or getattr(net, "default_ref_method", "index") != "index":
+        return "a Qwen-Image that edits pictures or draws layers"
+    return ""
+
+
 QWEN_IMAGE = Family(
     name="Qwen-Image",
     models="Qwen-Image",
@@ -21,7 +31,7 @@ QWEN_IMAGE = Family(
         classes=frozenset({"QwenImage"}),
         blocks=(_BLOCKS,),
         size=lambda net: (net.inner_dim, net.transformer_blocks[0].num_attention_heads),
-        refusal=lambda net: "",
+        refusal=_refused,
         norms={TEXT_IN: "txt_norm"},
     ),
     diffusers=None,

@@ -77,6 +77,10 @@ LUMINA_2 = replace(
     comfy=replace(Z_IMAGE.comfy, refusal=_not_lumina),
     # Its keys and values are narrower, and the host's names for their rows are those of others.
     targets={name: TargetSet((), (TEXT_IN,)) for name in ("text_in", "text_in_pooled")},
-    texts=(ComfyText(words=((_GEMMA,),), loader="CLIPLoader, type lumina2"),),
+    texts=(
+        ComfyText(
+            words=((_GEMMA,),), loader="CLIPLoader, type lumina2", tokenizer="LuminaTokenizer"
+        ),
+    ),
     text_multiple=lambda net: 1,
 )

@@ -158,6 +158,10 @@ def _check_layers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
 def _layer(key: str) -> str | None:
     """The prefixed layer that a key belongs to; None for a key of another form."""
     for suffix in (_DOWN, _UP, _ALPHA):
-        if key.startswith(PREFIXES) and key.endswith(suffix):
-            return key.removesuffix(suffix)
+        layer = key.removesuffix(suffix)
+        for prefix in PREFIXES:
+            if layer != key and key.startswith(prefix):
+                # Of the host's own names only those that a family's files have.
+                ours = prefix in (PREFIXES[0], prefix_for({layer.removeprefix(prefix)}))
+                return layer if ours else None
     return None

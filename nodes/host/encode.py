@@ -25,7 +25,7 @@ def encoder_for(clip: Any) -> ComfyTextEncoder:
     if clip is None:
         raise ValueError(
             "Got no clip: the checkpoint holds none. Load the model's text encoders, for example "
-            "with DualCLIPLoader."
+            "with DualCLIPLoader or CLIPLoader."
         )
     return ComfyTextEncoder(clip)
 

@@ -66,6 +66,11 @@ def test_without_padding_a_word_that_is_left_out_becomes_what_comes_after_it():
     assert unpadded([A, STAR], [A], {1}, marks=2) == [0, 1, 1, 2]  # the end's mark
 
 
+def test_without_padding_no_other_word_of_the_anchor_is_taken_for_it():
+    concept, own = [A, RED, CY, STAR, ABOVE], {0, 1, 2, 3, 4}
+    assert unpadded(concept, [STAR, LEFT, OF], own) == [0, 0, 0, 0, 2, 3]
+
+
 def test_a_longer_anchor_needs_no_padding():
     assert unpadded([A, STAR], [A, LEFT, OF, CIRCLE], {1}) == [0, 3, 4]
 

@@ -150,7 +150,7 @@ class ComfyFlowModel:
     def _linear_slice(self, name: str, keys: dict[str, Any]) -> LinearSlice:
         found = self._linear(name, keys)
         if found is None:
-            example = self.target_names("text_qk")[0]
+            example = self.target_names("text_in_pooled")[0]
             raise ValueError(
                 f"Got layer {name!r}, expected a diffusers name that this {self.family.name} has, "
                 f"such as {example!r}. Check the name and the block's number."

@@ -104,12 +104,11 @@ class ComfyTextEncoder:
 
     def _means(self, texts: Sequence[str], on_text: Callable[[], None]) -> Tensor:
         means = []
-        for prompt in self.encode(texts, on_prompt=on_text).prompts:
-            means.append(prompt.text)
-        places = [list(self.positions(text)) or slice(None) for text in texts]
-        return torch.stack(
-            [x[at].float().mean(dim=0).cpu() for x, at in zip(means, places, strict=True)]
-        )
+        for text in texts:  # one after another: of each only a vector is kept
+            (prompt,) = self.encode([text], on_prompt=on_text).prompts
+            places = list(self.positions(text)) or slice(None)
+            means.append(prompt.text[places].float().mean(dim=0).cpu())
+        return torch.stack(means)
 
     @torch.no_grad()
     def encode(
@@ -124,21 +123,28 @@ class ComfyTextEncoder:
         Where the host pads, all to one length. One at a time into buffers made before: the host's
         own, in float32, would leave holes of up to their size between those that are kept.
         """
-        tokens = {prompt: self._tokens(prompt) for prompt in prompts}
+        tokens = {prompt: self._tokens(prompt) for prompt in dict.fromkeys(prompts)}
         (key, _), *_ = self._words[-1]
-        length = max(sum(map(len, each[key])) for each in tokens.values())
-        buffers: dict[Any, list[Tensor]] = {}
+        longest = max(sum(map(len, each[key])) for each in tokens.values())
+        alike: dict[Any, list[str]] = {}
+        for prompt, each in tokens.items():
+            for name, _ in self._words[-1]:
+                self._rows[name].pad(each[name], longest)
+            lengths = tuple(sum(map(len, each[name])) for ((name, _), *_) in self._words)
+            alike.setdefault(lengths, []).append(prompt)
         encoded = {}
-        for row, (prompt, each) in enumerate(tokens.items()):
-            features = self._encode_one(each, length)
-            shapes = tuple(x.shape for x in features)
-            if shapes not in buffers:  # other prompts of many chunks have others
-                buffers[shapes] = [
-                    x.new_empty(len(tokens), *x.shape, dtype=dtype) for x in features
+        for some in alike.values():
+            buffers: list[Tensor] = []
+            for row, prompt in enumerate(some):
+                text, pooled = self._clip.encode_from_tokens(tokens[prompt], return_pooled=True)
+                both = (text, pooled if self._pooled else None)
+                features = [ordinary(x)[0] for x in both if x is not None]
+                buffers = buffers or [
+                    x.new_empty(len(some), *x.shape, dtype=dtype) for x in features
                 ]
-            kept = [b[row].copy_(x) for b, x in zip(buffers[shapes], features, strict=True)]
-            encoded[prompt] = Prompt(*kept)
-            on_prompt()
+                kept = [b[row].copy_(x) for b, x in zip(buffers, features, strict=True)]
+                encoded[prompt] = Prompt(*kept)
+                on_prompt()
         return Conditioning(tuple(encoded[prompt] for prompt in prompts))
 
     def _ids(self, words: Sequence[Encoder], text: str) -> list[int]:
@@ -154,16 +160,9 @@ class ComfyTextEncoder:
                 f"Got the prompt '{shortened(text)}' of {len(text)} letters, expected at most "
                 f"{LONGEST_SENTENCE}. Shorten it."
             )
+        if not self._options:  # a template's last line would run into the text's first, if empty
+            text = text.lstrip()
         return self._clip.tokenize(text, **self._options)
-
-    def _encode_one(self, tokens: dict[str, Any], length: int) -> tuple[Tensor, ...]:
-        """Padded, where the last part's tokens stand in one row; with the pooled vector, if any."""
-        for key, _ in self._words[-1]:
-            self._rows[key].pad(tokens[key], length)
-        text, pooled = self._clip.encode_from_tokens(tokens, return_pooled=True)
-        return tuple(
-            ordinary(x)[0] for x in (text, pooled if self._pooled else None) if x is not None
-        )
 
 
 def has(stage: Any, encoder: Encoder) -> bool:

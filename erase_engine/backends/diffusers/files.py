@@ -150,8 +150,9 @@ class ModelFiles:
                 raise ValueError(f"{self.config}: {error}") from None
         with _readable(self.model), safe_open(self.model, "pt") as file:
             names = {name.removeprefix(_WHOLE) for name in file.keys()}  # noqa: SIM118
-        known = (one for one in FAMILIES if one.diffusers and one.diffusers.files.marker in names)
-        return next(known, FAMILIES[0])  # its own names, or whatever its loading will say
+        sides = ((one, one.diffusers.files) for one in FAMILIES if one.diffusers)
+        known = (one for one, files in sides if {files.marker, files.own} & names)
+        return next(known, FAMILIES[0])  # whatever its loading will say
 
     def _of_file(self, model: Any, dtype: torch.dtype) -> Any:
         """From the published layout or diffusers' own; a config.json beside it is respected."""

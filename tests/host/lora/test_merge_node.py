@@ -12,7 +12,6 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel, model_description
-from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
 from eraseanything_pack.erase_engine.lora.file import load_lora, save_lora
 from eraseanything_pack.erase_engine.lora.grams import FusedLayers
 from eraseanything_pack.nodes.lora.merge import SLOTS, MergeErasures
@@ -110,7 +109,7 @@ def test_a_cancelled_fusion_writes_nothing_and_gives_the_model_back(
 ) -> None:
     """As the host's cancel button does it, at the second prompt, pass or solved input."""
     owner, name = {
-        "text": (ComfyTextEncoder, "_encode_one"),
+        "text": (graph.clip(), "encode_from_tokens"),
         "pass": (ComfyFlowModel, "velocity"),
         "solution": (FusedLayers, "solved"),
     }[where]
