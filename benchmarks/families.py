@@ -7,7 +7,6 @@ weights. COMFYUI_PATH names another ComfyUI, whose rows stand beside the others.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.interfaces import Prompt
 from eraseanything_pack.nodes.training.memory_check import peak_of_step
 
+from .full_width import CONFIG, DEPTH, SINGLES
 from .result_file import RESULTS, read_result, versions, write_result
 
 RESULT = RESULTS / "families.json"
@@ -39,20 +39,9 @@ WATCHED = 8  # text tokens
 
 FLUX = {
     "image_model": "flux",
-    "in_channels": 16,
-    "out_channels": 16,
-    "patch_size": 2,
-    "vec_in_dim": 768,
-    "context_in_dim": 4096,
-    "hidden_size": 3072,
-    "mlp_ratio": 4.0,
-    "num_heads": 24,
-    "depth": 19,
-    "depth_single_blocks": 38,
-    "axes_dim": [16, 56, 56],
-    "theta": 10000,
-    "qkv_bias": True,
-    "guidance_embed": True,
+    **CONFIG,
+    "depth": DEPTH,
+    "depth_single_blocks": SINGLES,
 }
 LAYERS = ("in_channels", "out_channels", "vec_in_dim", "guidance_embed")
 CHROMA = {
@@ -179,7 +168,7 @@ def figures() -> dict[str, dict[str, float]]:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-n", "0", "-q", TESTS, f"--junitxml={report}"]
         command += ["-o", "junit_family=xunit1"]  # the form that has properties
-        subprocess.run(command, cwd=ROOT, env={**os.environ}, check=True)
+        subprocess.run(command, cwd=ROOT, check=True)
         for case in ElementTree.parse(report).iter("testcase"):
             for noted in case.iter("property"):
                 net, figure = noted.attrib["name"].split("/")

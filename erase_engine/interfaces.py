@@ -203,6 +203,7 @@ class AttentionCapture:
 # --- the model and its adapters ------------------------------------------------------------------
 
 
+Entering = Literal["text", "pooled"]  # every token, or the one vector of a prompt
 PIXELS_PER_TOKEN = 16  # side of the square of a picture that is one image token, in every family
 
 
@@ -221,9 +222,6 @@ class LatentGrid:
         """Rows and columns of image tokens that a latent of this size becomes."""
         patch = PIXELS_PER_TOKEN // self.pixels
         return -(-height // patch), -(-width // patch)
-
-
-Entering = Literal["text", "pooled"]  # every token, or the one vector of a prompt
 
 
 @dataclass(frozen=True)
@@ -259,7 +257,11 @@ class FlowModel(Protocol):
     joint_blocks: int  # how many of them, the first ones, have a stream of text of their own
     latents: LatentGrid
     cfg: float  # scale of classifier-free guidance on the way to a picture; 1: none
-    entrances: Mapping[str, Entering]  # layers through which text comes in
+
+    @property
+    def entrances(self) -> Mapping[str, Entering]:
+        """Layers through which text comes in."""
+        ...
 
     def velocity(
         self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: AttentionCapture | None = None

@@ -49,6 +49,11 @@ class NetLayout:
     text_first: bool = True  # in its joint attention; else the image is
     norms: Mapping[str, str] = field(default_factory=dict)  # of text, by the entrance behind them
 
+    def entering(self, net: Any, name: str, text: Tensor) -> Tensor:
+        """What a net's entrance is given for text features (N, n), which may be normed first."""
+        norm = self.norms.get(name)
+        return net.get_submodule(norm)(text) if norm else text
+
     def counts(self, net: Any) -> tuple[int, ...]:
         """How many blocks each list of a net has."""
         return tuple(len(net.get_submodule(each.path)) for each in self.blocks)

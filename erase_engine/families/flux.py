@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from . import joint
 from .family import (
     BlockList,
     ComfyText,
@@ -19,7 +20,6 @@ from .family import (
     NetLayout,
     Pass,
 )
-from .joint import ENTRANCES, TARGETS
 
 PATCH = 2
 BLOCKS = (
@@ -91,12 +91,7 @@ FLUX = Family(
         layout=NetLayout(
             classes=frozenset({"FluxTransformer2DModel"}),
             blocks=(
-                BlockList(
-                    "transformer_blocks",
-                    ("hidden_states", "encoder_hidden_states"),
-                    (0, 1),
-                    joint=True,
-                ),
+                joint.BLOCKS,
                 BlockList(
                     "single_transformer_blocks", ("hidden_states", "encoder_hidden_states"), (0, 1)
                 ),
@@ -127,8 +122,8 @@ FLUX = Family(
             scheduler=lambda net: {"use_dynamic_shifting": bool(net.config.guidance_embeds)},
         ),
     ),
-    targets=TARGETS,
-    entrances=ENTRANCES,
+    targets=joint.TARGETS,
+    entrances=joint.ENTRANCES,
     texts=(
         ComfyText(
             words=((("t5xxl", "t5xxl"),),),

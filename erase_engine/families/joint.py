@@ -6,8 +6,15 @@ Models take of a set what they have: a last block that gives no text on has no l
 from __future__ import annotations
 
 from ..interfaces import Entering
-from .family import TargetSet
+from .family import BlockList, TargetSet
 
+BLOCKS = BlockList(
+    "transformer_blocks",
+    ("hidden_states", "encoder_hidden_states"),
+    (0, 1),
+    joint=True,
+    kind="double",
+)
 _TEXT_QK = ("add_q_proj", "add_k_proj")
 _TEXT = (*_TEXT_QK, "add_v_proj", "to_add_out")
 _POOLED = ("time_text_embed.text_embedder.linear_1", "time_text_embed.text_embedder.linear_2")

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .family import BlockList, ComfyText, Family, NetLayout
-from .joint import entrances, targets
+from .family import ComfyText, Family, NetLayout
+from .joint import BLOCKS, entrances, targets
 
 TEXT_IN = "txt_in"
-_BLOCKS = BlockList(
-    "transformer_blocks",
-    ("hidden_states", "encoder_hidden_states"),
-    (0, 1),
-    joint=True,
-    kind="double",
-)
 
 
 def _refused(net: Any) -> str:
@@ -29,7 +22,7 @@ QWEN_IMAGE = Family(
     models="Qwen-Image",
     comfy=NetLayout(
         classes=frozenset({"QwenImage"}),
-        blocks=(_BLOCKS,),
+        blocks=(BLOCKS,),
         size=lambda net: (net.inner_dim, net.transformer_blocks[0].num_attention_heads),
         refusal=_refused,
         norms={TEXT_IN: "txt_norm"},

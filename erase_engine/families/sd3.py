@@ -16,7 +16,7 @@ from .family import (
     NetLayout,
     Pass,
 )
-from .joint import ENTRANCES, TARGETS
+from .joint import BLOCKS, ENTRANCES, TARGETS
 
 STEPS = 1000  # of its times
 HEAD = 64  # numbers
@@ -77,14 +77,7 @@ SD3 = Family(
     diffusers=DiffusersSide(
         layout=NetLayout(
             classes=frozenset({"SD3Transformer2DModel"}),
-            blocks=(
-                BlockList(
-                    "transformer_blocks",
-                    ("hidden_states", "encoder_hidden_states"),
-                    (0, 1),
-                    joint=True,
-                ),
-            ),
+            blocks=(BLOCKS,),
             size=lambda net: (net.inner_dim, net.config.num_attention_heads),
             refusal=_refused_by_diffusers,
             text_first=False,

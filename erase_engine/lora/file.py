@@ -92,11 +92,7 @@ def prefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The keys of a file without what stands before the layers."""
-    bare = {}
-    for key, value in state.items():
-        prefix = next((each for each in PREFIXES if key.startswith(each)), "")
-        bare[key.removeprefix(prefix)] = value
-    return bare
+    return {key.removeprefix(_prefix(key)): value for key, value in state.items()}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -157,11 +153,16 @@ def _check_layers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 def _layer(key: str) -> str | None:
     """The prefixed layer that a key belongs to; None for a key of another form."""
-    for suffix in (_DOWN, _UP, _ALPHA):
-        layer = key.removesuffix(suffix)
-        for prefix in PREFIXES:
-            if layer != key and key.startswith(prefix):
-                # Of the host's own names only those that a family's files have.
-                ours = prefix in (PREFIXES[0], prefix_for({layer.removeprefix(prefix)}))
-                return layer if ours else None
-    return None
+    prefix = _prefix(key)
+    suffix = next((each for each in (_DOWN, _UP, _ALPHA) if key.endswith(each)), None)
+    if not prefix or suffix is None:
+        return None
+    layer = key.removesuffix(suffix)
+    # Of the host's own names only those that a family's files have.
+    ours = prefix == PREFIXES[0] or prefix_for({layer.removeprefix(prefix)}) == prefix
+    return layer if ours else None
+
+
+def _prefix(key: str) -> str:
+    """What stands before a key's layer; "" for nothing that is known."""
+    return next((each for each in PREFIXES if key.startswith(each)), "")

@@ -10,7 +10,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-FRAMED = 5  # dimensions of latents of video models, whose pictures have one frame
+from ...erase_engine.backends.comfy.model import has_frames
 
 
 def require_vae_of(model: Any, vae: Any) -> None:
@@ -50,15 +50,15 @@ def encode(
     latents = []
     for picture in resized:
         latent = model.model.process_latent_in(vae.encode(picture[None]))
-        latents.append(latent[:, :, 0] if latent.ndim == FRAMED else latent)
+        latents.append(latent[:, :, 0] if has_frames(model) else latent)
         on_picture()
     return torch.cat(latents).float().cpu()
 
 
 def decode(model: Any, vae: Any, latent: Tensor) -> Tensor:
     """(B, h, w, 3) pictures of the MODEL's latents (B, C, h, w), as VAE Decode gives them."""
-    framed = model.model.latent_format.latent_dimensions == FRAMED - 2
-    return decoded(vae, model.model.process_latent_out(latent[:, :, None] if framed else latent))
+    latent = latent[:, :, None] if has_frames(model) else latent
+    return decoded(vae, model.model.process_latent_out(latent))
 
 
 def decoded(vae: Any, latent: Tensor) -> Tensor:

@@ -76,11 +76,11 @@ def convert(model: Any) -> FluxTransformer2DModel:
     table = comfy.utils.flux_to_diffusers({**CONFIG, **vars(net.params)})
     made = FluxTransformer2DModel(**sizes_of(net))
     wanted = made.state_dict()
-    made.load_state_dict({name: _weight(published, table[name]) for name in wanted})
+    made.load_state_dict({name: weight_at(published, table[name]) for name in wanted})
     return made.eval()
 
 
-def _weight(published: Mapping[str, torch.Tensor], place: Any) -> torch.Tensor:
+def weight_at(published: Mapping[str, torch.Tensor], place: Any) -> torch.Tensor:
     """One weight: a whole one, some rows of one, or a changed one."""
     if isinstance(place, str):
         return published[place]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import comfy.lora
@@ -22,7 +23,6 @@ from .guards import guarded
 
 # Behind one of these the host's LoRA loader knows a layer's canonical name, or the net's own.
 PREFIXES = ("transformer.", "diffusion_model.", "")
-DIMENSIONS_WITH_FRAMES = 3  # of latents of a video model's kind; a picture is one frame
 
 
 def supported_family(model: Any) -> Family:
@@ -45,6 +45,11 @@ def latent_grid(model: Any) -> LatentGrid:
     """Of a MODEL's pictures."""
     channels: int = model.model.latent_format.latent_channels
     return LatentGrid(channels, supported_family(model).pixels_per_latent)
+
+
+def has_frames(model: Any) -> bool:
+    """Whether a MODEL's latents are (B, C, 1, h, w), as of video models: a picture is one frame."""
+    return model.model.latent_format.latent_dimensions == 3
 
 
 def spans_of(family: Family, net: Any, context: Tensor, x: Tensor, length: int) -> Spans:
@@ -87,15 +92,23 @@ class ComfyFlowModel:
         cast: torch.dtype | None = model.get_model_object("manual_cast_dtype")  # nodes may patch it
         self.dtype: torch.dtype = cast or self._base.get_dtype()
         self.joint_blocks = self.family.comfy.joint_blocks(self._net)
-        keys = comfy.lora.model_lora_keys_unet(self._base, {})
-        self.entrances: Mapping[str, Entering] = {
-            name: kind
-            for name, kind in self.family.entrances.items()
-            if self._linear(name, keys) is not None
-        }
         self.blocks = sum(self.family.comfy.counts(self._net))
         self.latents = latent_grid(model)
-        self._framed = self._base.latent_format.latent_dimensions == DIMENSIONS_WITH_FRAMES
+        self._framed = has_frames(model)
+
+    @cached_property
+    def _keys(self) -> dict[str, Any]:
+        """The host's map of layer names to weights: asked once, for it reads all of them."""
+        return comfy.lora.model_lora_keys_unet(self._base, {})
+
+    @property
+    def entrances(self) -> Mapping[str, Entering]:
+        """Layers through which text comes in, as far as this net has them."""
+        return {
+            name: kind
+            for name, kind in self.family.entrances.items()
+            if self._linear(name) is not None
+        }
 
     @contextmanager
     def session(self) -> Iterator[ComfyFlowModel]:
@@ -124,21 +137,17 @@ class ComfyFlowModel:
 
         Raises ValueError for a set that there is not.
         """
-        keys = comfy.lora.model_lora_keys_unet(self._base, {})
         names = self.family.target_names(target, self.joint_blocks)
-        return [name for name in names if self._linear(name, keys) is not None]
+        return [name for name in names if self._linear(name) is not None]
 
     def linear_slices(self, names: Iterable[str]) -> dict[str, LinearSlice]:
         """The rows that the host's own LoRA loader changes; ValueError for unknown layers."""
-        keys = comfy.lora.model_lora_keys_unet(self._base, {})
-        return {name: self._linear_slice(name, keys) for name in names}
+        return {name: self._linear_slice(name) for name in names}
 
     @torch.no_grad()
     def entering(self, name: str, text: Tensor) -> Tensor:
-        """What the entrance `name` is given for text features (N, n), which may be normed first."""
-        norm = self.family.comfy.norms.get(name)
-        x = text.to(self.device, self.dtype)
-        return self._net.get_submodule(norm)(x) if norm else x
+        """What the entrance `name` is given for text features (N, n)."""
+        return self.family.comfy.entering(self._net, name, text.to(self.device, self.dtype))
 
     def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> LoraSet:
         """By hooks: the host's Linears stay in their places, whatever their weights are.
@@ -147,8 +156,8 @@ class ComfyFlowModel:
         """
         return LoraSet(slices, device=self.device, **numbers)
 
-    def _linear_slice(self, name: str, keys: dict[str, Any]) -> LinearSlice:
-        found = self._linear(name, keys)
+    def _linear_slice(self, name: str) -> LinearSlice:
+        found = self._linear(name)
         if found is None:
             example = self.target_names("text_in_pooled")[0]
             raise ValueError(
@@ -159,11 +168,12 @@ class ComfyFlowModel:
         first, count = rows or (0, module.out_features)
         return LinearSlice(module, first, count, module.in_features)
 
-    def _linear(self, name: str, keys: dict[str, Any]) -> tuple[Any, tuple[int, int] | None] | None:
+    def _linear(self, name: str) -> tuple[Any, tuple[int, int] | None] | None:
         """The Linear of a canonical name, and its rows where not all; None where there is none.
 
         The host's map names layers that some nets lack.
         """
+        keys = self._keys
         key = next((keys[prefix + name] for prefix in PREFIXES if prefix + name in keys), None)
         if key is None:
             return None

@@ -41,9 +41,8 @@ class ComfyTextEncoder:
         # Tokenizers of chats take no weights, and no word about them either.
         self._options = {} if is_chat(clip.tokenizer) else {"disable_weights": True}
         self._rows = {
-            key: RowReader.of(clip.tokenizer, one, self._tokens, headless=text.headless)
+            one[0]: RowReader.of(clip.tokenizer, one, self._tokens, headless=text.headless)
             for one in text.encoders
-            for key in one[:1]
         }
         self.max_tokens = max_tokens
 

@@ -143,10 +143,8 @@ class DiffusersFlowModel:
 
     @torch.no_grad()
     def entering(self, name: str, text: Tensor) -> Tensor:
-        """What the entrance `name` is given for text features (N, n), which may be normed first."""
-        norm = self._side.layout.norms.get(name)
-        x = text.to(self.device, self.dtype)
-        return self.net.get_submodule(norm)(x) if norm else x
+        """What the entrance `name` is given for text features (N, n)."""
+        return self._side.layout.entering(self.net, name, text.to(self.device, self.dtype))
 
     def adapters(self, slices: dict[str, LinearSlice], **numbers: Any) -> Adapters:
         """peft's layers, as everything around diffusers has them."""

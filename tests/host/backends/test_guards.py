@@ -6,8 +6,6 @@ on torch's version (its checkpointing came to notice inputs changed in place onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import comfy.ldm.flux.math
@@ -16,19 +14,14 @@ import comfy.model_management
 import comfy.ops
 import pytest
 import torch
-from eraseanything_pack.erase_engine.backends import blocks
 from eraseanything_pack.erase_engine.backends.comfy import attention, guards
 from eraseanything_pack.nodes.host.session import training_session
 from expected import reference_gradients, relative_error
+from families.mutants import MUTANTS, nothing, without
 from random_nets import trained_lora
 from tiny_flux import build, gradients, inputs, slices_of
 
 WRONG = 1e-3  # relative error from which a gradient counts as wrong; exact ones are below 1e-5
-
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    yield
 
 
 def outcome(model: Any, checkpointing: bool) -> str:
@@ -45,19 +38,8 @@ def outcome(model: Any, checkpointing: bool) -> str:
     return "exact" if error < 1e-5 else "wrong" if error > WRONG else f"near ({error:.1e})"
 
 
-def without(*left_out: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
-    return tuple(each for each in guards.LAYER_GUARDS if each not in left_out)
-
-
-# Each norm guard stands in for the other, and which one a norm needs depends on the host.
-NORMS = (guards.frozen_norm, guards.copied_parameters)
-MUTANTS: dict[str, tuple[Any, str, Any]] = {
-    "frozen_linear": (guards, "LAYER_GUARDS", without(guards.frozen_linear)),
-    "norms": (guards, "LAYER_GUARDS", without(*NORMS)),
-    "copying_layer_norm": (guards, "LAYER_GUARDS", without(guards.copying_layer_norm)),
-    "own_copy": (blocks, "own_copy", lambda tensor: tensor),
-    "outside_inference_mode": (guards, "outside_inference_mode", nothing),
-}
+# Those that this net needs on every host.
+NAMES = ("frozen_linear", "norms", "copying_layer_norm", "own_copy", "outside_inference_mode")
 
 
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointed", "kept"])
@@ -65,7 +47,7 @@ def test_all_guards_together_are_exact(checkpointing: bool) -> None:
     assert outcome(build(), checkpointing) == "exact"
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_each_guard_is_needed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*MUTANTS[name])
     found = outcome(build(), checkpointing=True)

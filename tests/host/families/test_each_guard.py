@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management
 import pytest
 import torch
-from eraseanything_pack.erase_engine.backends import blocks
-from eraseanything_pack.erase_engine.backends.comfy import guards
 from eraseanything_pack.nodes.host.session import training_session
+from families.mutants import MUTANTS
 from families.nets import NETS, Net
 from random_nets import trained_lora
 
@@ -20,26 +18,6 @@ WAYS = [(True, True), (False, True), (True, False), (False, False)]  # checkpoin
 by_name = pytest.mark.parametrize("name", list(NETS))
 
 
-@contextmanager
-def nothing(*args: Any) -> Iterator[None]:
-    yield
-
-
-def without(*left_out: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
-    return tuple(each for each in guards.LAYER_GUARDS if each not in left_out)
-
-
-# Each norm guard stands in for the other, and which one a norm needs depends on the host.
-NORMS = (guards.frozen_norm, guards.copied_parameters)
-MUTANTS: dict[str, tuple[Any, str, Any]] = {
-    "frozen_linear": (guards, "LAYER_GUARDS", without(guards.frozen_linear)),
-    "norms": (guards, "LAYER_GUARDS", without(*NORMS)),
-    "copying_layer_norm": (guards, "LAYER_GUARDS", without(guards.copying_layer_norm)),
-    "own_copy": (blocks, "own_copy", lambda tensor: tensor),
-    "frozen": (guards, "frozen", nothing),
-    "outside_inference_mode": (guards, "outside_inference_mode", nothing),
-    "declared_training": (guards, "declared_training", nothing),
-}
 ALL = {"frozen_linear", "outside_inference_mode"}
 NORMED = {*ALL, "norms"}
 IN_PLACE = {*NORMED, "copying_layer_norm", "own_copy"}  # blocks that add to what they were given

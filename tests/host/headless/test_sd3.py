@@ -11,6 +11,7 @@ import comfy.sd
 import comfy.text_encoders.sd3_clip as sd3_clip
 import comfy.utils
 import pytest
+import tiny_diffusers
 import torch
 from diffusers import (
     FlowMatchEulerDiscreteScheduler,
@@ -33,7 +34,7 @@ from eraseanything_pack.nodes.host.session import training_session
 from families.nets import NETS, TOKENS, plan_of
 from random_nets import trained_lora
 from safetensors.torch import save_file
-from tiny_diffusers import SMALL
+from tiny_diffusers import SMALL, weight_at
 from transformers import (
     CLIPTextConfig,
     CLIPTextModelWithProjection,
@@ -47,15 +48,7 @@ KINDS = ("sd3", "sd3.5-large", "sd3.5-medium")
 WIDTH = 4096  # the host fills CLIP's features up to it
 CLIP = {"intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
 CLIPS = [{**CLIP, "hidden_size": 8}, {**CLIP, "hidden_size": 12}]
-T5 = {
-    "d_model": WIDTH,
-    "d_kv": 8,
-    "d_ff": 24,
-    "num_heads": 2,
-    "num_layers": 1,
-    "vocab_size": 32128,
-    "feed_forward_proj": "gated-gelu",
-}
+T5 = {**tiny_diffusers.T5, "d_model": WIDTH}
 PROMPTS = ["a red star", "", "a (star:1.2), photographed"]
 CONFIG = EraseConfig(
     steps=4,
@@ -87,13 +80,7 @@ def convert(model: Any) -> SD3Transformer2DModel:
         qk_norm="rms_norm" if "qk_norm" in sizes else None,
     )
     published, table = net.state_dict(), comfy.utils.mmdit_to_diffusers(sizes)
-    state = {}
-    for name in made.state_dict():
-        place = table[name]
-        key, rows, *change = (place, None) if isinstance(place, str) else place
-        weight = published[key] if rows is None else published[key].narrow(*rows)
-        state[name] = (change[0](weight) if change else weight).clone()
-    made.load_state_dict(state)
+    made.load_state_dict({name: weight_at(published, table[name]) for name in made.state_dict()})
     return made.eval()
 
 
