@@ -26,7 +26,7 @@ from families.nets import NETS, TOKENS, Net, plan_of
 from random_nets import trained_lora
 from snapshot import assert_same, snapshot
 
-STEP = 1e-5  # of finite differences
+STEP = 3e-6  # of finite differences: their own error falls with its square, rounding rises
 by_name = pytest.mark.parametrize("name", list(NETS))
 
 
