@@ -174,8 +174,10 @@ class CommandHost:
 
 def _needed(model: DiffusersFlowModel, encoded: EncodedPrompts, job: Options) -> MemoryEstimate:
     """The peak of a step on this model, by parts; it is held in the numbers that it runs in."""
+    from ..backends.diffusers.files import quiet
+
     net = model.net
-    with META:
+    with META, quiet():
         empty = type(net).from_config(net.config).to(net.dtype)
     twin = type(model)(empty, None, guidance=job.config.guidance)
     with twin.session():

@@ -48,11 +48,19 @@ class NetLayout:
     refusal: Callable[[Any], str]  # what makes a net of these classes unfit; "" where nothing does
     text_first: bool = True  # in its joint attention; else the image is
     norms: Mapping[str, str] = field(default_factory=dict)  # of text, by the entrance behind them
+    # A net fills its text and its image up at their ends, to a multiple of so many tokens.
+    multiple: Callable[[Any], int] = lambda net: 1
+    # Whether samplers guide a net, by a second pass without the prompt; an input does others.
+    cfg: Callable[[Any], bool] = lambda net: False
 
     def entering(self, net: Any, name: str, text: Tensor) -> Tensor:
         """What a net's entrance is given for text features (N, n), which may be normed first."""
         norm = self.norms.get(name)
         return net.get_submodule(norm)(text) if norm else text
+
+    def cfg_scale(self, net: Any, guidance: float | None) -> float:
+        """What samplers are to guide this net with; 1 is not at all."""
+        return 1.0 if guidance is None or not self.cfg(net) else guidance
 
     def counts(self, net: Any) -> tuple[int, ...]:
         """How many blocks each list of a net has."""
@@ -80,9 +88,33 @@ class DiffusersCalls:
     """How a diffusers net of the family is called."""
 
     inputs: Callable[[Pass], dict[str, Any]]  # keyword arguments of its forward
-    velocity: Callable[[Tensor, Pass], Tensor]  # its output as (B, C, h, w)
+    velocity: Callable[[Any, Pass], Tensor]  # its output as (B, C, h, w)
     latent_channels: Callable[[Any], int]  # of a net
-    guided: Callable[[Any], bool]  # whether a net has a guidance input
+    guided: Callable[[Any], bool] = lambda net: False  # whether a net has a guidance input
+    # What exponential times are shifted by; None: by the most that the scheduler's file says.
+    shift: float | None = None
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A transformer as one published file."""
+
+    marker: str  # a weight that such files of this family have, and no others
+    own: str  # a weight that files in diffusers' own layout have
+    converter: str  # diffusers' function that gives a published file its own names
+    config: Callable[[Mapping[str, Any]], dict[str, Any]]  # of a net with these weights
+    scheduler: Callable[[Any], dict[str, Any]]  # of a net that came without one
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How a language model is asked for the features of a prompt."""
+
+    model: str  # its kind, as transformers' config.json has it
+    template: str  # what it reads, {} in it for the prompt
+    layers: tuple[int, ...]  # whose features stand side by side; 0 is its input, -1 the last
+    headless: bool = False  # nothing before the prompt reaches the net
+    length: int = 0  # tokens that each text is padded to; 0: to none
 
 
 @dataclass(frozen=True)
@@ -91,14 +123,12 @@ class DiffusersFiles:
 
     text: tuple[tuple[str, str], ...]  # folder and class of transformers, tokenizer by encoder
     # Which of these encoders make each part of the net's text, and which the pooled vector.
-    words: tuple[tuple[int, ...], ...]
-    pooled: tuple[int, ...]
-    shortest: int  # tokens that the last part is padded to at least; ComfyUI pads to as many
-    marker: str  # a weight that single files of this family have, and no others
-    own: str  # a weight that files in diffusers' own layout have
-    converter: str  # diffusers' function that gives a single file its own names
-    config: Callable[[Mapping[str, Any]], dict[str, Any]]  # of a net with these weights
-    scheduler: Callable[[Any], dict[str, Any]]  # of a net that came without one
+    words: tuple[tuple[int, ...], ...] = ((0,),)
+    pooled: tuple[int, ...] = ()
+    shortest: int = 1  # tokens that the last part is padded to at least; ComfyUI pads to as many
+    chat: Chat | None = None  # where its one encoder is a language model
+    published: PublishedFile | None = None  # None: a folder alone can be read
+    pictures: bool = True  # whether its autoencoder is diffusers' AutoencoderKL
 
 
 @dataclass(frozen=True)
@@ -142,17 +172,9 @@ class Family:
     entrances: Mapping[str, Entering]  # layers through which text comes in
     texts: tuple[ComfyText, ...]
     pixels_per_latent: int = 8
-    left_padded: bool = False  # the net's text, up to a length of its own
-    # A net pads its text at the end, to a multiple of so many tokens.
-    text_multiple: Callable[[Any], int] = lambda net: 1
+    left_padded: int = 0  # tokens that a net's text is filled up to in front, where it is
     experimental: str = ""  # what people are to know before a training
-    # Whether samplers guide a net, by a second pass without the prompt; an input does others.
-    cfg: Callable[[Any], bool] = lambda net: False
     prefix: str = "transformer."  # of layers in LoRA files
-
-    def cfg_scale(self, net: Any, guidance: float | None) -> float:
-        """What samplers are to guide this net with; 1 is not at all."""
-        return 1.0 if guidance is None or not self.cfg(net) else guidance
 
     def describe(self, layout: NetLayout, net: Any) -> str:
         """The model's kind and size in words: alike in all hosts, for files and messages."""

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from einops import rearrange
-from torch import Tensor
 
 from . import joint
 from .family import (
@@ -19,12 +17,17 @@ from .family import (
     Family,
     NetLayout,
     Pass,
+    PublishedFile,
 )
+from .patches import PATCH, grid, packed, places, unpacked
 
-PATCH = 2
 BLOCKS = (
     BlockList("double_blocks", ("img", "txt"), (0, 1), joint=True, kind="double"),
     BlockList("single_blocks", ("x",), (0,), kind="single"),
+)
+DIFFUSERS_BLOCKS = (
+    joint.BLOCKS,
+    BlockList("single_transformer_blocks", ("hidden_states", "encoder_hidden_states"), (0, 1)),
 )
 
 
@@ -35,34 +38,21 @@ def _refused_by_comfy(net: Any) -> str:
     return f"a Flux variant ({type(net).__name__}, {net.params.in_channels} channels in)"
 
 
-def _refused_by_diffusers(net: Any) -> str:
-    channels = net.config.in_channels, net.out_channels
-    fused = any(block.attn.fused_projections for block in net.transformer_blocks)
-    if channels[0] == channels[1] and not fused:
-        return ""
-    kind = "fused" if fused else "separate"
-    return f"a Flux with {channels[0]} channels in, {channels[1]} out and {kind} projections"
+def refused_by_diffusers(net: Any) -> str:
+    """What makes a net unfit that takes more than latents; "" where nothing does."""
+    given, made = net.config.in_channels, net.out_channels
+    return "" if given == made else f"a variant with {given} channels in and {made} out"
 
 
-def _inputs(given: Pass) -> dict[str, Any]:
-    """Latents in patches of 2 x 2, and where each of them stands: 0, row, column."""
-    height, width = (side // PATCH for side in given.x_t.shape[-2:])
-    axes = (torch.zeros(1, dtype=torch.long), torch.arange(height), torch.arange(width))
-    packed = rearrange(given.x_t, "b c (h p) (w q) -> b (h w) (c p q)", p=PATCH, q=PATCH)
+def inputs(given: Pass) -> dict[str, Any]:
+    """Latents in patches, and where each of them stands: 0, row, column."""
     return {
-        "hidden_states": packed,  # (B, L, 4 C)
+        "hidden_states": packed(given.x_t),
         "timestep": given.t,
-        "guidance": given.guidance,
         "encoder_hidden_states": given.text,
-        "pooled_projections": given.pooled,
-        "img_ids": torch.cartesian_prod(*axes).float().to(given.t.device),
+        "img_ids": places((1, *grid(given.x_t)), given.t.device),
         "txt_ids": torch.zeros(given.text.shape[1], 3, device=given.t.device),
     }
-
-
-def _velocity(out: Tensor, given: Pass) -> Tensor:
-    height = given.x_t.shape[-2] // PATCH
-    return rearrange(out, "b (h w) (c p q) -> b c (h p) (w q)", h=height, p=PATCH, q=PATCH)
 
 
 def _config(weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,18 +80,17 @@ FLUX = Family(
     diffusers=DiffusersSide(
         layout=NetLayout(
             classes=frozenset({"FluxTransformer2DModel"}),
-            blocks=(
-                joint.BLOCKS,
-                BlockList(
-                    "single_transformer_blocks", ("hidden_states", "encoder_hidden_states"), (0, 1)
-                ),
-            ),
+            blocks=DIFFUSERS_BLOCKS,
             size=lambda net: (net.inner_dim, net.config.num_attention_heads),
-            refusal=_refused_by_diffusers,
+            refusal=refused_by_diffusers,
         ),
         calls=DiffusersCalls(
-            inputs=_inputs,
-            velocity=_velocity,
+            inputs=lambda given: {
+                **inputs(given),
+                "guidance": given.guidance,
+                "pooled_projections": given.pooled,
+            },
+            velocity=unpacked,
             latent_channels=lambda net: net.config.in_channels // PATCH**2,
             guided=lambda net: bool(net.config.guidance_embeds),
         ),
@@ -115,11 +104,13 @@ FLUX = Family(
             words=((1,),),
             pooled=(0,),
             shortest=256,
-            marker="double_blocks.0.img_attn.qkv.weight",
-            own="x_embedder.weight",
-            converter="convert_flux_transformer_checkpoint_to_diffusers",
-            config=_config,
-            scheduler=lambda net: {"use_dynamic_shifting": bool(net.config.guidance_embeds)},
+            published=PublishedFile(
+                marker="double_blocks.0.img_attn.qkv.weight",
+                own="x_embedder.weight",
+                converter="convert_flux_transformer_checkpoint_to_diffusers",
+                config=_config,
+                scheduler=lambda net: {"use_dynamic_shifting": bool(net.config.guidance_embeds)},
+            ),
         ),
     ),
     targets=joint.TARGETS,

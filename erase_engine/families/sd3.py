@@ -15,6 +15,7 @@ from .family import (
     Family,
     NetLayout,
     Pass,
+    PublishedFile,
 )
 from .joint import BLOCKS, ENTRANCES, TARGETS
 
@@ -73,6 +74,7 @@ SD3 = Family(
         blocks=(BlockList("joint_blocks", ("context", "x"), (0, 1), joint=True, kind="double"),),
         size=lambda net: (net.hidden_size, net.num_heads),
         refusal=_refused_by_comfy,
+        cfg=lambda net: True,
     ),
     diffusers=DiffusersSide(
         layout=NetLayout(
@@ -81,12 +83,12 @@ SD3 = Family(
             size=lambda net: (net.inner_dim, net.config.num_attention_heads),
             refusal=_refused_by_diffusers,
             text_first=False,
+            cfg=lambda net: True,
         ),
         calls=DiffusersCalls(
             inputs=_inputs,
             velocity=lambda out, given: out,
             latent_channels=lambda net: net.config.in_channels,
-            guided=lambda net: False,
         ),
         files=DiffusersFiles(
             text=(
@@ -100,11 +102,13 @@ SD3 = Family(
             words=((0, 1), (2,)),
             pooled=(0, 1),
             shortest=77,
-            marker="joint_blocks.0.x_block.attn.qkv.weight",
-            own="pos_embed.proj.weight",
-            converter="convert_sd3_transformer_checkpoint_to_diffusers",
-            config=_config,
-            scheduler=lambda net: {"shift": 3.0},
+            published=PublishedFile(
+                marker="joint_blocks.0.x_block.attn.qkv.weight",
+                own="pos_embed.proj.weight",
+                converter="convert_sd3_transformer_checkpoint_to_diffusers",
+                config=_config,
+                scheduler=lambda net: {"shift": 3.0},
+            ),
         ),
     ),
     targets=TARGETS,
@@ -116,5 +120,4 @@ SD3 = Family(
             loader="TripleCLIPLoader, or DualCLIPLoader of type sd3",
         ),
     ),
-    cfg=lambda net: True,
 )

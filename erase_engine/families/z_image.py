@@ -8,10 +8,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .family import BlockList, ComfyText, Family, NetLayout, TargetSet
+import torch
+
+from . import chats
+from .family import (
+    BlockList,
+    Chat,
+    ComfyText,
+    DiffusersCalls,
+    DiffusersFiles,
+    DiffusersSide,
+    Family,
+    NetLayout,
+    Pass,
+    TargetSet,
+)
 
 TEXT_IN = "cap_embedder.1"
 REFINERS = 2
+BLOCKS = (BlockList("layers", ("x",), (0,), joint=True, kind="double"),)
+NORMS = {TEXT_IN: "cap_embedder.0"}
+MULTIPLE = 32  # tokens, in diffusers
 
 
 def _refined(*layers: str) -> tuple[str, ...]:
@@ -37,18 +54,46 @@ def _not_lumina(net: Any) -> str:
     return _variant(net) or ("a Z-Image" if net.pad_tokens_multiple else "")
 
 
+def _inputs(given: Pass) -> dict[str, Any]:
+    """A picture each, with a frame; its time runs from 0 (noise) to 1."""
+    return {
+        "x": [each[:, None] for each in given.x_t],
+        "t": 1 - given.t,
+        "cap_feats": list(given.text),
+    }
+
+
 _ALL = _refined("to_q", "to_k", "to_v", "to_out.0")
 Z_IMAGE = Family(
     name="Z-Image",
     models="Z-Image",
     comfy=NetLayout(
         classes=frozenset({"Lumina2"}),
-        blocks=(BlockList("layers", ("x",), (0,), joint=True, kind="double"),),
+        blocks=BLOCKS,
         size=lambda net: (net.dim, net.n_heads),
         refusal=_not_z_image,
-        norms={TEXT_IN: "cap_embedder.0"},
+        norms=NORMS,
+        multiple=lambda net: net.pad_tokens_multiple or 1,
+        cfg=lambda net: True,
     ),
-    diffusers=None,
+    diffusers=DiffusersSide(
+        layout=NetLayout(
+            classes=frozenset({"ZImageTransformer2DModel"}),
+            blocks=BLOCKS,
+            size=lambda net: (net.dim, net.n_heads),
+            refusal=_variant,
+            text_first=False,
+            norms=NORMS,
+            multiple=lambda net: MULTIPLE,
+            cfg=lambda net: True,
+        ),
+        calls=DiffusersCalls(
+            inputs=_inputs,
+            velocity=lambda out, given: -torch.stack([each[:, 0] for each in out]),
+            latent_channels=lambda net: net.in_channels,
+        ),
+        files=DiffusersFiles(text=chats.FILES, chat=Chat("qwen3", chats.USER, layers=(-2,))),
+    ),
     targets={
         "text_in": TargetSet((), (TEXT_IN,)),
         "text_in_pooled": TargetSet((), (TEXT_IN, *_ALL)),
@@ -63,8 +108,6 @@ Z_IMAGE = Family(
             tokenizer="ZImageTokenizer",
         ),
     ),
-    text_multiple=lambda net: net.pad_tokens_multiple or 1,
-    cfg=lambda net: True,
     prefix="diffusion_model.",
     experimental="Only the layers through which text alone enters are trained; nobody has seen "
     "yet how well that erases in trained models of this family.",
@@ -75,6 +118,7 @@ LUMINA_2 = replace(
     name="Lumina 2",
     models="Lumina 2",
     comfy=replace(Z_IMAGE.comfy, refusal=_not_lumina),
+    diffusers=None,
     # Its keys and values are narrower, and the host's names for their rows are those of others.
     targets={name: TargetSet((), (TEXT_IN,)) for name in ("text_in", "text_in_pooled")},
     texts=(
@@ -82,5 +126,4 @@ LUMINA_2 = replace(
             words=((_GEMMA,),), loader="CLIPLoader, type lumina2", tokenizer="LuminaTokenizer"
         ),
     ),
-    text_multiple=lambda net: 1,
 )

@@ -49,6 +49,15 @@ def flux() -> Callable[..., object]:
 
 
 @pytest.fixture
+def noted(
+    record_property: Callable[..., None], request: pytest.FixtureRequest
+) -> Callable[[str, float], None]:
+    """Notes how far a net's figure is from what it should be, for `benchmarks.families`."""
+    name = request.node.callspec.params["name"]
+    return lambda figure, error: record_property(f"{name}/{figure}", float(error))
+
+
+@pytest.fixture
 def loras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """models/loras, empty; what nodes write elsewhere goes beside it."""
     import folder_paths

@@ -62,7 +62,7 @@ def spans_of(family: Family, net: Any, context: Tensor, x: Tensor, length: int) 
     rows, columns = LatentGrid(x.shape[1], family.pixels_per_latent).tokens(*x.shape[-2:])
     text, image = context.shape[1], rows * columns
     start = text - length if family.left_padded else 0
-    behind = text + -text % family.text_multiple(net)
+    behind = text + -text % family.comfy.multiple(net)
     return Spans(slice(start, text), slice(behind, behind + image))
 
 
@@ -86,7 +86,7 @@ class ComfyFlowModel:
         self._options: dict[str, Any] = model.model_options.get(OPTIONS, {})
         self._guarded = GuardedBlocks(attending)
         self.guidance = guidance
-        self.cfg = self.family.cfg_scale(self._net, guidance)
+        self.cfg = self.family.comfy.cfg_scale(self._net, guidance)
         self.checkpointing = checkpointing
         self.device: torch.device = model.load_device
         cast: torch.dtype | None = model.get_model_object("manual_cast_dtype")  # nodes may patch it
@@ -203,7 +203,7 @@ class ComfyFlowModel:
     def _inputs(self, x_t: Tensor, cond: Conditioning) -> dict[str, Any]:
         """Text, pooled text and whatever else the host makes of a prompt for this net."""
         given = {"cross_attn": cond.text, "pooled_output": cond.pooled}
-        if not self.family.cfg(self._net):
+        if not self.family.comfy.cfg(self._net):
             given["guidance"] = self.guidance
         conds = self._base.extra_conds(**given, noise=x_t, device=self.device)
         found = {

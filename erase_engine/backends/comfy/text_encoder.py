@@ -15,6 +15,7 @@ from ...families.family import Encoder
 from ...families.registry import text_of
 from ...interfaces import Conditioning, Prompt, TextPart
 from ...validation import shortened
+from ..mean_vectors import mean_vectors
 from .guards import ordinary
 from .token_rows import RowReader, is_chat
 
@@ -84,7 +85,7 @@ class ComfyTextEncoder:
         Without pooled vectors: the mean of the text's own tokens, of all where it has none.
         """
         if not self._pooled:
-            return self._means(texts, on_text)
+            return mean_vectors(self, texts, on_text)
         stage = self._clip.cond_stage_model
         stage.reset_clip_options()  # as the host's encode_from_tokens does
         if self._clip.layer_idx is not None:
@@ -100,14 +101,6 @@ class ComfyTextEncoder:
             vectors.append(ordinary(torch.cat(pooled, dim=-1))[0].float().cpu())
             on_text()
         return torch.stack(vectors)
-
-    def _means(self, texts: Sequence[str], on_text: Callable[[], None]) -> Tensor:
-        means = []
-        for text in texts:  # one after another: of each only a vector is kept
-            (prompt,) = self.encode([text], on_prompt=on_text).prompts
-            places = list(self.positions(text)) or slice(None)
-            means.append(prompt.text[places].float().mean(dim=0).cpu())
-        return torch.stack(means)
 
     @torch.no_grad()
     def encode(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...families.family import DiffusersSide, Family
+from ...families.family import DiffusersSide, Family, PublishedFile
 from ...families.registry import FAMILIES, family_of, models_of
+from ...interfaces import TextEncoder
+from .chat_encoder import ChatTextEncoder
 from .text_encoder import DiffusersTextEncoder
 
 _DIFFUSERS: Any = diffusers  # both fill their names in when asked, unseen by type checkers
@@ -59,6 +62,9 @@ class ModelFiles:
                 f"{self.family.models} beside each other, as in its diffusers folder. "
                 "Name such a folder with --text-encoders."
             )
+        self._check_language_model()
+        if self.is_file:
+            _ = self._published
 
     @property
     def is_file(self) -> bool:
@@ -70,7 +76,7 @@ class ModelFiles:
         """The transformer's config.json; a single file may have one beside it."""
         return self.model.with_name("config.json") if self.is_file else self._folder / "config.json"
 
-    def text_encoder(self, device: torch.device, dtype: torch.dtype) -> DiffusersTextEncoder:
+    def text_encoder(self, device: torch.device, dtype: torch.dtype) -> TextEncoder:
         """The family's text encoders with their tokenizers, on the device."""
         parts = []
         with _readable(self._text):
@@ -80,6 +86,8 @@ class ModelFiles:
                 parts.append(load(self._text / name, **options))
         tokenizers, encoders = parts[::2], [each.to(device) for each in parts[1::2]]
         files = self._side.files
+        if files.chat:
+            return ChatTextEncoder(tokenizers[0], encoders[0], files.chat)
         return DiffusersTextEncoder(
             *zip(tokenizers, encoders, strict=True),
             words=files.words,
@@ -91,7 +99,7 @@ class ModelFiles:
         """The transformer, on the device."""
         [kind] = self._side.layout.classes
         model = getattr(_DIFFUSERS, kind)
-        with _readable(self.model):
+        with _readable(self.model), quiet():
             if self.is_file:
                 net = self._of_file(model, dtype)
             else:
@@ -107,6 +115,12 @@ class ModelFiles:
 
     def check_vae(self) -> Path:
         """Its folder, beside the transformer or the text encoders; ValueError for none."""
+        if not self._side.files.pictures:
+            raise ValueError(
+                f"Got pictures to keep for {self.family.name}, whose autoencoder this command does "
+                "not know, expected none. Leave --keep-images out: the model then draws what is to "
+                "be kept."
+            )
         places = [root / "vae" for root in (self.model, self._text)]
         found = next((each for each in places if (each / "config.json").is_file()), None)
         if found is None:
@@ -121,7 +135,7 @@ class ModelFiles:
         """The folder's; for a single file what the family's models have."""
         folder, model = self.model / "scheduler", _DIFFUSERS.FlowMatchEulerDiscreteScheduler
         if not folder.is_dir():
-            return model(**self._side.files.scheduler(net))
+            return model(**self._published.scheduler(net))
         with _readable(folder):
             return model.from_pretrained(folder, **_LOCAL)
 
@@ -132,12 +146,36 @@ class ModelFiles:
         return side
 
     @property
+    def _published(self) -> PublishedFile:
+        """What is known of the family's single files; ValueError where nothing is."""
+        if self._side.files.published is None:
+            raise ValueError(
+                f"Got {self.model}, expected a diffusers folder: of {self.family.name} the command "
+                "reads no single files. Give the folder that holds transformer and scheduler."
+            )
+        return self._side.files.published
+
+    @property
     def _text(self) -> Path:
         return self.text or (self.model.parent if self.is_file else self.model)
 
     @property
     def _folder(self) -> Path:
         return self.model / "transformer"
+
+    def _check_language_model(self) -> None:
+        """ValueError for another one than the family's chats are written for."""
+        chat, path = self._side.files.chat, self._text / "text_encoder" / "config.json"
+        if chat is None:
+            return
+        with _readable(path):
+            kind = json.loads(path.read_text()).get("model_type")
+        if kind != chat.model:
+            raise ValueError(
+                f"Got a text encoder of kind {kind} in {self._text}, expected {chat.model}, which "
+                f"this command reads {self.family.name} prompts with. Train other models of the "
+                "family in ComfyUI."
+            )
 
     def _family(self) -> Family:
         """By config.json; for a file without one by the names of its weights."""
@@ -150,17 +188,17 @@ class ModelFiles:
                 raise ValueError(f"{self.config}: {error}") from None
         with _readable(self.model), safe_open(self.model, "pt") as file:
             names = {name.removeprefix(_WHOLE) for name in file.keys()}  # noqa: SIM118
-        sides = ((one, one.diffusers.files) for one in FAMILIES if one.diffusers)
-        known = (one for one, files in sides if {files.marker, files.own} & names)
+        published = ((one, one.diffusers.files.published) for one in FAMILIES if one.diffusers)
+        known = (one for one, each in published if each and {each.marker, each.own} & names)
         return next(known, FAMILIES[0])  # whatever its loading will say
 
     def _of_file(self, model: Any, dtype: torch.dtype) -> Any:
         """From the published layout or diffusers' own; a config.json beside it is respected."""
-        state, files = load_file(self.model), self._side.files
-        if files.own not in state:
-            state = published_weights(state, files.converter)
+        state, known = load_file(self.model), self._published
+        if known.own not in state:
+            state = published_weights(state, known.converter)
         sizes = (
-            json.loads(self.config.read_text()) if self.config.is_file() else files.config(state)
+            json.loads(self.config.read_text()) if self.config.is_file() else known.config(state)
         )
         with torch.device("meta"):
             net = model.from_config(sizes)
@@ -193,6 +231,14 @@ def published_weights(published: dict[str, Tensor], converter: str) -> dict[str,
             f"{models_of('diffusers')}. Give the file of its transformer, not quantized."
         )
     return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """For building a net: diffusers' own classes warn about what they are made of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 @contextmanager

@@ -65,8 +65,13 @@ class DiffusersFlowModel:
         self._side, layout, calls = side, side.layout, side.calls
         if refused := layout.refusal(net):
             raise ValueError(
-                f"Got {refused}, expected text-to-image {self.family.name} with separate ones. "
-                f"Load {self.family.models}, or call unfuse_qkv_projections()."
+                f"Got {refused}, expected text-to-image {self.family.name}. "
+                f"Load {self.family.models}."
+            )
+        if any(getattr(each, "fused_projections", False) for each in net.modules()):
+            raise ValueError(
+                f"Got a {self.family.name} with fused projections, expected separate ones. "
+                "Call unfuse_qkv_projections()."
             )
         if calls.guided(net) and guidance is None:
             raise ValueError(
@@ -77,7 +82,7 @@ class DiffusersFlowModel:
         self._scheduler = scheduler
         self._guarded = GuardedBlocks(_attending)
         self.guidance = guidance if calls.guided(net) else None
-        self.cfg = self.family.cfg_scale(net, guidance)
+        self.cfg = layout.cfg_scale(net, guidance)
         self.checkpointing = checkpointing
         self.device: torch.device = net.device
         self.dtype: torch.dtype = net.dtype
@@ -123,7 +128,7 @@ class DiffusersFlowModel:
         scheduler = type(self._scheduler).from_config(config)  # set_timesteps changes it
         scheduler.set_timesteps(
             sigmas=[1 - step * parts // steps / parts for step in range(steps)],
-            mu=config.max_shift if shifted else None,
+            mu=(self._side.calls.shift or config.max_shift) if shifted else None,
         )
         return scheduler.sigmas.float()
 
@@ -173,15 +178,22 @@ class DiffusersFlowModel:
             self._cast(cond.pooled),
             self._cast(guidance),
         )
-        rows, columns = self.latents.tokens(*x_t.shape[-2:])
-        text, image = given.text.shape[1], rows * columns
-        spans = Spans(slice(0, text), slice(text, text + image))
-        if not self._side.layout.text_first:
-            spans = Spans(slice(image, image + text), slice(0, image))
-        calls = self._side.calls
+        calls, spans = self._side.calls, self._spans(given)
         with self._guarded.asked(BlockRequest(capture, self.checkpointing, spans)):
             (out,) = self.net(**calls.inputs(given), return_dict=False)
         return calls.velocity(out, given)
+
+    def _spans(self, given: Pass) -> Spans:
+        """Where the prompt's tokens and the image's stand in joint attention."""
+        rows, columns = self.latents.tokens(*given.x_t.shape[-2:])
+        prompt, image = given.text.shape[1], rows * columns
+        text = max(prompt, self.family.left_padded)
+        multiple = self._side.layout.multiple(self.net)
+        if self._side.layout.text_first:
+            behind = text + -text % multiple
+            return Spans(slice(text - prompt, text), slice(behind, behind + image))
+        behind = image + -image % multiple
+        return Spans(slice(behind, behind + prompt), slice(0, image))
 
     def _cast(self, tensor: Any) -> Any:
         return None if tensor is None else tensor.to(self.device, self.dtype)
@@ -223,7 +235,8 @@ def _own_checkpointing_off(net: Any) -> Iterator[None]:
 @contextmanager
 def _plain_attention(net: Any) -> Iterator[None]:
     """Torch's own attention: other kernels may have no gradient, or can't be looked at."""
-    before = [(each, vars(each).get("_attention_backend")) for each in net.attn_processors.values()]
+    processors = [each.processor for each in net.modules() if hasattr(each, "processor")]
+    before = [(each, vars(each).get("_attention_backend")) for each in processors]
     try:
         for processor, _ in before:  # the net's own setter would change it for all models
             processor._attention_backend = AttentionBackendName.NATIVE

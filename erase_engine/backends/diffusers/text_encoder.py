@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from ...concepts.token_positions import positions_in
 from ...interfaces import Conditioning, Prompt, TextPart
+from ..mean_vectors import mean_vectors
 
 CLIP_TOKENS = 77
 ENCODED_AT_ONCE = 16  # prompts
@@ -63,7 +64,8 @@ class DiffusersTextEncoder:
     Args:
         words: which of them make each part of the net's text, side by side.
         pooled: which of them make the pooled vector, side by side.
-        shortest: tokens that the last part is padded to at least; ComfyUI pads to as many.
+        shortest: tokens that the last part is padded to at least; ComfyUI pads to as many. All
+            texts are then padded to one length; with 1 none is padded.
         longest: tokens of it that the model reads, the end mark included.
     """
 
@@ -109,7 +111,12 @@ class DiffusersTextEncoder:
     def vectors(
         self, texts: Sequence[str], *, on_text: Callable[[], None] = lambda: None
     ) -> Tensor:
-        """(N, P) float32 on the CPU: the pooled vectors that `encode` gives, and no more is run."""
+        """(N, P) float32 on the CPU: the pooled vectors that `encode` gives, and no more is run.
+
+        Without pooled vectors: the mean of the text's own tokens, of all where it has none.
+        """
+        if not self._pooled:
+            return mean_vectors(self, texts, on_text)
         vectors = []
         for part in _parts(texts):
             vectors.append(self._vectors(part).float().cpu())
@@ -125,24 +132,24 @@ class DiffusersTextEncoder:
         dtype: torch.dtype = torch.float32,
         on_prompt: Callable[[], None] = lambda: None,
     ) -> Conditioning:
-        """As the pipeline has them, padded to one length, in `dtype` on the CPU.
-
-        Equal texts share one.
-        """
-        distinct = list(dict.fromkeys(prompts))
-        longest = max(len(self.token_ids(prompt)) for prompt in distinct)
-        length = max(self._shortest, min(longest, self.max_tokens) + 1)
-        whole = CLIP_TOKENS * (len(self._words) - 1) + length
+        """As the pipeline has them, in `dtype` on the CPU; equal texts share one."""
+        own = {text: len(self.token_ids(text)) for text in dict.fromkeys(prompts)}
+        if self._shortest > 1:
+            own = dict.fromkeys(own, max(self._shortest - 1, *own.values()))
         width = self._words[-1][0].model.config.d_model
-        rows = torch.empty(len(distinct), whole, width, dtype=dtype).unbind()
         encoded: dict[str, Prompt] = {}
-        for some in _parts(distinct):
-            for prompt, text, pooled in zip(
-                some, self._texts(some, length, width), self._vectors(some), strict=True
-            ):
-                kept = rows[len(encoded)].copy_(text)
-                encoded[prompt] = Prompt(kept, pooled.to("cpu", dtype))
-                on_prompt()
+        for length in dict.fromkeys(own.values()):
+            some = [text for text, each in own.items() if each == length]
+            length = min(length, self.max_tokens) + 1
+            whole = CLIP_TOKENS * (len(self._words) - 1) + length
+            rows = iter(torch.empty(len(some), whole, width, dtype=dtype))
+            for part in _parts(some):
+                pooled = self._vectors(part) if self._pooled else [None] * len(part)
+                texts = self._texts(part, length, width)
+                for prompt, text, vector in zip(part, texts, pooled, strict=True):
+                    kept = None if vector is None else vector.to("cpu", dtype)
+                    encoded[prompt] = Prompt(next(rows).copy_(text), kept)
+                    on_prompt()
         return Conditioning(tuple(encoded[prompt] for prompt in prompts))
 
     def _texts(self, texts: Sequence[str], length: int, width: int) -> Tensor:

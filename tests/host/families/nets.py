@@ -118,6 +118,7 @@ class Net:
     framed: bool = False  # its latents have a frame
     padding: int = 0  # tokens that it puts before its text
     multiple: int = 1  # to which it pads its text at the end
+    size: tuple[int, int] = SIZE  # of its pictures
 
     def build(
         self,
@@ -156,7 +157,7 @@ class Net:
 
         pooled = draw(2, POOLED) if self.pooled else None
         cond = Conditioning.stacked(draw(2, self.text_length, TEXT), pooled)
-        latent = (side // self.pixels for side in SIZE)
+        latent = (side // self.pixels for side in self.size)
         return draw(2, self.channels, *latent), torch.tensor([0.8, 0.35]), cond
 
 
@@ -188,6 +189,11 @@ NETS = {
     "lumina2": Net("Lumina2", LUMINA, blocks=2, joint=2, pooled=False),
     "z-image": Net("ZImage", Z_IMAGE, blocks=2, joint=2, pooled=False, multiple=8),
 }
+
+
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Of two tensors, as a share of the second's size."""
+    return float(((found - expected).norm() / expected.norm()).detach())
 
 
 def plan_of(net: Net) -> EncodedPrompts:

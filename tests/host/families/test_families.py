@@ -22,23 +22,12 @@ from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.nodes.lora.schedule import apply_during
-from families.nets import NETS, TOKENS, Net, plan_of
+from families.nets import NETS, TOKENS, Net, distance, plan_of
 from random_nets import trained_lora
 from snapshot import assert_same, snapshot
 
 STEP = 3e-6  # of finite differences: their own error falls with its square, rounding rises
 by_name = pytest.mark.parametrize("name", list(NETS))
-
-
-@pytest.fixture
-def noted(record_property: Any, request: pytest.FixtureRequest) -> Any:
-    """Notes how far a net's figure is from the host's own, for `benchmarks.families`."""
-    name = request.node.callspec.params["name"]
-    return lambda figure, error: record_property(f"{name}/{figure}", float(error))
-
-
-def distance(found: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-    return (found - expected).norm() / expected.norm()
 
 
 def sampled(model: Any, net: Net, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> Any:

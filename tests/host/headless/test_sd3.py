@@ -24,17 +24,14 @@ from eraseanything_pack.erase_engine.backends.diffusers.files import ModelFiles
 from eraseanything_pack.erase_engine.backends.diffusers.model import DiffusersFlowModel
 from eraseanything_pack.erase_engine.backends.diffusers.text_encoder import DiffusersTextEncoder
 from eraseanything_pack.erase_engine.cli.train import main
-from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig, LossWeights
 from eraseanything_pack.erase_engine.families.sd3 import SD3
-from eraseanything_pack.erase_engine.interfaces import AttentionCapture
 from eraseanything_pack.erase_engine.lora.file import load_lora, prefixed, save_lora
-from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
-from eraseanything_pack.nodes.host.session import training_session
-from families.nets import NETS, TOKENS, plan_of
+from families.nets import NETS
+from families.twins import TWINS
 from random_nets import trained_lora
 from safetensors.torch import save_file
-from tiny_diffusers import SMALL, weight_at
+from tiny_diffusers import SMALL
 from transformers import (
     CLIPTextConfig,
     CLIPTextModelWithProjection,
@@ -44,101 +41,22 @@ from transformers import (
     T5TokenizerFast,
 )
 
-KINDS = ("sd3", "sd3.5-large", "sd3.5-medium")
 WIDTH = 4096  # the host fills CLIP's features up to it
 CLIP = {"intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
 CLIPS = [{**CLIP, "hidden_size": 8}, {**CLIP, "hidden_size": 12}]
 T5 = {**tiny_diffusers.T5, "d_model": WIDTH}
 PROMPTS = ["a red star", "", "a (star:1.2), photographed"]
-CONFIG = EraseConfig(
-    steps=4,
-    batch=2,
-    keep_per_step=2,
-    trajectories=2,
-    trajectory_steps=3,
-    weights=LossWeights(esd=1.0, attention=0.1, keep=1.0),
-    lora=LoraConfig(rank=3, alpha=6.0, targets="text_pooled"),
-    width=48,
-    height=32,
-)
-by_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def convert(model: Any) -> SD3Transformer2DModel:
-    """A ComfyUI MODEL's weights in a diffusers model, by ComfyUI's own table of names."""
-    net = model.model.diffusion_model
-    sizes = model.model.model_config.unet_config
-    made = SD3Transformer2DModel(
-        sample_size=8,
-        num_layers=sizes["depth"],
-        num_attention_heads=net.num_heads,
-        joint_attention_dim=sizes["context_embedder_config"]["params"]["in_features"],
-        caption_projection_dim=net.hidden_size,
-        pooled_projection_dim=sizes["adm_in_channels"],
-        pos_embed_max_size=sizes["pos_embed_max_size"],
-        dual_attention_layers=tuple(sizes.get("x_block_self_attn_layers", ())),
-        qk_norm="rms_norm" if "qk_norm" in sizes else None,
-    )
-    published, table = net.state_dict(), comfy.utils.mmdit_to_diffusers(sizes)
-    made.load_state_dict({name: weight_at(published, table[name]) for name in made.state_dict()})
-    return made.eval()
-
-
-def backend_of(model: Any, guidance: float = 3.0) -> DiffusersFlowModel:
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    return DiffusersFlowModel(convert(model), scheduler, guidance=guidance)
-
-
-def seen(backend: Any, net: Any) -> tuple[torch.Tensor, AttentionCapture, list[torch.Tensor]]:
-    """A pass's velocity and attention, and gradients of a LoRA on all of the text's layers."""
-    lora = trained_lora(backend, "text_in_pooled")
-    with lora.attach(backend.linear_slices(backend.target_names("text_in_pooled"))):
-        capture = AttentionCapture(TOKENS, tuple(range(net.joint)))
-        velocity = backend.velocity(*net.inputs(), capture=capture).detach()
-        net.loss(backend).backward()
-    return velocity, capture, [each.grad for each in lora.parameters()]
-
-
-@by_kind
-def test_one_model_in_both(kind: str) -> None:
-    net = NETS[kind]
-    with training_session(net.build(inference=False), guidance=3.0) as backend:
-        times = backend.timesteps(5, 4, 6)
-        velocity, capture, grads = seen(backend, net)
-    theirs = backend_of(net.build(inference=False))
-    assert theirs.cfg == 3.0 and theirs.blocks == net.blocks
-    torch.testing.assert_close(theirs.timesteps(5, 4, 6), times)
-    with theirs.session():
-        found = seen(theirs, net)
-    torch.testing.assert_close(found[0], velocity, rtol=1e-4, atol=1e-5)
-    for block, mass in capture.mass.items():
-        torch.testing.assert_close(found[1].mass[block], mass, rtol=1e-4, atol=1e-6)
-    for one, other in zip(found[2], grads, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-@by_kind
-def test_one_seed_gives_one_lora(kind: str) -> None:
-    net = NETS[kind]
-
-    def trained(backend: Any) -> dict[str, torch.Tensor]:
-        generator = torch.Generator().manual_seed(CONFIG.seed)
-        return train_erasure(backend, plan_of(net), CONFIG, generator=generator).state
-
-    with training_session(net.build(inference=False), guidance=3.0) as backend:
-        expected = trained(backend)
-    with backend_of(net.build(inference=False)).session() as backend:
-        found = trained(backend)
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-5)
+    return TWINS["sd3.5-medium"].convert(model)
 
 
 def test_its_pipeline_loads_the_file_at_our_strength(tmp_path: Path) -> None:
     """Without alphas: the velocity of the pipeline's own loader is that of the adapters."""
     net = NETS["sd3.5-medium"]
     model = net.build(inference=False)
-    backend = backend_of(model)
+    backend = TWINS["sd3.5-medium"].backend(model)
     lora = trained_lora(backend, "text_in_pooled")
     slices = backend.linear_slices(backend.target_names("text_in_pooled"))
     with backend.session(), torch.no_grad(), lora.attach(slices):
@@ -204,7 +122,7 @@ def encoder_of(parts: dict[str, Any]) -> DiffusersTextEncoder:
 def test_text_is_that_of_its_pipeline(texts: Path) -> None:
     parts = parts_of(texts)
     pipeline = StableDiffusion3Pipeline(
-        convert(NETS["sd3"].build()), FlowMatchEulerDiscreteScheduler(), vae=None, **parts
+        convert(NETS["sd3.5-medium"].build()), FlowMatchEulerDiscreteScheduler(), vae=None, **parts
     )
     text, _, pooled, _ = pipeline.encode_prompt(
         PROMPTS, None, None, do_classifier_free_guidance=False, max_sequence_length=77

@@ -32,7 +32,7 @@ FLUX: dict[str, Any] = {
 }
 
 
-CONVERTER = FAMILY.diffusers.files.converter
+CONVERTER = FAMILY.diffusers.files.published.converter
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,9 @@ def test_a_file_of_flux_itself_needs_no_config(
     flux = comfy.ldm.flux.model.Flux(device="meta", operations=ops, **config)
     monkeypatch.setattr(diffusers_files, "load_file", lambda path: dict(flux.state_dict()))
     save_text_encoders(tmp_path)
-    save_file({FAMILY.diffusers.files.marker: torch.zeros(1)}, tmp_path / "flux.safetensors")
+    save_file(
+        {FAMILY.diffusers.files.published.marker: torch.zeros(1)}, tmp_path / "flux.safetensors"
+    )
     files = ModelFiles(tmp_path / "flux.safetensors")
     net = files.transformer(torch.device("meta"), torch.bfloat16)
     assert isinstance(net, FluxTransformer2DModel)
