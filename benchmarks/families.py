@@ -2,11 +2,13 @@
 
 `python -m benchmarks.families` runs the tests of the families' tiny nets, which note how far each
 figure is from the host's own, and counts the memory of a step at the families' real sizes, without
-weights. COMFYUI_PATH names another ComfyUI, whose rows stand beside the others.
+weights. COMFYUI_PATH names another ComfyUI, whose rows stand beside the others. `--block` measures
+a step on one block of each kind at real width, with random weights, beside what is counted for it.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -23,12 +25,15 @@ import comfy.model_patcher
 import comfy.supported_models
 import comfyui_version
 import torch
-from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig
 from eraseanything_pack.erase_engine.interfaces import Prompt
 from eraseanything_pack.nodes.training.memory_check import peak_of_step
 
-from .full_width import CONFIG, DEPTH, SINGLES
+from .full_width import CONFIG, DEPTH, SINGLES, config_of, encoded_plan, fill
+from .memory import give_back_freed_memory, in_own_process
+from .process_memory import megabytes
 from .result_file import RESULTS, read_result, versions, write_result
+from .step import Clock, full_step
 
 RESULT = RESULTS / "families.json"
 TESTS = ("tests/host/families/test_families.py", "tests/host/headless/test_one_model.py")
@@ -36,6 +41,7 @@ META = torch.device("meta")
 MEGABYTE = 2**20
 ONE = {"width": 512, "height": 512, "batch": 1, "keep_per_step": 1}
 WATCHED = 8  # text tokens
+BLOCKS = {"depth", "num_blocks", "depth_single_blocks", "num_layers", "n_layers"}
 
 FLUX = {
     "image_model": "flux",
@@ -145,13 +151,23 @@ REAL: dict[str, tuple[str, dict[str, Any], tuple[int, int], int | None]] = {
 
 
 def main() -> None:
-    host = comfyui_version.__version__
-    exact = figures()
-    rows = [{"family": name, "host": host, **exact[name], **memory(name)} for name in exact]
-    known = read_result(RESULT) or {"rows": []}
-    others = [row for row in known["rows"] if row["host"] != host]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--block", action="store_true", help="measure one block of each family")
+    options = parser.parse_args()
+    host, known = comfyui_version.__version__, read_result(RESULT) or {"rows": []}
+    exact = {row["family"]: row for row in known["rows"] if row["host"] == host}
+    if options.block:
+        rows = [{**exact[name], **in_own_process(one_block, name)} for name in REAL]
+    else:
+        found = figures()
+        rows = [{**exact.get(name, {}), **found[name], **memory(name)} for name in found]
+        rows = [
+            {"family": name, "host": host, **row} for name, row in zip(found, rows, strict=True)
+        ]
+    written = {row["family"]: row for row in rows}
+    others = [row for row in known["rows"] if row["host"] != host or row["family"] not in written]
     result = {
-        "command": "python -m benchmarks.families",
+        "command": "python -m benchmarks.families, and with --block",
         "versions": versions(),
         "size": ONE,
         "rows": sorted([*others, *rows], key=lambda row: (row["host"], row["family"])),
@@ -181,13 +197,8 @@ def memory(name: str) -> dict[str, float]:
     """Megabytes of the weights in bf16, and of a step of *fast* beside them; {}: no real size."""
     if name not in REAL:
         return {}
-    kind, sizes, text, pooled = REAL[name]
-    if hasattr(comfy.ldm.flux.model, "invert_slices") and "depth_single_blocks" in sizes:
-        newer = {"txt_ids_dims": [3] if "global_modulation" in sizes else []}
-        sizes = {"vec_in_dim": None, **sizes, **newer}
-    config = getattr(comfy.supported_models, kind)(dict(sizes))
-    config.set_inference_dtype(torch.bfloat16, None)
-    model = comfy.model_patcher.ModelPatcher(config.get_model({}, "", device=META), META, META)
+    _, _, text, pooled = REAL[name]
+    model = model_of(name, META)
     prompt = Prompt(torch.empty(text), None if pooled is None else torch.empty(pooled))
     found = {}
     for way, checkpointing in (("checkpointed", True), ("kept", False)):
@@ -201,6 +212,47 @@ def memory(name: str) -> dict[str, float]:
         found["weights_mb"] = round(estimate.weights / MEGABYTE)
         found[f"memory_{way}_mb"] = round(estimate.beside_weights / MEGABYTE)
     return found
+
+
+def model_of(name: str, device: torch.device, **changed: Any) -> Any:
+    """A MODEL of a family's real size, in bf16; `changed` are other sizes of it."""
+    kind, sizes, _, _ = REAL[name]
+    sizes = {**sizes, **changed}
+    if hasattr(comfy.ldm.flux.model, "invert_slices") and "depth_single_blocks" in sizes:
+        newer = {"txt_ids_dims": [3] if "global_modulation" in sizes else []}
+        sizes = {"vec_in_dim": None, **sizes, **newer}
+    with torch.inference_mode():
+        config = getattr(comfy.supported_models, kind)(dict(sizes))
+        config.set_inference_dtype(torch.bfloat16, None)
+        base = config.get_model({}, "", device=device)
+        if device != META:
+            fill(base.diffusion_model)
+    return comfy.model_patcher.ModelPatcher(base, device, device)
+
+
+def one_block(name: str) -> dict[str, float]:
+    """Megabytes of a step, checkpointed, on one block of each list at real width, and estimated."""
+    give_back_freed_memory()
+    torch.set_num_threads(1)
+    _, sizes, (tokens, width), pooled = REAL[name]
+    fewer = dict.fromkeys(BLOCKS & sizes.keys(), 1)
+    if "num_blocks" in fewer:  # there the width goes with `depth`
+        del fewer["depth"]
+    encoded = encoded_plan(tokens, width=width, pooled=pooled)
+    config = config_of(ONE["width"], lora=LoraConfig(targets="text_in_pooled"))
+    before = megabytes("VmRSS")
+    model = model_of(name, torch.device("cpu"), **fewer)
+    clock = Clock(lambda: megabytes("VmHWM") - before)
+    full_step(model, config, encoded, checkpointing=True, clock=clock)
+    measured = megabytes("VmHWM") - before
+    estimate = peak_of_step(
+        model_of(name, META, **fewer),
+        config,
+        encoded.longest,
+        watched=encoded.tokens.all.shape[1],
+    )
+    found = {"block_measured_mb": measured, "block_estimated_mb": estimate.total / MEGABYTE}
+    return {name: round(value) for name, value in found.items()}
 
 
 if __name__ == "__main__":

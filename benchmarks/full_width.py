@@ -89,13 +89,19 @@ def config_of(pixels: int, **fields: Any) -> EraseConfig:
     return EraseConfig.from_recipe("fast", **{**way, **one, **size, **fields})
 
 
-def encoded_plan(text_length: int = 256) -> EncodedPrompts:
-    """One pair and one keep prompt, all random."""
+def encoded_plan(
+    text_length: int = 256,
+    *,
+    width: int = CONFIG["context_in_dim"],
+    pooled: int | None = CONFIG["vec_in_dim"],
+) -> EncodedPrompts:
+    """One pair and one keep prompt, all random; without `pooled` they have no such vector."""
     generator = Generator().manual_seed(1)
 
     def prompt() -> Conditioning:
-        text = torch.randn(1, text_length, CONFIG["context_in_dim"], generator=generator)
-        return Conditioning.stacked(text, torch.randn(1, CONFIG["vec_in_dim"], generator=generator))
+        text = torch.randn(1, text_length, width, generator=generator)
+        vector = torch.randn(1, pooled, generator=generator) if pooled else None
+        return Conditioning.stacked(text, vector)
 
     words = min(PROMPT, text_length)
     others = torch.tensor([[index for index in range(words) if index not in TOKENS[0]]])
@@ -103,16 +109,19 @@ def encoded_plan(text_length: int = 256) -> EncodedPrompts:
     return EncodedPrompts(prompt(), prompt(), tokens, prompt(), prompt().prompts[0], None)
 
 
-def random_trajectories(config: EraseConfig) -> Trajectories:
-    """What sampling one path of one step would give, drawn at random: sampling is not measured."""
+def random_trajectories(config: EraseConfig, latents: LatentGrid, watched: int) -> Trajectories:
+    """What sampling one path of one step would give, drawn at random: sampling is not measured.
+
+    `watched`: how many text tokens' attention is read.
+    """
     generator = Generator().manual_seed(2)
 
     def cache(prompts: int) -> TrajectoryCache:
         def draw(*shape: int) -> Tensor:
-            latent = LatentGrid(CONFIG["out_channels"]).shape(config.height, config.width)
-            return torch.randn(*shape, *latent, generator=generator)
+            size = latents.shape(config.height, config.width)
+            return torch.randn(*shape, *size, generator=generator)
 
-        mass, times, rows = torch.full((1, 1), 0.01), torch.ones(1), torch.zeros(1)
+        mass, times, rows = torch.full((1, 1, watched), 0.01), torch.ones(1), torch.zeros(1)
         return TrajectoryCache(draw(1, 1), draw(1, 1, prompts), mass, times, rows.long())
 
     return Trajectories(cache(2), cache(1))

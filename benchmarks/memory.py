@@ -149,7 +149,8 @@ def measured(threads: int, case: dict[str, Any]) -> dict[str, Any]:
     weights = megabytes("VmRSS") - before
     clock = Clock(lambda: megabytes("VmHWM") - before)
     config = setting_of(case["pixels"], case["rank"])
-    full_step(model, config, checkpointing=case["checkpointing"], clock=clock)
+    kept = {"checkpointing": case["checkpointing"], "clock": clock}
+    full_step(model, config, encoded_plan(), **kept)
     wall, processor = clock.elapsed()
     return {
         "targets": config.lora.targets,

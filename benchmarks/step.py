@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
 from eraseanything_pack.erase_engine.training.loop import Training
 from eraseanything_pack.erase_engine.training.objective import Objective
+from eraseanything_pack.erase_engine.training.states.cached import CachedStates
 from eraseanything_pack.erase_engine.training.teacher import CountedModel, ForwardCount
 from eraseanything_pack.nodes.host.session import training_session
 
-from .full_width import encoded_plan, random_trajectories
+from .full_width import random_trajectories
 
 BACKWARD = 1.0  # of a forward pass: weights get no gradient; 0.6 to 1.2, growing with the tokens
 
@@ -73,15 +75,17 @@ class TimedModel(CountedModel):
 
 
 def full_step(
-    model: Any, config: EraseConfig, *, checkpointing: bool, clock: Clock, text_length: int = 256
+    model: Any, config: EraseConfig, encoded: EncodedPrompts, *, checkpointing: bool, clock: Clock
 ) -> LoraSet:
     """The LoRA after one erase and one preserve step; `clock` runs from after the set-up."""
     generator = torch.Generator().manual_seed(0)
     with training_session(model, guidance=config.guidance, checkpointing=checkpointing) as backend:
         slices = backend.linear_slices(backend.target_names(config.lora.targets))
         lora = backend.adapters(slices, rank=config.lora.rank, generator=generator)
-        prompted = TimedModel(backend, encoded_plan(text_length), config, ForwardCount(0), clock)
-        training = Training(Objective(prompted, lora, random_trajectories(config), generator), {})
+        prompted = TimedModel(backend, encoded, config, ForwardCount(0), clock)
+        cached = random_trajectories(config, backend.latents, encoded.tokens.all.shape[1])
+        states = CachedStates(prompted, lora, cached, lambda: None)
+        training = Training(Objective(prompted, lora, states, generator), {})
         with lora.attach(slices):
             clock.start()
             training.step(1)

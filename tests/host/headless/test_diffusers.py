@@ -125,7 +125,9 @@ def test_a_block_recomputed_in_backward_leaves_the_capture_alone() -> None:
 
 
 def test_wrong_models_layers_and_blocks_are_named() -> None:
-    with pytest.raises(ValueError, match=r"Got Linear, expected a Flux, SD3, .* or Z-Image model\. Load FLUX"):
+    with pytest.raises(
+        ValueError, match=r"Got Linear, expected a Flux, SD3, .* or Z-Image model\. Load FLUX"
+    ):
         DiffusersFlowModel(torch.nn.Linear(1, 1), scheduler())
     net = convert(build())
     with pytest.raises(ValueError, match="Got no guidance for a model with a guidance input"):

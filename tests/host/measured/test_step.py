@@ -1,0 +1,21 @@
+"""The one step that memory is measured on."""
+
+from __future__ import annotations
+
+import pytest
+from eraseanything_pack.benchmarks.full_width import config_of, encoded_plan
+from eraseanything_pack.benchmarks.step import Clock, full_step
+from eraseanything_pack.erase_engine.config import LoraConfig
+from families.nets import NETS, POOLED, TEXT
+
+
+@pytest.mark.parametrize("name", ["flux", "qwen-image"])
+def test_a_step_erases_and_preserves(name: str) -> None:
+    """A pass for each half, and the adapters have moved."""
+    net = NETS[name]
+    clock = Clock(lambda: 0.0)
+    encoded = encoded_plan(8, width=TEXT, pooled=POOLED if net.pooled else None)
+    config = config_of(64, lora=LoraConfig(targets="text_in_pooled"))
+    lora = full_step(net.build(), config, encoded, checkpointing=True, clock=clock)
+    assert len(clock.forwards) == 2
+    assert any(parameter.any() for parameter in lora.parameters()[1::2])  # B, which begins at 0
