@@ -93,7 +93,7 @@ def query_for(
     chosen = _blocks(blocks, count) or default_blocks(view, joint, count)
     names, others = _words_in(prompt, "words", words), _words_in(prompt, "contrast", contrast)
     with ordinary_tensors():
-        encoder = encoder_for(clip)
+        encoder = encoder_for(clip, model)
         found = located_words(
             encoder, prompt, names or words_of(prompt), view=view, contrast=others
         )

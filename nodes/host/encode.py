@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
 from ...erase_engine.concepts.everyday import PICTURES
 from ...erase_engine.concepts.vocabulary import Vocabulary
@@ -20,14 +21,24 @@ def ordinary_tensors() -> Iterator[None]:
         yield
 
 
-def encoder_for(clip: Any) -> ComfyTextEncoder:
-    """The CLIP input as the engine's text encoder; ValueError where no family has it."""
+def encoder_for(clip: Any, model: Any = None) -> ComfyTextEncoder:
+    """The CLIP input as the engine's text encoder.
+
+    Raises ValueError where no family has it, or where the MODEL is of another one.
+    """
     if clip is None:
         raise ValueError(
             "Got no clip: the checkpoint holds none. Load the model's text encoders, for example "
             "with DualCLIPLoader or CLIPLoader."
         )
-    return ComfyTextEncoder(clip)
+    encoder = ComfyTextEncoder(clip)
+    if model is not None and encoder.family is not (wanted := supported_family(model)):
+        loaders = " or ".join(dict.fromkeys(text.loader for text in wanted.texts))
+        raise ValueError(
+            f"Got a clip of {encoder.family.name} and a model of {wanted.name}, expected the "
+            f"model's own text encoders. Load them with {loaders}."
+        )
+    return encoder
 
 
 def vocabulary_of(clip: Any) -> Vocabulary:

@@ -33,7 +33,7 @@ def solve_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str,
     for part in parts:
         _check_part(part, model)
     with ordinary_tensors():
-        encoder = encoder_for(clip)
+        encoder = encoder_for(clip, model)
         plan = joined([each for part in parts for each in _plans_for(part, encoder)])
         encoded = encode_prompts(
             plan,

@@ -61,7 +61,7 @@ class ErasureReport(io.ComfyNode):
         sampling = _Sampling.of(widgets)
         prompts = _prompts(widgets)
         with ordinary_tensors():
-            cond = encoder_for(clip).encode([*(prompt for _, prompt in prompts), ""])
+            cond = encoder_for(clip, model).encode([*(prompt for _, prompt in prompts), ""])
         on_step = sampling_progress(2 * len(prompts) * sampling.pictures * sampling.steps)
         before, after = (
             [

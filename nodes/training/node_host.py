@@ -58,8 +58,12 @@ class NodeHost:
     memory: MemoryEstimate | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        supported_family(self.model)
+        family = supported_family(self.model)
+        joint = family.comfy.joint_blocks(self.model.model.diffusion_model)
+        family.target_names(self.config.lora.targets, joint)  # some families lack some sets
         require_always_on(self.model)
+        with ordinary_tensors():
+            encoder_for(self.clip, self.model)
         if self.vae is not None:
             require_vae_of(self.model, self.vae)
         if self.keep_images is not None:

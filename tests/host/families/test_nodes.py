@@ -151,3 +151,22 @@ def test_report_and_merge(family: str, model: Any, clip: Any, vae: Any, loras: P
                 method, "", model, clip, **files, strength_1=1.0, strength_2=1.0
             ).args
             assert graph.apply(model, lora=merged).args[0] is not model
+
+
+def test_other_models_text_encoders_are_refused(family: str, clip: Any) -> None:
+    """Before any work, by name: a Flux would read nothing in them, or fail inside of torch."""
+    flux = NETS["flux"].build(text=WIDTHS[family])
+    expected = f"Got a clip of {family} and a model of Flux, expected .* with DualCLIPLoader"
+    with pytest.raises(ValueError, match=expected):
+        graph.erase(flux, clip, **ERASE)
+    with pytest.raises(ValueError, match=expected):
+        graph.look(flux, clip)
+
+
+def test_layers_that_a_family_lacks_are_refused_before_any_work() -> None:
+    model, clip = NETS["z-image"].build(text=WIDTHS["Z-Image"]), CLIPS["Z-Image"]()
+    asked: list[str] = []
+    clip.encode_from_tokens = lambda *args, **kwargs: asked.append("encoded")
+    with pytest.raises(ValueError, match="Got target 'dual_qk', expected one of text_in, "):
+        graph.erase(model, clip, **{**ERASE, "targets": "dual_qk"})
+    assert not asked
