@@ -33,7 +33,9 @@ WATCHED = (
     *("EraseAnythingTinyFlux", "EraseAnythingWatch", "EraseAnythingApply", "EraseAnythingWatched"),
     *("KSampler", "CLIPTextEncode", "EmptySD3LatentImage"),
 )
+FIRST = ("EraseAnythingTinyFlux", "EraseAnythingTrain", "EraseAnythingApply")
 PATIENCE_MS = 900_000
+SMALL = 0.8  # zoom, at which a workflow fits the page and can still be read
 EDGE = 16  # pixels around the node
 
 LIGHT = {"Comfy.ColorPalette": "light"}
@@ -81,6 +83,7 @@ def take_screens(browser: Browser, server: Server) -> None:
     take_maps(browser, server, "maps", CLASSIC)
     take_maps(browser, server, "maps_nodes_2_light", NODES_2 | LIGHT)
     take_watched(browser, server)
+    take_workflow(browser, server)
 
 
 def take_training(browser: Browser, server: Server) -> None:
@@ -164,6 +167,29 @@ def take_watched(browser: Browser, server: Server) -> None:
         take(page, "watched", watched)
 
 
+def take_workflow(browser: Browser, server: Server) -> None:
+    """The nodes that an erasure begins with, joined as in the example workflow, before a run."""
+    write_settings(server.base, CLASSIC)
+    with open_page(browser, server) as page:
+        page.load(json.loads((EXAMPLES / "erase_style.json").read_text(encoding="utf-8")))
+        page.keep_only(*FIRST)
+        page.look_at(page.id_of(FIRST[0]), zoom=SMALL)
+        page.tab.wait_for_timeout(1200)
+        boxes = [page.box_of(page.id_of(kind)) for kind in FIRST]
+        top = min(box["y"] for box in boxes) - EDGE
+        page.run(UP, (top - 100) / SMALL)
+        page.tab.wait_for_timeout(1200)
+        boxes = [box | {"y": box["y"] - top + 100} for box in boxes]
+        left = min(box["x"] for box in boxes) - EDGE
+        clip = {
+            "x": left,
+            "y": 100,
+            "width": max(box["x"] + box["width"] for box in boxes) + EDGE - left,
+            "height": max(box["y"] + box["height"] for box in boxes) + EDGE - 100,
+        }
+        save(page, clip, SCREENS / "workflow.png")
+
+
 def take_help(browser: Browser, server: Server) -> None:
     """Every node for its help page, after a run in an example workflow that it stands in."""
     write_settings(server.base, CLASSIC)
@@ -191,6 +217,7 @@ def take_nodes(page: Page, kinds: Sequence[str]) -> None:
         take(page, kind, node, folder=HELP)
 
 
+UP = "dy => { app.canvas.ds.offset[1] -= dy; app.canvas.setDirty(true, true); }"
 APPLIES = """() => app.rootGraph.nodes
     .filter(node => node.type === "EraseAnythingApply")
     .map(node => String(node.id))"""
@@ -227,8 +254,11 @@ def take(page: Page, name: str, node: str = TRAIN, *, folder: Path = SCREENS) ->
     box = page.box_of(node)
     clip = {"x": box["x"] - EDGE, "y": box["y"] - EDGE}
     clip |= {side: box[side] + 2 * EDGE for side in ("width", "height")}
-    shot = Image.open(io.BytesIO(page.tab.screenshot(clip=clip)))
-    file = folder / f"{name}.png"
+    save(page, clip, folder / f"{name}.png")
+
+
+def save(page: Page, clip: dict[str, float], file: Path) -> None:
+    shot = Image.open(io.BytesIO(page.tab.screenshot(clip=clip)))  # type: ignore[arg-type]
     shot.convert("RGB").save(file, optimize=True)
     print(f"wrote {file.relative_to(PACK)}", flush=True)
 

@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("web/docs/*.md")])
 # Made by the set-up: no part of the repository.
 MADE = {".venv", ".comfyui", ".checkers"}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MOST_LINES, MOST_WORDS, FEWEST_PICTURES, MOST_FIGURES = 150, 1400, 5, 2
+MOVIE_BYTES = 1_500_000
 PATH = re.compile(r"`((?:[\w.-]+/)*(?:[\w-]+\.(?:py|json|js|md)|[\w.-]+/|\.\w+))`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)|<img src=\"([^\"]+)\"")
 
@@ -19,6 +22,26 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)|<img src=\"([^\"]+)\"")
 def test_links_and_pictures_lead_somewhere(page: Path) -> None:
     targets = ["".join(found) for found in LINK.findall(page.read_text(encoding="utf-8"))]
     assert [each for each in targets if not (page.parent / each).exists()] == []
+
+
+def test_the_readme_is_short_and_shows_pictures() -> None:
+    assert len(README.splitlines()) <= MOST_LINES and len(README.split()) <= MOST_WORDS
+    assert len(re.findall(r"!\[|<img ", README)) >= FEWEST_PICTURES
+    assert (ROOT / "docs" / "training.webp").stat().st_size < MOVIE_BYTES
+
+
+def test_the_readme_speaks_an_artists_words() -> None:
+    assert "**Run**" in README
+    assert re.findall(r"Acc_|\bASR\b|[Pp]ress Queue|Queue Prompt", README) == []
+    rows = [line.split("|") for line in README.splitlines() if line.startswith("|")]
+    figures = [sum(bool(re.match(r"\s*[\d.]+\b", cell)) for cell in row) for row in rows]
+    assert max(figures) <= MOST_FIGURES
+
+
+def test_the_readmes_templates_are_there() -> None:
+    named = re.findall(r"template \*\*(\w+)\*\*", README)
+    assert named
+    assert [each for each in named if not (ROOT / f"example_workflows/{each}.json").exists()] == []
 
 
 def test_the_developers_page_names_what_is_there() -> None:

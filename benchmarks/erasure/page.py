@@ -1,6 +1,6 @@
 """The committed rows as a page, docs/figures.md: `python -m benchmarks.erasure.page`.
 
-Prints the shorter tables of the README.
+Prints the shorter tables of docs/measurements.md.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def page() -> str:
 
 
 def summary() -> str:
-    """The README's tables, of words and of phrases.
+    """The tables of docs/measurements.md, of words and of phrases.
 
     Of a method that has a fair row ("esd+"), that row alone.
     """

@@ -22,11 +22,11 @@ def save_sheet(folder: Path, case: Case, pictures: Pictures, worst_word: str) ->
     named = [*torch.linspace(0, len(pictures["named"]) - 1, COLUMNS).round().int().tolist()]
     word = f"word {worst_word}"
     rows = [
-        _row(f"prompts with {case.concept}: base model", case.draw("named", None)[named]),
-        _row(f"base model, asked for {case.plan.anchor!r}", case.draw("anchors", None)[named]),
-        _row(f"{case.concept} erased", pictures["named"][named]),
-        _row(f"the worst other word, {worst_word}: base model", case.draw(word, None)[:COLUMNS]),
-        _row(f"{worst_word}, {case.concept} erased", pictures[word][:COLUMNS]),
+        row_of(f"prompts with {case.concept}: base model", case.draw("named", None)[named]),
+        row_of(f"base model, asked for {case.plan.anchor!r}", case.draw("anchors", None)[named]),
+        row_of(f"{case.concept} erased", pictures["named"][named]),
+        row_of(f"the worst other word, {worst_word}: base model", case.draw(word, None)[:COLUMNS]),
+        row_of(f"{worst_word}, {case.concept} erased", pictures[word][:COLUMNS]),
     ]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{case.concept.replace(' ', '_')}.png"
@@ -35,5 +35,6 @@ def save_sheet(folder: Path, case: Case, pictures: Pictures, worst_word: str) ->
     return path
 
 
-def _row(heading: str, pictures: Tensor) -> Row:
+def row_of(heading: str, pictures: Tensor) -> Row:
+    """Pictures (N, 3, H, W) in 0..1 beside each other, below a heading."""
     return Row([image_of(picture.permute(1, 2, 0)) for picture in pictures], [heading])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from eraseanything_pack.benchmarks import several
+from eraseanything_pack.benchmarks import negative, several
 from eraseanything_pack.benchmarks.erasure.attacks import (
     Target,
     WhiteBox,
@@ -26,12 +26,14 @@ from eraseanything_pack.benchmarks.erasure.figures import (
     worst_at,
 )
 from eraseanything_pack.benchmarks.erasure.methods import CONCEPTS, RATES, RIVALS, config_of
-from eraseanything_pack.benchmarks.erasure.page import PAGE, page, summary
+from eraseanything_pack.benchmarks.erasure.page import PAGE, committed, page, summary
 from eraseanything_pack.benchmarks.erasure.table import table
 from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig, LossWeights
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.tinyworld.phrases import kind_of
 from torch import Generator
+
+README = PAGE.parents[1] / "README.md"
 
 
 def test_drift_is_a_mean_square() -> None:
@@ -189,5 +191,22 @@ def test_the_documentation_has_the_figures_of_several_concepts() -> None:
 
 def test_the_pages_figures_are_those_of_the_committed_rows() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
-    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
-    assert all(each.partition("\n\n")[2] in readme for each in summary().split("\n\n\n"))
+    text = (PAGE.parent / "measurements.md").read_text(encoding="utf-8")
+    assert all(each.partition("\n\n")[2] in text for each in summary().split("\n\n\n"))
+
+
+def test_the_readme_has_the_figures_of_a_negative_prompt() -> None:
+    assert negative.table(negative.committed()) in README.read_text(encoding="utf-8")
+
+
+def test_the_readme_says_how_often_an_erased_concept_is_still_found() -> None:
+    rows = committed("erasure")
+
+    def still(method: str, *, phrases: bool) -> str:
+        of_kind = [row for row in rows if (row["kind"] == "phrase") == phrases]
+        return f"{means([row for row in of_kind if row['method'] == method])['acc_e']:.1f}%"
+
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    words = f"{still('fast', phrases=False)} of the pictures that ask for them (before: "
+    assert words + still("base", phrases=False) in text
+    assert f"Six phrases: {still('fast', phrases=True)}" in text
