@@ -38,6 +38,14 @@ def test_the_readme_speaks_an_artists_words() -> None:
     assert max(figures) <= MOST_FIGURES
 
 
+def test_the_readmes_memory_is_that_of_the_measurements() -> None:
+    text = (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
+    [peaks] = re.findall(r"\| peak, batch 1 \|(.*)\|", text)
+    low_and_high = [each.strip() for each in peaks.split("|")]
+    for weights, at in (("fp8", 0), ("bf16", 3)):
+        assert f"| {weights} | {low_and_high[at]} | {low_and_high[at + 2]} |" in README
+
+
 def test_the_readmes_templates_are_there() -> None:
     named = re.findall(r"template \*\*(\w+)\*\*", README)
     assert named
