@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import tomllib
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("web/docs/*.md")])
@@ -44,6 +45,15 @@ def test_the_readmes_memory_is_that_of_the_measurements() -> None:
     low_and_high = [each.strip() for each in peaks.split("|")]
     for weights, at in (("fp8", 0), ("bf16", 3)):
         assert f"| {weights} | {low_and_high[at]} | {low_and_high[at + 2]} |" in README
+
+
+def test_the_readme_installs_what_the_registry_publishes() -> None:
+    published = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, shown = published["project"], published["tool"]["comfy"]["DisplayName"]
+    assert f"`comfy node install {project['name']}`" in README and f"**{shown}**" in README
+    assert f"git clone {project['urls']['Repository']}`" in README
+    oldest = published["tool"]["comfy"]["requires-comfyui"].removeprefix(">=")
+    assert f"ComfyUI {oldest} or newer" in README
 
 
 def test_the_readmes_templates_are_there() -> None:
