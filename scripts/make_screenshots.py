@@ -87,7 +87,7 @@ def take_screens(browser: Browser, server: Server) -> None:
 
 
 def take_training(browser: Browser, server: Server) -> None:
-    """The classic canvas: before, while sampling, training, finished."""
+    """The classic canvas: before, while sampling, while hardening, finished."""
     write_settings(server.base, CLASSIC)
     with open_page(browser, server) as page:
         prepare(page)
@@ -95,8 +95,8 @@ def take_training(browser: Browser, server: Server) -> None:
         page.queue()
         wait_for(page, "sampling")
         take(page, "sampling")
-        wait_for(page, "training")
-        expect(page.views().first.locator(".steps")).to_have_text(re.compile(r"^step [67]\d of"))
+        wait_for(page, "hardening")
+        expect(page.views().first.locator(".steps")).to_have_text(re.compile(r"^step 1\d of"))
         take(page, "training")
         wait_for(page, "done")
         take(page, "done")
@@ -127,8 +127,8 @@ def take_endings(browser: Browser, server: Server) -> None:
         take(page, "failed")
         page.set_widgets(TRAIN, keep="", batch=1)
         page.queue()
-        wait_for(page, "training")
-        expect(page.views().first.locator("img")).to_have_count(4)
+        wait_for(page, "hardening")
+        expect(page.views().first.locator("img")).to_have_count(5)
         page.cancel()
         wait_for(page, "cancelled")
         take(page, "cancelled")
