@@ -17,7 +17,8 @@ from eraseanything_pack.benchmarks.erasure.comeback import (
     relearned,
 )
 from eraseanything_pack.benchmarks.erasure.robustness import black_box, wordings_of
-from eraseanything_pack.benchmarks.world import World
+from eraseanything_pack.benchmarks.negative import Avoided
+from eraseanything_pack.benchmarks.world import FIRST_SEED, World
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from PIL import Image
 from torch import Generator
@@ -58,6 +59,20 @@ def test_attacks_and_lessons_use_different_prompts_with_the_concept(case: Case) 
     assert [len(prompt.scene.things) for prompt in target.prompts] == [1] * 4 + [2] * 8
     assert (target.tokens >= 0).any(dim=1).all() and (lesson.tokens >= 0).any(dim=1).all()
     assert len(lesson.latents) == 16 and lesson.latents.std() == pytest.approx(1, abs=0.2)
+
+
+def test_a_negative_prompt_leads_away_from_its_words_and_nowhere_else(case: Case) -> None:
+    """None at all is the benchmark's own picture; the prompt's own words cancel out."""
+    text, usual = case.prompts["named"][0].text, case.world.backend.cfg
+    plain = case.world.draw([text], FIRST_SEED)
+
+    def moved(negative: str, cfg: float) -> float:
+        drawn = Avoided(case.world, negative, cfg).draw([text], case.seed)
+        return (drawn - plain).square().mean().item()
+
+    assert moved("", usual) == 0
+    assert moved(text, 3.0) < 1e-4 < moved("star", 3.0)
+    assert case.world.backend.cfg == usual
 
 
 def test_the_command_writes_rows_means_worst_and_a_sheet_and_goes_on(tmp_path: Path) -> None:
