@@ -228,10 +228,10 @@ def newest_lora(server: Server) -> str:
 
 
 def loras(server: Server) -> list[str]:
-    """What was trained, the last one last, as the list of files names it."""
+    """What was trained to its end, the last one last, as the list of files names it."""
     folder = server.base / "models" / "loras"
     files = sorted(folder.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime)
-    return [file.relative_to(folder).as_posix() for file in files]
+    return [file.relative_to(folder).as_posix() for file in files if "_step" not in file.name]
 
 
 def prepare(page: Page) -> None:
