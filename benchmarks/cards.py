@@ -5,11 +5,17 @@ from __future__ import annotations
 from functools import cache
 from itertools import product
 
+import torch
+from eraseanything_pack.erase_engine.closed_form.text_rows import Features, TextRows
+from eraseanything_pack.erase_engine.concepts.planner import plan_concept
+from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.memory import GIGABYTE
+from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts, needed_by
 from eraseanything_pack.nodes.training.memory_check import peak_of_step
 
-from .full_width import DEPTH, SINGLES, build, encoded_plan
+from .full_width import CONFIG, DEPTH, SINGLES, build, encoded_plan
+from .world import World
 
 CARDS = (8, 12, 16, 24)  # gigabytes
 PIXELS = (512, 768, 1024)
@@ -50,4 +56,22 @@ def peak(weights: str, pixels: int, batch: int) -> int:
         EraseConfig.from_recipe("fast", **sizes),
         encoded.longest,
         watched=encoded.tokens.all.shape[1],
+        rows=everyday_rows(),
     ).total
+
+
+@cache
+def everyday_rows() -> TextRows:
+    """Sizes of the text that an everyday word's plan is solved on, at FLUX.1's widths."""
+    encoder, config = World().encoder, EraseConfig.from_recipe("fast")
+    plan = plan_concept(ConceptRequest(concept="dog", kind="object"), encoder)
+    rows = encode_prompts(plan, encoder, **needed_by(config)).entrance
+    assert rows is not None and rows.pooled is not None
+    return TextRows(
+        as_wide(rows.text, CONFIG["context_in_dim"]), as_wide(rows.pooled, CONFIG["vec_in_dim"])
+    )
+
+
+def as_wide(rows: Features, width: int) -> Features:
+    sizes = {name: (len(each), *([width] * (each.ndim - 1))) for name, each in vars(rows).items()}
+    return Features(**{name: torch.empty(size, device="meta") for name, size in sizes.items()})
