@@ -39,6 +39,7 @@ DEPTH, SINGLES = 19, 38  # of the published model
 DTYPES: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
     "float32": (torch.float32, None),
     "bfloat16": (torch.bfloat16, None),
+    "float16": (torch.float16, None),
     "float8_e4m3fn": (torch.float8_e4m3fn, torch.bfloat16),
 }
 TILE = 1_000_003  # weights drawn; a prime, so that no two rows of a layer are alike

@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[1]
 NAME = "eraseanything_pack"
 
 
-def import_pack() -> None:
-    """Makes `eraseanything_pack` importable, and `comfy`, on the CPU."""
+def import_pack(*, cpu: bool = True) -> None:
+    """Makes `eraseanything_pack` importable, and `comfy`, on the CPU or on what there is."""
     sys.path.insert(0, str(ROOT))
     from tinyworld.make.host import use_comfyui
 
-    use_comfyui()
+    use_comfyui(cpu=cpu)
     pack = types.ModuleType(NAME)
     pack.__path__ = [str(ROOT)]
     sys.modules.setdefault(NAME, pack)

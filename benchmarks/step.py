@@ -75,11 +75,18 @@ class TimedModel(CountedModel):
 
 
 def full_step(
-    model: Any, config: EraseConfig, encoded: EncodedPrompts, *, checkpointing: bool, clock: Clock
+    model: Any,
+    config: EraseConfig,
+    encoded: EncodedPrompts,
+    *,
+    checkpointing: bool,
+    clock: Clock,
+    memory_required: int = 0,
 ) -> LoraSet:
     """The LoRA after one erase and one preserve step; `clock` runs from after the set-up."""
     generator = torch.Generator().manual_seed(0)
-    with training_session(model, guidance=config.guidance, checkpointing=checkpointing) as backend:
+    session: dict[str, Any] = {"checkpointing": checkpointing, "memory_required": memory_required}
+    with training_session(model, guidance=config.guidance, **session) as backend:
         slices = backend.linear_slices(backend.target_names(config.lora.targets))
         lora = backend.adapters(slices, rank=config.lora.rank, generator=generator)
         prompted = TimedModel(backend, encoded, config, ForwardCount(0), clock)

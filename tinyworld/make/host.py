@@ -1,4 +1,4 @@
-"""Puts the ComfyUI tree on the path, CPU only, for scripts that run outside the server."""
+"""Puts the ComfyUI tree on the path for scripts that run outside the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 
-def use_comfyui() -> None:
+def use_comfyui(*, cpu: bool = True) -> None:
     """Makes `import comfy` work: the tree at COMFYUI_PATH, or the one that set-up made."""
     root = Path(os.environ.get("COMFYUI_PATH", Path(__file__).parents[2] / ".comfyui"))
     if not (root / "comfy").is_dir():
@@ -18,4 +18,4 @@ def use_comfyui() -> None:
     comfy.options.enable_args_parsing(False)
     from comfy.cli_args import args
 
-    args.cpu = True
+    args.cpu = args.cpu or cpu
