@@ -20,10 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..atomic_file import atomic_file
+from ..atomic_file import atomic_file, new_file
 from ..families.registry import prefix_for
 
 PREFIXES = ("transformer.", "diffusion_model.")  # the first is what most families have
+TAKEN = "Got the name {}, which exists, expected a new one. Choose another, or overwrite."
 _DOWN, _UP, _ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 
 
@@ -49,9 +50,7 @@ def save_lora(
     path = Path(path)
     _check_layers(path, {key: tuple(tensor.shape) for key, tensor in prefixed(state).items()})
     if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"Got the name {path}, which exists, expected a new one. Choose another, or overwrite."
-        )
+        raise FileExistsError(TAKEN.format(path))
     tensors = {
         key: value.detach().cpu().to(dtype)
         for key, value in sorted(prefixed(_folded(state)).items())
@@ -61,8 +60,11 @@ def save_lora(
         for key, value in metadata.items()
     }
     data = _sorted_header(save({k: v.contiguous() for k, v in tensors.items()}, record))
-    with atomic_file(path) as draft:
-        draft.write_bytes(data)
+    try:
+        with (atomic_file if overwrite else new_file)(path) as draft:
+            draft.write_bytes(data)
+    except FileExistsError as error:  # another process has taken the name meanwhile
+        raise FileExistsError(TAKEN.format(path)) from error
     return path
 
 

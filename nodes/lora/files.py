@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import comfyui_version
 import folder_paths
+from torch import Tensor
 
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.config import EraseConfig
@@ -64,15 +67,18 @@ def lora_name(path: Path) -> str:
     return path.relative_to(_root()).as_posix()
 
 
-def free_path(stem: Path) -> Path:
-    """The stem with the next free number: the one place where a new LoRA's name is chosen.
-
-    The name is not claimed: another process may take it before the file is written.
-    """
+def save_numbered(stem: Path, state: Mapping[str, Tensor], record: Mapping[str, Any]) -> Path:
+    """Writes a LoRA under the stem with the next free number, whatever other processes write."""
     number = 1
-    while (path := stem.with_name(f"{stem.name}_{number:05}.safetensors")).exists():
+    while True:
+        path = stem.with_name(f"{stem.name}_{number:05}.safetensors")
+        try:
+            if not path.exists():
+                return save_lora(path, state, record)
+        except FileExistsError:
+            if not path.exists():  # what is in the way is no LoRA of this name
+                raise
         number += 1
-    return path
 
 
 def save_erasure(
@@ -80,7 +86,7 @@ def save_erasure(
 ) -> Path:
     """Writes the LoRA under the next free number, with all that it takes to train it again."""
     record = erasure_metadata(erasure.figures, plan, config, base_model=base_model, host=HOST)
-    return save_lora(free_path(stem), erasure.state, record)
+    return save_numbered(stem, erasure.state, record)
 
 
 def _root() -> Path:

@@ -7,12 +7,12 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...erase_engine.backends.comfy.model import supported_family
-from ...erase_engine.lora.file import prefixed, save_lora
+from ...erase_engine.lora.file import prefixed
 from ...erase_engine.lora.merge import weighted_sum
 from ...erase_engine.lora.metadata import merged_metadata
 from ...erase_engine.validation import check_choice
 from ..host.widgets import CATEGORY, advanced, text
-from .files import HOST, free_path, lora_name, lora_stem
+from .files import HOST, lora_name, lora_stem, save_numbered
 from .fusion import fuse_parts
 from .schedule import require_always_on
 from .slots import Part, fingerprint, parts_of, slot
@@ -89,7 +89,7 @@ class MergeErasures(io.ComfyNode):
         else:
             state, took = WITH_MODEL[method](parts, model, clip)
             lines.append(took)
-        path = save_lora(free_path(stem), state, record)
+        path = save_numbered(stem, state, record)
         report = "\n".join([f"Saved as {lora_name(path)}", *lines])
         return io.NodeOutput(prefixed(state), report, ui=ui.PreviewText(report))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prom
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.encode import encoder_for, ordinary_tensors
 from eraseanything_pack.nodes.host.session import training_session
+from eraseanything_pack.nodes.lora.files import lora_name, lora_stem, save_numbered
 from eraseanything_pack.nodes.training.inputs import FAST
 
 import nodes as host_nodes
 
 SEED = 5
 FILE = "EraseAnything/star_00001.safetensors"
+STATE = {"a.lora_A.weight": torch.ones(1, 2), "a.lora_B.weight": torch.ones(2, 1)}
+SAVES = 40  # of each process
 
 
 @pytest.fixture
@@ -107,10 +111,28 @@ def test_one_seed_one_file(trained: tuple[Any, Path]) -> None:
     ],
 )
 def test_names(loras: Path, name: str, concept: str, file: str) -> None:
-    from eraseanything_pack.nodes.lora.files import free_path, lora_name, lora_stem
-
-    path = free_path(lora_stem(name, concept))
+    stem = lora_stem(name, concept)
+    path = save_numbered(stem, STATE, {})
     assert path == loras / file and lora_name(path) == file
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"")  # a disk takes the name
-    assert lora_name(free_path(lora_stem(name, concept))) == file.replace("00001", "00002")
+    assert lora_name(save_numbered(stem, STATE, {})) == file.replace("00001", "00002")
+
+
+def test_two_processes_that_save_one_name_lose_no_file(loras: Path) -> None:
+    stem, children = lora_stem("both/star", ""), []
+    for each in range(2):
+        if child := os.fork():
+            children.append(child)
+            continue
+        code = 1
+        try:
+            for number in range(SAVES):
+                save_numbered(stem, STATE, {"by": f"{each} {number}"})
+            code = 0
+        finally:
+            os._exit(code)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    found = sorted((loras / "both").iterdir())
+    assert [path.name for path in found] == [
+        f"star_{n + 1:05}.safetensors" for n in range(2 * SAVES)
+    ]
+    assert len({load_lora(path)[1]["by"] for path in found}) == 2 * SAVES
