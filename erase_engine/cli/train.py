@@ -21,9 +21,10 @@ from ..lora.file import save_lora
 from ..lora.metadata import erasure_metadata
 from ..memory import META, MemoryEstimate, described, estimate_memory
 from ..training.checkpoint import Checkpoint
+from ..training.disk import DiskNeed
 from ..training.encoded_prompts import EncodedPrompts
 from ..training.loop import Erasure, OnStep
-from ..training.run import run_training
+from ..training.run import Needs, run_training
 from .options import SUFFIX, Options, read_options
 from .pictures import pictures_in, read_picture
 from .unfinished import UNFINISHED, show_unfinished
@@ -129,11 +130,16 @@ class CommandHost:
         size = self.job.config.height, self.job.config.width
         return encode(vae, (read_picture(each, size) for each in pictures_in(self.job.keep_images)))
 
-    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
+    @property
+    def path(self) -> Path:
+        return self.job.out
+
+    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> Needs:
         gc.collect()  # the encoders refer to themselves, and their memory is wanted now
         self.say(plan.describe())
         memory, latents = _needed(self.model, encoded, self.job), self.model.latents
-        return described(memory, self.job.config, latents, text_bytes=encoded.nbytes)
+        words = described(memory, self.job.config, latents, text_bytes=encoded.nbytes)
+        return Needs(words, DiskNeed.of(memory, self.job.config, latents))
 
     @cached_property
     def model(self) -> DiffusersFlowModel:

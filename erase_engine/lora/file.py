@@ -65,6 +65,11 @@ def save_lora(
             draft.write_bytes(data)
     except FileExistsError as error:  # another process has taken the name meanwhile
         raise FileExistsError(TAKEN.format(path)) from error
+    except OSError as error:
+        raise OSError(
+            f"Got no way to write {path} ({error}), expected a folder with room for {len(data):,} "
+            "bytes. Make room and run this again: a training goes on where it was."
+        ) from error
     return path
 
 

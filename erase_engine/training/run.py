@@ -20,8 +20,17 @@ from ..config import EraseConfig
 from ..interfaces import FlowModel, TextEncoder
 from .checkpoint import Checkpoint
 from .cost import cost_in_words
+from .disk import DiskNeed, check_disk
 from .encoded_prompts import EncodedPrompts, encode_prompts, needed_by
 from .loop import Erasure, OnStep, train_erasure
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a training will need."""
+
+    words: str
+    disk: DiskNeed
 
 
 class Host(Protocol):
@@ -54,8 +63,13 @@ class Host(Protocol):
         """(N, C, h, w) latents, in model space, of a person's pictures to keep; None for none."""
         ...
 
-    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
-        """What the training will need, in words; ValueError where the machine hasn't got it."""
+    @property
+    def path(self) -> Path:
+        """The LoRA's file; a number may be added to its name."""
+        ...
+
+    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> Needs:
+        """What the training will need; ValueError where the machine hasn't got it."""
         ...
 
     def session(self) -> AbstractContextManager[FlowModel]:
@@ -113,8 +127,10 @@ def run_training(
     """
     plan, encoded = _planned(host, wanted, config)
     encoded = replace(encoded, pictures=host.keep_pictures())
-    needs = host.prepare(plan, encoded)
-    needs = f"{needs} {cost_in_words(encoded, config, guided=host.cfg != 1)}"
+    needed = host.prepare(plan, encoded)
+    check_disk(host.path, needed.disk.lora)
+    cost = cost_in_words(encoded, config, guided=host.cfg != 1)
+    needs = " ".join(filter(None, [needed.words, cost, checkpoint.short_of(needed.disk)]))
     host.say(needs)
     generator = torch.Generator().manual_seed(config.seed)
     try:

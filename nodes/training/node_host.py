@@ -24,9 +24,10 @@ from ...erase_engine.config import EraseConfig
 from ...erase_engine.interfaces import FlowModel, TextEncoder
 from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.memory import MemoryEstimate, described
+from ...erase_engine.training.disk import DiskNeed
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
 from ...erase_engine.training.loop import Erasure, OnStep, StepReport
-from ...erase_engine.training.run import Trained
+from ...erase_engine.training.run import Needs, Trained
 from ...erase_engine.training.states.pictures import check_pictures_count
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
 from ..host.progress import sampling_progress, step_progress
@@ -104,7 +105,11 @@ class NodeHost:
             pictures = self.keep_images.clone()  # the host's are of inference mode
             return encode(self.model, self.vae, pictures, size, on_picture=on_picture)
 
-    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
+    @property
+    def path(self) -> Path:
+        return self.stem
+
+    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> Needs:
         config = self.config.for_concepts(encoded.concepts)
         self.memory = needed(self.model, encoded, config)
         check_room(self.model, self.memory)
@@ -113,7 +118,8 @@ class NodeHost:
         warned = (
             f"{family.name} is experimental. {family.experimental} " if family.experimental else ""
         )
-        return warned + described(self.memory, config, latents, text_bytes=encoded.nbytes)
+        words = warned + described(self.memory, config, latents, text_bytes=encoded.nbytes)
+        return Needs(words, DiskNeed.of(self.memory, config, latents))
 
     def session(self) -> AbstractContextManager[FlowModel]:
         assert self.memory is not None
