@@ -73,6 +73,21 @@ def prefix_for(layers: Iterable[str]) -> str:
     return FAMILIES[0].prefix
 
 
+def is_layer(name: str) -> bool:
+    """Whether a canonical name is of a module that a family has: a list of blocks, or a target."""
+    return name.split(".")[0] in _MODULES
+
+
+def _modules(family: Family) -> set[str]:
+    targets = family.targets.values()
+    names = [name for some in targets for name in some.names(1)]
+    blocks = family.diffusers.layout.blocks if family.diffusers else ()
+    return {name.split(".")[0] for name in (*names, *(each.path for each in blocks))}
+
+
+_MODULES = frozenset(name for family in FAMILIES for name in _modules(family))
+
+
 def text_of(keys: Iterable[str], tokenizer: str) -> tuple[Family, ComfyText]:
     """The family of a ComfyUI CLIP, and what it takes of it; ValueError for others.
 

@@ -12,6 +12,7 @@ import torch
 from .. import __version__
 from ..concepts.plan import ConceptPlan
 from ..config import EraseConfig
+from ..validation import shortened
 
 FORMAT_VERSION = "1"
 # For people.
@@ -51,6 +52,11 @@ def figures_in_words(figures: Mapping[str, Any]) -> str:
     return f"{figures['steps']:d} steps, {passes}{at_the_end}"
 
 
+def concept_of(record: Mapping[str, str]) -> str:
+    """What a LoRA erases, in a line."""
+    return shortened(record.get("concept", "?"))
+
+
 def merged_metadata(
     records: Sequence[Mapping[str, str]],
     strengths: Sequence[float],
@@ -65,10 +71,10 @@ def merged_metadata(
     models = list(dict.fromkeys(record.get("base_model", "") for record in records))
     if len(models) > 1:
         raise ValueError(
-            f"Got LoRAs for different models ({'; '.join(models)}), expected one model's. "
-            "Merge only LoRAs that were trained for the same model."
+            f"Got LoRAs for different models ({'; '.join(map(shortened, models))}), expected one "
+            "model's. Merge only LoRAs that were trained for the same model."
         )
-    concept = " + ".join(record.get("concept", "?") for record in records)
+    concept = " + ".join(concept_of(record) for record in records)
     parts = [
         {"strength": strength, **record}
         for record, strength in zip(records, strengths, strict=True)
@@ -77,11 +83,21 @@ def merged_metadata(
 
 
 def plans_in(record: Mapping[str, str]) -> tuple[ConceptPlan, ...]:
-    """The plan that a LoRA was trained with; those of all its parts where it was merged."""
-    if "plan" in record:
-        return (ConceptPlan.from_json(record["plan"]),)
-    parts = json.loads(record.get("merged", "[]"))
-    return tuple(plan for part in parts for plan in plans_in(part))
+    """The plan that a LoRA was trained with; those of all its parts where it was merged.
+
+    Raises ValueError where the record is of another make.
+    """
+    try:
+        if "plan" in record:
+            return (ConceptPlan.from_json(record["plan"]),)
+        parts = json.loads(record.get("merged", "[]"))
+        return tuple(plan for part in parts for plan in plans_in(part))
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Got a record of what was merged or planned that can't be read "
+            f"({shortened(str(error))}), expected what this pack wrote. Choose method sum, which "
+            "needs none."
+        ) from error
 
 
 def _record(concept: str, base_model: str, host: Mapping[str, str]) -> dict[str, Any]:

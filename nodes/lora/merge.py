@@ -8,8 +8,8 @@ from comfy_api.latest import io, ui
 
 from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.lora.file import prefixed
-from ...erase_engine.lora.merge import weighted_sum
-from ...erase_engine.lora.metadata import merged_metadata
+from ...erase_engine.lora.merge import check_same_sizes, weighted_sum
+from ...erase_engine.lora.metadata import concept_of, merged_metadata
 from ...erase_engine.validation import check_choice
 from ..host.widgets import CATEGORY, advanced, text
 from .files import HOST, lora_name, lora_stem, save_numbered
@@ -82,7 +82,9 @@ class MergeErasures(io.ComfyNode):
         record = merged_metadata([p.record for p in parts], strengths, method=method, host=HOST)
         stem = lora_stem(file_name, record["concept"])
         lines = [
-            f"{p.record.get('concept', '?')}, strength {p.strength:g} ({p.name})" for p in parts
+            line
+            for p in parts
+            for line in (f"{concept_of(p.record)}, strength {p.strength:g} ({p.name})", *p.notes)
         ]
         if method == "sum":
             state = weighted_sum([part.state for part in parts], strengths)
@@ -95,13 +97,14 @@ class MergeErasures(io.ComfyNode):
 
 
 def _parts(slots: dict[str, Any]) -> list[Part]:
-    """What the chosen files hold; ValueError for fewer than two."""
+    """What the chosen files hold; ValueError for fewer than two, and for two models' sizes."""
     parts = parts_of(slots, SLOTS)
     if len(parts) < 2:
         raise ValueError(
             f"Got {len(parts)} files to merge, expected at least two. "
             "Choose files under file_1 and file_2."
         )
+    check_same_sizes({part.name: part.state for part in parts})
     return parts
 
 
