@@ -13,7 +13,7 @@ from ...erase_engine.validation import shortened
 from ..host.patch_lora import apply_lora
 from ..host.widgets import CATEGORY, advanced, checked_strength
 from .schedule import apply_during
-from .slots import CONNECT, Part, fingerprint, parts_of, slot
+from .slots import CONNECT, EMPTY, Part, files_fault, fingerprint, parts_of, slot
 
 SLOTS = ("", "_2", "_3", "_4")
 STRENGTH = "1 is what was trained, 0 leaves the model as it was."
@@ -48,6 +48,13 @@ class ApplyErasure(io.ComfyNode):
             ],
             outputs=[io.Model.Output("MODEL", tooltip="The model with the erasure on.")],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls, file: Any = CONNECT, file_2: Any = EMPTY, file_3: Any = EMPTY, file_4: Any = EMPTY
+    ) -> bool | str:
+        """True, or what the page says of a file before anything runs."""
+        return files_fault((file, file_2, file_3, file_4)) or True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> Any:

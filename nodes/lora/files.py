@@ -20,15 +20,20 @@ from ...erase_engine.validation import shortened
 
 FOLDER = "EraseAnything"  # in models/loras, where no name is given
 HOST = {"comfyui": comfyui_version.__version__}  # for the record of how a file was made
+RESERVED = re.compile(r"(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³])(\.|$)", re.IGNORECASE)  # Windows'
 LONGEST_PART = 200  # bytes of a folder's or file's name; disks take 255, a number is added
 
 
-def lora_file_path(name: str) -> Path:
-    """The file behind an entry of the combo; ValueError where there is none."""
-    found = folder_paths.get_full_path("loras", name)
+def lora_file_path(name: object) -> Path:
+    """The file behind an entry of the combo, as this system or Windows writes it.
+
+    Raises ValueError where there is none.
+    """
+    names = (name, name.replace("\\", "/")) if isinstance(name, str) else ()
+    found = next(filter(None, (folder_paths.get_full_path("loras", each) for each in names)), None)
     if found is None:
         raise ValueError(
-            f"Got the file '{shortened(name)}', which is not in models/loras. "
+            f"Got the file {shortened(repr(name))}, which is not in models/loras. "
             "Choose one from the list."
         )
     return Path(found)
@@ -41,16 +46,18 @@ def lora_stem(name: str, concept: str) -> Path:
         ValueError: the name is absolute, climbs out of the folder or cannot be a file's.
     """
     called = re.sub(r"[^\w]+", "_", concept).strip("_")[:40] or "concept"
+    called = f"{called}_" if RESERVED.match(called) else called
     name = name.strip().removesuffix(".safetensors") or f"{FOLDER}/{called}"
     parts = PurePosixPath(name).parts
     bad = re.search(r'[\x00-\x1f\x7f\ud800-\udfff<>:"|?*\\]', name) or name.startswith("/")
     upwards = any(part.endswith((".", " ")) for part in parts)  # or a name that disks change
+    reserved = any(RESERVED.match(part) for part in parts)
     long = any(len(part.encode(errors="replace")) > LONGEST_PART for part in parts)
-    if bad or upwards or long or name.endswith("/"):
+    if bad or upwards or long or reserved or name.endswith("/"):
         raise ValueError(
             f"Got the file name {shortened(name)!a}, expected a name inside models/loras, such as "
             f"'star' or 'shapes/star', each part of at most {LONGEST_PART} bytes. Leave out '..', "
-            "a drive, a leading '/' and signs that a file's name can't have."
+            "a drive, a leading '/', and signs and names that some systems can't have, as CON."
         )
     stem = _root() / name
     blocked = next((one for one in stem.parents if one.exists() and not one.is_dir()), None)

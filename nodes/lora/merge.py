@@ -15,7 +15,7 @@ from ..host.widgets import CATEGORY, advanced, text
 from .files import HOST, lora_name, lora_stem, save_numbered
 from .fusion import fuse_parts
 from .schedule import require_always_on
-from .slots import Part, fingerprint, parts_of, slot
+from .slots import EMPTY, Part, files_fault, fingerprint, parts_of, slot
 from .solution import solve_parts
 
 SLOTS = tuple(f"_{number}" for number in range(1, 9))
@@ -66,6 +66,22 @@ class MergeErasures(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        file_1: Any = EMPTY,
+        file_2: Any = EMPTY,
+        file_3: Any = EMPTY,
+        file_4: Any = EMPTY,
+        file_5: Any = EMPTY,
+        file_6: Any = EMPTY,
+        file_7: Any = EMPTY,
+        file_8: Any = EMPTY,
+    ) -> bool | str:
+        """True, or what the page says of a file before anything runs."""
+        files = (file_1, file_2, file_3, file_4, file_5, file_6, file_7, file_8)
+        return files_fault(files) or True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> Any:

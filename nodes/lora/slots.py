@@ -20,6 +20,8 @@ from .files import lora_file_path
 EMPTY = "(none)"
 CONNECT = "(connect a LoRA)"  # of a slot whose place a connected LoRA may take
 
+NOTHING = (EMPTY, CONNECT)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -73,12 +75,26 @@ def parts_of(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> list[Part]:
     return parts
 
 
+def files_fault(names: Iterable[object]) -> str:
+    """What is wrong with chosen files, for the page; "" for nothing.
+
+    The host's own check would only know a list's entries as this system writes them.
+    """
+    try:
+        for name in names:
+            if name not in NOTHING:
+                lora_file_path(name)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def fingerprint(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> str:
     """Another one when a chosen file has changed."""
     stats = [(name, lora_file_path(name).stat()) for _, name in _chosen(widgets, suffixes)]
     return str([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
 
 
-def _chosen(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> list[tuple[str, str]]:
+def _chosen(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> list[tuple[str, Any]]:
     slots = [(suffix, widgets.get(f"file{suffix}", EMPTY)) for suffix in suffixes]
-    return [(suffix, name) for suffix, name in slots if name not in (EMPTY, CONNECT)]
+    return [(suffix, name) for suffix, name in slots if name not in NOTHING]

@@ -96,6 +96,7 @@ NAMES = [
     "x" * 201,
     "星" * 67,
     "é/" * 3 + "星" * 100 + "/x",
+    *("con/x", "NUL", "shapes/aux", "com1.old/x", "lpt9", "COM²"),
 ]
 
 

@@ -105,6 +105,8 @@ def test_one_seed_one_file(trained: tuple[Any, Path]) -> None:
         ("", "星", "EraseAnything/星_00001.safetensors"),
         ("", "星" * 200, f"EraseAnything/{'星' * 40}_00001.safetensors"),
         ("mine", "star", "mine_00001.safetensors"),
+        ("", "Con", "EraseAnything/Con__00001.safetensors"),
+        ("console/nullify", "star", "console/nullify_00001.safetensors"),
         (" shapes/mine.safetensors ", "star", "shapes/mine_00001.safetensors"),
         ("shapes/.mine v1.2", "star", "shapes/.mine v1.2_00001.safetensors"),
         ("x" * 200, "star", f"{'x' * 200}_00001.safetensors"),
