@@ -19,7 +19,7 @@ PARTS = {
     **{UP: UP, ".lora_B.default.weight": UP, ".lora_up.weight": UP},
     ALPHA: ALPHA,
 }
-TEXT_ENCODER = re.compile(r"(base_model\.model\.)?(text_encoders?[._\d]|lora_te\d?_|te\d?\.)")
+TEXT_ENCODER = r"(base_model\.model\.)?(text_encoders?[._\d]|lora_te\d?_|te\d?\.)"
 OTHER_KINDS = {
     "LoKr": r"lokr_",
     "LoHa": r"hada_",
@@ -44,7 +44,7 @@ def canonical_key(key: str) -> str | None:
 
 def of_text_encoder(key: str) -> bool:
     """Whether a key is of a text encoder's LoRA, which no erasure of ours has."""
-    return TEXT_ENCODER.match(key) is not None
+    return re.match(TEXT_ENCODER, key) is not None
 
 
 def other_kind(keys: Iterable[str]) -> str:

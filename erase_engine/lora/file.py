@@ -101,7 +101,11 @@ def read_lora(path: str | Path) -> LoraFile:
     """
     name = Path(path).name
     with _opened(path) as file:
-        headers = {key: _header(file.get_slice(key)) for key in file.keys()}  # noqa: SIM118
+        parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+        headers = {
+            key: Header(tuple(part.get_shape()), part.get_dtype().startswith(("F", "BF")))
+            for key, part in parts.items()
+        }
         names = _canonical_names(name, headers)
         # The library's tensors are parts of the file, which others may change: copies are not.
         state = {names[key]: file.get_tensor(key).clone() for key in names}
@@ -184,10 +188,6 @@ class Header(NamedTuple):
     floating: bool
 
 
-def _header(part: Any) -> Header:
-    return Header(tuple(part.get_shape()), part.get_dtype().startswith(("F", "BF")))
-
-
 def _canonical_names(name: str, headers: Mapping[str, Header]) -> dict[str, str]:
     """A file's keys and the canonical ones, without text encoders'; ValueError for other files."""
     if kind := other_kind(headers):
@@ -217,8 +217,8 @@ def _check_layers(name: str, headers: Mapping[str, Header]) -> None:
     for layer in {key.rsplit(".lora_", 1)[0].removesuffix(ALPHA) for key in headers}:
         a, b, alpha = (headers.get(layer + part) for part in (DOWN, UP, ALPHA))
         shapes = [each and each.shape for each in (a, b)]
-        pair = a and b and len(a.shape) == len(b.shape) == 2 and a.shape[0] == b.shape[1]
-        if not pair or 0 in (*a.shape, *b.shape):
+        sizes = (*a.shape, *b.shape) if a and b else ()  # (r, in, out, r)
+        if len(shapes[0] or ()) != 2 or len(sizes) != 4 or sizes[0] != sizes[3] or 0 in sizes:
             raise ValueError(
                 f"Got {name} with A, B of shapes {shapes} for {shortened(layer)}, expected (r, in) "
                 "and (out, r), none of them 0. The file is damaged or of another kind: train or "

@@ -20,7 +20,7 @@ from ...erase_engine.validation import shortened
 
 FOLDER = "EraseAnything"  # in models/loras, where no name is given
 HOST = {"comfyui": comfyui_version.__version__}  # for the record of how a file was made
-RESERVED = re.compile(r"(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³])(\.|$)", re.IGNORECASE)  # Windows'
+RESERVED = r"(?i)(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³])(\.|$)"  # Windows' own names
 LONGEST_PART = 200  # bytes of a folder's or file's name; disks take 255, a number is added
 
 
@@ -46,12 +46,12 @@ def lora_stem(name: str, concept: str) -> Path:
         ValueError: the name is absolute, climbs out of the folder or cannot be a file's.
     """
     called = re.sub(r"[^\w]+", "_", concept).strip("_")[:40] or "concept"
-    called = f"{called}_" if RESERVED.match(called) else called
+    called = f"{called}_" if re.match(RESERVED, called) else called
     name = name.strip().removesuffix(".safetensors") or f"{FOLDER}/{called}"
     parts = PurePosixPath(name).parts
     bad = re.search(r'[\x00-\x1f\x7f\ud800-\udfff<>:"|?*\\]', name) or name.startswith("/")
     upwards = any(part.endswith((".", " ")) for part in parts)  # or a name that disks change
-    reserved = any(RESERVED.match(part) for part in parts)
+    reserved = any(re.match(RESERVED, part) for part in parts)
     long = any(len(part.encode(errors="replace")) > LONGEST_PART for part in parts)
     if bad or upwards or long or reserved or name.endswith("/"):
         raise ValueError(

@@ -9,24 +9,10 @@ import tracemalloc
 
 import pytest
 import torch
+from lora_states import LAYERS
 from safetensors.torch import save_file
 
-from erase_engine.lora.dialects import PREFIXES
-from erase_engine.lora.file import load_lora, lora_state, read_lora, read_metadata, save_lora
-
-LAYERS = [f"transformer_blocks.{i}.attn.{p}" for i in (0, 1) for p in ("add_q_proj", "add_k_proj")]
-
-
-@pytest.fixture
-def state():
-    torch.manual_seed(0)
-    pairs = {}
-    for layer in LAYERS:
-        pairs[f"{layer}.lora_A.weight"] = torch.randn(2, 6)
-        pairs[f"{layer}.lora_B.weight"] = torch.randn(4, 2)
-        pairs[f"{layer}.alpha"] = torch.tensor(2.0)
-    return pairs
-
+from erase_engine.lora.file import load_lora, lora_state, read_metadata, save_lora
 
 METADATA = {"format": "1", "plan": {"prompts": ["a «cat»"], "count": 3}, "rate": 0.5, "a": None}
 
@@ -239,53 +225,6 @@ def test_what_no_model_can_take_is_named_by_layer(tmp_path, state, case):
         with pytest.raises(ValueError, match=rf"Got [ab]\.safetensors .*{says}") as error:
             read()
         assert LAYERS[0] in str(error.value) and len(str(error.value)) < 600
-
-
-@pytest.mark.parametrize("parts", [("lora_A.default", "lora_B.default"), ("lora_down", "lora_up")])
-@pytest.mark.parametrize("prefix", [*PREFIXES, ""])
-def test_the_field_s_names_are_read(tmp_path, state, prefix, parts):
-    names = dict(zip(("lora_A", "lora_B"), parts, strict=True))
-    extra = {
-        f"text_encoder.text_model.layers.0.q_proj.{part}.weight": torch.ones(2, 2) for part in parts
-    }
-    theirs = {
-        prefix
-        + key.replace(key.split(".")[-2], names.get(key.split(".")[-2], key.split(".")[-2])): value
-        for key, value in state.items()
-    }
-    save_file(theirs | extra, tmp_path / "a.safetensors")
-    found = read_lora(tmp_path / "a.safetensors")
-    assert found.left_out == 2 and found.state.keys() == state.keys()
-    assert all(torch.equal(found.state[key], state[key]) for key in state)
-
-
-def test_one_layer_under_two_names_is_named(tmp_path, state):
-    both = {
-        prefix + key: value.clone()
-        for key, value in state.items()
-        for prefix in ("", "transformer.")
-    }
-    save_file(both, tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match=r"two tensors for one layer under different names"):
-        load_lora(tmp_path / "a.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("key", "kind"),
-    [
-        ("lora_unet_double_blocks_0_img_mlp_0.lokr_w1", "LoKr"),
-        ("transformer.a.hada_w1_a", "LoHa"),
-        ("transformer.a.oft_R.weight", "OFT"),
-        ("oft_unet_double_blocks_0.oft_blocks", "OFT"),
-        ("transformer.a.dora_scale", "DoRA"),
-        ("transformer.a.lora_magnitude_vector.weight", "DoRA"),
-    ],
-)
-def test_other_methods_are_refused_by_name(tmp_path, state, key, kind):
-    mine = {f"transformer.{each}": value for each, value in state.items()}
-    save_file(mine | {key: torch.ones(2)}, tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match=rf"Got a\.safetensors, which is a {kind} file, expected"):
-        load_lora(tmp_path / "a.safetensors")
 
 
 def test_a_header_that_no_lora_has_is_not_read(tmp_path):
