@@ -7,6 +7,11 @@ from dataclasses import field, fields
 from typing import Any
 from unicodedata import category
 
+# What reading something that is not what it should be may raise, too deep a nesting included.
+UNREADABLE = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError),
+    *(TypeError, ValueError),
+)
 UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format and bidirectional characters
 HUGE = 1e9  # the limit of what has no other, so that infinity and NaN never pass
 

@@ -12,7 +12,7 @@ import torch
 from .. import __version__
 from ..concepts.plan import ConceptPlan
 from ..config import EraseConfig
-from ..validation import shortened
+from ..validation import UNREADABLE, shortened
 
 FORMAT_VERSION = "1"
 # For people.
@@ -92,7 +92,7 @@ def plans_in(record: Mapping[str, str]) -> tuple[ConceptPlan, ...]:
             return (ConceptPlan.from_json(record["plan"]),)
         parts = json.loads(record.get("merged", "[]"))
         return tuple(plan for part in parts for plan in plans_in(part))
-    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"Got a record of what was merged or planned that can't be read "
             f"({shortened(str(error))}), expected what this pack wrote. Choose method sum, which "

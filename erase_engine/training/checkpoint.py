@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..atomic_file import atomic_file
 from ..config import EraseConfig
-from ..validation import shortened
+from ..validation import UNREADABLE, shortened
 from .disk import DiskNeed, fault_of_disk
 from .encoded_prompts import EncodedPrompts
 from .last_state import Snapshot, under
@@ -44,12 +44,6 @@ PARTS: Mapping[str, type] = {
     "keep": TrajectoryCache,
     "pictures": Pictures,
 }
-# Whatever a file that is not what this version writes can lead to.
-UNREADABLE = (
-    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError),
-    *(SafetensorError, TypeError, ValueError),
-)
-
 _T = TypeVar("_T")
 
 
@@ -210,7 +204,7 @@ class Checkpoint:
             if record.get("identity") != self._identity or told != _digest(tensors, record):
                 raise ValueError("it is not as it was saved")
             return read(tensors, record)
-        except UNREADABLE as error:
+        except (*UNREADABLE, SafetensorError) as error:
             damaged = f"{name} in {self.folder} that is damaged ({shortened(str(error))})"
             if self.strict and self.resume:
                 raise ValueError(

@@ -101,6 +101,7 @@ TRAINED = (
     "The text's entrance alone can't tell the concept from what is to stay, so layers behind it "
     "were trained."
 )
+DIVERGED, AVERAGED, SMALLEST = 10, 5, 1e-3  # times the first loss; last losses; a loss
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,26 @@ def _require_solved(erasure: Erasure, plan: ConceptPlan, checkpoint: Checkpoint)
 
 
 def _notes(erasure: Erasure, config: EraseConfig) -> tuple[str, ...]:
-    """Why it ended, whether it is soft, and warnings, in words."""
+    """Why it ended, whether it is soft, whether it diverged, and warnings, in words."""
+    warnings = (*_divergence(erasure.history.get("esd", [])), *erasure.warnings)
     if config.solver != "solve":
-        return erasure.warnings
+        return warnings
     if not config.steps:
-        return (SOFT, *erasure.warnings)
+        return (SOFT, *warnings)
     ended = erasure.ended or f"It ended at its limit of {config.steps} steps."
-    return (*([] if erasure.solved else [TRAINED]), ended, *erasure.warnings)
+    return (*([] if erasure.solved else [TRAINED]), ended, *warnings)
+
+
+def _divergence(losses: list[float]) -> list[str]:
+    """A sentence where the loss of erasing has grown out of all proportion."""
+    at_the_end = losses[-AVERAGED:]
+    last = sum(at_the_end) / max(len(at_the_end), 1)
+    if not losses or last <= DIVERGED * max(losses[0], SMALLEST):
+        return []
+    return [
+        f"It diverged: the loss of erasing went from {losses[0]:.3g} to {last:.3g}, so the LoRA is "
+        "of no use. Lower learning_rate, rank or negative guidance."
+    ]
 
 
 def _planned(

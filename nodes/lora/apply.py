@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ...erase_engine.lora.file import lora_state, prefixed
 from ...erase_engine.lora.metadata import figures_in_words
-from ...erase_engine.validation import shortened
+from ...erase_engine.validation import UNREADABLE, shortened
 from ..host.patch_lora import apply_lora
 from ..host.widgets import CATEGORY, advanced, checked_strength
 from .schedule import apply_during
@@ -125,7 +125,7 @@ def _card(part: Part, layers: int) -> str:
     if "figures" in record:
         try:
             figures = figures_in_words(json.loads(record["figures"]))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except UNREADABLE:
             figures = record["figures"]  # of another make: as they stand
         rows.append(f"training: {shortened(figures, 200)}")
     return "\n".join(rows)
