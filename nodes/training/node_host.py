@@ -22,6 +22,7 @@ from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.concepts.vocabulary import Vocabulary
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.interfaces import FlowModel, TextEncoder
+from ...erase_engine.lora.adapters import adapted_layers
 from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.memory import MemoryEstimate, described
 from ...erase_engine.training.disk import DiskNeed
@@ -111,6 +112,8 @@ class NodeHost:
 
     def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> Needs:
         config = self.config.for_concepts(encoded.concepts)
+        backend = ComfyFlowModel(self.model)
+        backend.linear_slices(adapted_layers(backend, config))  # says where no LoRA can be put
         self.memory = needed(self.model, encoded, config)
         check_room(self.model, self.memory)
         latents = latent_grid(self.model)
@@ -128,7 +131,12 @@ class NodeHost:
         return training_session(self.model, guidance=guidance, memory_required=reserved)
 
     def watch(self, model: FlowModel, plan: ConceptPlan, encoded: EncodedPrompts) -> OnStep:
-        """Shows each step; and pictures every `preview_every` steps, once solved, at the end."""
+        """Shows each step; and pictures every `preview_every` steps, once solved, at the end.
+
+        Raises ValueError where another node on the MODEL is in the way of a gradient.
+        """
+        if self.config.steps and isinstance(model, ComfyFlowModel):
+            model.require_gradient(encoded.concept.prompts[0])
         progress, every, live = step_progress(), self.preview_every, self.live
         scene = Scene.of(plan, encoded, self.config, model.latents)
         reserved = self.memory.beside_weights if self.memory else 0
