@@ -45,6 +45,12 @@ def family_of(kind: str, host: Host, net: Any = None) -> Family:
     raise ValueError(f"Got {found}, expected a {names} model. Load {models_of(host)}.")
 
 
+def described_family(description: str) -> Family | None:
+    """The family of a model that `Family.describe` has put in words; None for others."""
+    name = description.split(",")[0]
+    return next((family for family in FAMILIES if family.name == name), None)
+
+
 def listed(names: Sequence[str]) -> str:
     """Flux, SD3 or Chroma."""
     *first, last = names

@@ -9,6 +9,7 @@ it for others. Files that have one are read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from ..atomic_file import atomic_file, new_file
 from ..families.registry import prefix_for
 from ..validation import HUGE, shortened
 from .dialects import ALPHA, DOWN, OURS, UP, canonical_key, of_text_encoder, other_kind
+from .metadata import SPEC
 
 TAKEN = "Got the name {}, which exists, expected a new one. Choose another, or overwrite."
 MOST_HEADER = 32 * 2**20  # bytes: of a larger one, reading takes minutes and gigabytes
@@ -62,7 +64,10 @@ def save_lora(
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True, allow_nan=False)
         for key, value in metadata.items()
     }
-    data = _sorted_header(save({k: v.contiguous() for k, v in tensors.items()}, record))
+    whole = {key: value.contiguous() for key, value in tensors.items()}
+    if SPEC in record:
+        record |= _sizes_and_hash(whole)
+    data = _sorted_header(save(whole, record))
     try:
         with (atomic_file if overwrite else new_file)(path) as draft:
             draft.write_bytes(data)
@@ -170,6 +175,18 @@ def _folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if layer != key:
             folded[layer + UP] = state[layer + UP] * (alpha / len(state[layer + DOWN]))
     return folded
+
+
+def _sizes_and_hash(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """The largest rank, and modelspec's hash, of all that stands behind the header."""
+    rank = str(max(len(each) for key, each in tensors.items() if key.endswith(DOWN)))
+    data = save(dict(tensors))
+    found = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
+    return {
+        "ss_network_dim": rank,
+        "ss_network_alpha": rank,
+        "modelspec.hash_sha256": f"0x{found}",
+    }
 
 
 def _sorted_header(data: bytes) -> bytes:

@@ -12,9 +12,11 @@ import torch
 from .. import __version__
 from ..concepts.plan import ConceptPlan
 from ..config import EraseConfig
+from ..families.registry import described_family
 from ..validation import UNREADABLE, shortened
 
 FORMAT_VERSION = "1"
+SPEC = "modelspec.sai_model_spec"
 # For people.
 LOSS_NAMES = {"esd": "erase", "rsc": "contrast", "multiplier": "keep weight", "attack": "holds"}
 
@@ -76,7 +78,7 @@ def merged_metadata(
         )
     concept = " + ".join(concept_of(record) for record in records)
     parts = [
-        {"strength": strength, **record}
+        {"strength": strength, **{key: one for key, one in record.items() if not of_manager(key)}}
         for record, strength in zip(records, strengths, strict=True)
     ]
     return _record(concept, models[0], host) | {"merged": parts, "method": method}
@@ -100,8 +102,33 @@ def plans_in(record: Mapping[str, str]) -> tuple[ConceptPlan, ...]:
         ) from error
 
 
+def of_manager(key: str) -> bool:
+    """Whether a key of a file's metadata is written for LoRA managers."""
+    return key.startswith(("modelspec.", "ss_"))
+
+
+def _for_managers(concept: str, base_model: str) -> dict[str, str]:
+    """What LoRA managers read, by modelspec and by kohya's names; `save_lora` adds sizes and hash.
+
+    There is no date: the same inputs give the same file.
+    """
+    family = described_family(base_model)
+    if family is None:
+        return {}
+    return {
+        SPEC: "1.0.0",
+        "modelspec.architecture": f"{family.architecture}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": f"Erase {shortened(concept)}",
+        "modelspec.description": f"Makes {family.name} unable to draw: {shortened(concept)}.",
+        "ss_base_model_version": family.version,
+        "ss_network_module": "networks.lora",
+    }
+
+
 def _record(concept: str, base_model: str, host: Mapping[str, str]) -> dict[str, Any]:
     return {
+        **_for_managers(concept, base_model),
         "format": "eraseanything",
         "format_version": FORMAT_VERSION,
         "base_model": base_model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -83,6 +84,21 @@ def test_the_record_says_what_it_is(trained: tuple[Any, Path]) -> None:
     assert versions["torch"] == torch.__version__
     counted = {name for name, weight in vars(FAST.weights).items() if weight > 0}
     assert json.loads(record["figures"])["last_losses"].keys() == counted
+
+
+def test_lora_managers_read_what_it_is(trained: tuple[Any, Path]) -> None:
+    data, record = trained[1].read_bytes(), graph.record(trained[1])
+    behind_header = data[8 + int.from_bytes(data[:8], "little") :]
+    expected = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "flux-1-dev/lora",
+        "modelspec.title": "Erase star",
+        "modelspec.hash_sha256": f"0x{hashlib.sha256(behind_header).hexdigest()}",
+        "ss_base_model_version": "flux1",
+        "ss_network_dim": "2",
+        "ss_network_module": "networks.lora",
+    }
+    assert {key: record[key] for key in expected} == expected
 
 
 def test_one_seed_one_file(trained: tuple[Any, Path]) -> None:
