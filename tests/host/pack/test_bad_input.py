@@ -144,6 +144,7 @@ def test_a_checkpoint_without_text_encoders(model: Any) -> None:
         ({"words": "star\ncircle"}, "Got 'circle' in words, which is not in the prompt 'a red"),
         ({"prompt": "", "words": ""}, "Got the prompt '', expected at least one word"),
         ({"prompt": " ... ", "words": ""}, "expected at least one word. Write what"),
+        ({"prompt": "\u200b", "words": ""}, "expected at least one word. Write what"),
         ({"prompt": f"red {LONG} star", "words": "star"}, "cut off.*Move the concept forward"),
         ({"resolution": 72}, "Got resolution 72 pixels, expected a multiple of 16. Use 64"),
         (
