@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
+from tempfile import mkdtemp
+
+ABANDONED = 3600  # seconds: a draft that is so old is of a process that was killed
 
 
 @contextmanager
@@ -15,7 +19,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     The draft has a folder of its own, because who writes it may put further files beside it
     (safetensors does). A killed process leaves that folder; the next one that writes this file
-    takes it away.
+    takes it away. One process at a time may write this file.
     """
     folder = path.with_name(f".{path.name}.writing")
     rmtree(folder, ignore_errors=True)
@@ -26,3 +30,34 @@ def atomic_file(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """As `atomic_file`, for a name that is taken once, whichever process comes first.
+
+    Raises FileExistsError, and leaves the file as it is, where another process has taken the name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob(".*.writing"):
+        with suppress(OSError):
+            if old.stat().st_mtime < time.time() - ABANDONED:
+                rmtree(old, ignore_errors=True)
+    folder = Path(mkdtemp(prefix=f".{path.name}.", suffix=".writing", dir=path.parent))
+    draft = folder / "draft"
+    try:
+        yield draft
+        _claim(draft, path)
+    finally:
+        rmtree(folder, ignore_errors=True)
+
+
+def _claim(draft: Path, path: Path) -> None:
+    """Gives the draft its name; FileExistsError where that is taken."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: the name first, as an empty file
+        path.touch(exist_ok=False)
+        os.replace(draft, path)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import field, fields
 from typing import Any
+from unicodedata import category
 
+# What reading something that is not what it should be may raise, too deep a nesting included.
+UNREADABLE = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError),
+    *(TypeError, ValueError),
+)
+UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format and bidirectional characters
 HUGE = 1e9  # the limit of what has no other, so that infinity and NaN never pass
 
 
@@ -34,14 +41,17 @@ def check_number(
         return
     kind = "a whole number" if whole else "a number"
     span = f"of at least {low:g}" if high == HUGE else f"from {low:g} to {high:g}"
-    raise ValueError(f"Got {name} {got!r}, expected {kind} {span}. Set {name} within it.")
+    raise ValueError(
+        f"Got {name} {shortened(repr(got))}, expected {kind} {span}. Set {name} within it."
+    )
 
 
 def check_choice(name: str, got: object, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless `got` is one of `choices`."""
     if got not in choices:
         raise ValueError(
-            f"Got {name} {got!r}, expected one of {', '.join(choices)}. Choose one of these."
+            f"Got {name} {shortened(repr(got))}, expected one of {', '.join(choices)}. "
+            "Choose one of these."
         )
 
 
@@ -56,7 +66,7 @@ def check_fields(values: object, kind: type) -> dict[str, Any]:
     unknown = sorted(str(name) for name in values if name not in known)
     if unknown:
         raise ValueError(
-            f"Got {', '.join(unknown)} for {kind.__name__}, expected fields out of "
+            f"Got {shortened(', '.join(unknown))} for {kind.__name__}, expected fields out of "
             f"{', '.join(known)}. Rename or remove it."
         )
     return values
@@ -75,5 +85,9 @@ def read_json(text: str, kind: type) -> dict[str, Any]:
 
 
 def shortened(text: str, limit: int = 80) -> str:
-    """The text, or its start and "..." where it is too long for a message."""
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    """The text for a message, or its start and "..." where it is too long.
+
+    Letters that nobody sees, or that turn others around, are spaces.
+    """
+    short = text if len(text) <= limit else text[: limit - 3] + "..."
+    return "".join(" " if category(letter) in UNSEEN else letter for letter in short)

@@ -215,6 +215,19 @@ def require_blocks(capture: AttentionCapture | None, count: int) -> None:
         )
 
 
+def require_captured(capture: AttentionCapture | None) -> None:
+    """ValueError where a block was left out of the pass, so that its attention is not known."""
+    if capture is None:
+        return
+    found = capture.mass if capture.masses else capture.likeness
+    if missing := sorted(set(capture.blocks) - set(found)):
+        raise ValueError(
+            f"Got a model on which another node leaves out block {missing[0]}, expected every "
+            "block that is looked at to run. Take that node (skip layer, a cache) off the model, "
+            "or name other blocks."
+        )
+
+
 OnePass = Callable[[Tensor, Tensor, Conditioning, AttentionCapture | None], Tensor]
 
 

@@ -17,7 +17,7 @@ from ..concepts.text_fields import read_fields
 from ..concepts.vocabulary import KINDS
 from ..config import RECIPES, EntranceConfig, EraseConfig, LoraConfig, LossWeights
 from ..training.states.pictures import check_pictures_count
-from ..validation import check_fields
+from ..validation import check_fields, shortened
 
 SUFFIX = ".safetensors"
 _OF_CONFIG = {one.name for one in fields(EraseConfig)}
@@ -119,8 +119,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else _from_yaml(text)
-    except (OSError, ValueError) as error:
-        why = " ".join(str(error).split())
+    except (OSError, RecursionError, ValueError) as error:
+        why = " ".join(shortened(str(error), 200).split())
         raise ValueError(
             f"Got the config {path} that can't be read ({why}), expected JSON or YAML with fields "
             "such as steps. Correct the path or the file."
@@ -129,8 +129,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     unknown = sorted(map(str, set(values) - set(known))) if isinstance(values, dict) else [values]
     if unknown:
         raise ValueError(
-            f"Got {unknown} in the config {path}, expected fields out of {', '.join(known)}. "
-            "Rename or remove them."
+            f"Got {shortened(str(unknown))} in the config {path}, expected fields out of "
+            f"{', '.join(known)}. Rename or remove them."
         )
     return values
 
@@ -173,6 +173,10 @@ def _config(values: Mapping[str, Any]) -> EraseConfig:
 
 def _checked_out(path: Path) -> Path:
     """The file to write; ValueError, before any work, where that can't be done."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(
+            f"Got --out {path}, which is a device, expected the name of a file. Choose another."
+        )
     path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
     if path.exists():
         raise ValueError(

@@ -21,9 +21,11 @@ from ..lora.file import save_lora
 from ..lora.metadata import erasure_metadata
 from ..memory import META, MemoryEstimate, described, estimate_memory
 from ..training.checkpoint import Checkpoint
+from ..training.disk import DiskNeed
 from ..training.encoded_prompts import EncodedPrompts
 from ..training.loop import Erasure, OnStep
-from ..training.run import run_training
+from ..training.run import Needs, run_training
+from ..validation import UNREADABLE, shortened
 from .options import SUFFIX, Options, read_options
 from .pictures import pictures_in, read_picture
 from .unfinished import UNFINISHED, show_unfinished
@@ -129,11 +131,26 @@ class CommandHost:
         size = self.job.config.height, self.job.config.width
         return encode(vae, (read_picture(each, size) for each in pictures_in(self.job.keep_images)))
 
-    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
+    @property
+    def path(self) -> Path:
+        return self.job.out
+
+    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> Needs:
         gc.collect()  # the encoders refer to themselves, and their memory is wanted now
         self.say(plan.describe())
-        memory, latents = _needed(self.model, encoded, self.job), self.model.latents
-        return described(memory, self.job.config, latents, text_bytes=encoded.nbytes)
+        latents = self.model.latents
+        try:
+            memory = _needed(self.model, encoded, self.job)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except UNREADABLE as error:  # the first run of the model, on sizes alone
+            raise ValueError(
+                f"Got the model {self.job.model}, which can't be run ({shortened(str(error), 200)})"
+                ", expected one whose config.json, weights and text encoders belong together. Copy "
+                "or download it again."
+            ) from error
+        words = described(memory, self.job.config, latents, text_bytes=encoded.nbytes)
+        return Needs(words, DiskNeed.of(memory, self.job.config, latents))
 
     @cached_property
     def model(self) -> DiffusersFlowModel:

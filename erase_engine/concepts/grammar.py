@@ -95,9 +95,10 @@ def with_article(noun: str) -> str:
 
 
 def words_of(prompt: str) -> list[str]:
-    """Every word of the prompt once, in order, without the marks around it."""
+    """Every word of the prompt that can be seen once, in order, without the marks around it."""
     words = (part.strip(MARKS) for part in prompt.split())
-    return list({word.lower(): word for word in words if word}.values())
+    seen = (word for word in words if any(letter.isprintable() for letter in word))
+    return list({word.lower(): word for word in seen}.values())
 
 
 def words_elsewhere(prompt: str, word: str) -> list[str]:

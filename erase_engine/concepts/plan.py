@@ -7,11 +7,13 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from ..interfaces import TextEncoder
-from ..validation import check_choice, check_fields, read_json, shortened
+from ..validation import check_choice, check_fields, check_number, read_json, shortened
 from .grammar import contains, fill
 from .request import LONGEST_SENTENCE, LONGEST_WORDING, check_wordings, tidied
 from .token_positions import concept_tokens
 from .vocabulary import KINDS, Kind
+
+MOST_SENTENCES = 10_000  # of a plan: more are no concept's, and a page can't show them
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,14 @@ class ConceptPlan:
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
+        check_number("concepts", self.concepts, low=1, whole=True)
+        for name in ("synonyms", "irrelevant", "keep", "notes", "held"):
+            _check_texts(name, getattr(self, name))
+        if (count := len(self.pairs) + len(self.keep) + len(self.held)) > MOST_SENTENCES:
+            raise ValueError(
+                f"Got a plan of {count:,} sentences, expected at most {MOST_SENTENCES:,}. Remove "
+                "some."
+            )
         for text in (self.concept, self.anchor, *self.synonyms, *self.irrelevant):
             tidied("words", text, LONGEST_WORDING)
         check_wordings(self.concept, self.synonyms)
@@ -142,6 +152,16 @@ class ConceptPlan:
             *(f"Note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)
+
+
+def _check_texts(name: str, texts: object) -> None:
+    if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(
+            f"Got {shortened(repr(texts))} for {name}, expected a list of texts. "
+            "Use what ConceptPlan.to_json wrote."
+        )
+    for text in texts:
+        tidied(name, text, LONGEST_SENTENCE)
 
 
 def _complete(values: object, kind: type) -> dict[str, Any]:

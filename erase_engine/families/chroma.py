@@ -18,6 +18,8 @@ from .patches import PATCH, unpacked
 CHROMA = Family(
     name="Chroma",
     models="Chroma",
+    architecture="chroma",
+    version="chroma",
     comfy=NetLayout(
         classes=frozenset({"Chroma"}),
         blocks=BLOCKS,

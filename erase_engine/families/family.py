@@ -166,6 +166,8 @@ class Family:
 
     name: str  # for people and for files
     models: str  # what people load
+    architecture: str  # in LoRA files, as LoRA managers and trainers call it: modelspec's
+    version: str  # and that of `ss_base_model_version`
     comfy: NetLayout  # classes are those of comfy.model_base
     diffusers: DiffusersSide | None  # None: in ComfyUI only, so far
     targets: Mapping[str, TargetSet]

@@ -71,6 +71,8 @@ def _config(weights: Mapping[str, Any]) -> dict[str, Any]:
 FLUX = Family(
     name="Flux",
     models="FLUX.1 [dev] or [schnell]",
+    architecture="flux-1-dev",
+    version="flux1",
     comfy=NetLayout(
         classes=frozenset({"Flux"}),
         blocks=BLOCKS,

@@ -52,6 +52,8 @@ def _inputs(given: Pass) -> dict[str, Any]:
 FLUX2 = Family(
     name="FLUX.2",
     models="FLUX.2 [dev] or [klein]",
+    architecture="flux-2",
+    version="flux2",
     comfy=NetLayout(
         classes=frozenset({"Flux2"}),
         blocks=BLOCKS,

@@ -50,6 +50,8 @@ def _inputs(given: Pass) -> dict[str, Any]:
 QWEN_IMAGE = Family(
     name="Qwen-Image",
     models="Qwen-Image",
+    architecture="qwen-image",
+    version="qwen_image",
     comfy=NetLayout(
         classes=frozenset({"QwenImage"}),
         blocks=(BLOCKS,),

@@ -45,6 +45,12 @@ def family_of(kind: str, host: Host, net: Any = None) -> Family:
     raise ValueError(f"Got {found}, expected a {names} model. Load {models_of(host)}.")
 
 
+def described_family(description: str) -> Family | None:
+    """The family of a model that `Family.describe` has put in words; None for others."""
+    name = description.split(",")[0]
+    return next((family for family in FAMILIES if family.name == name), None)
+
+
 def listed(names: Sequence[str]) -> str:
     """Flux, SD3 or Chroma."""
     *first, last = names
@@ -71,6 +77,21 @@ def prefix_for(layers: Iterable[str]) -> str:
         if names <= outside:
             return family.prefix
     return FAMILIES[0].prefix
+
+
+def is_layer(name: str) -> bool:
+    """Whether a canonical name is of a module that a family has: a list of blocks, or a target."""
+    return name.split(".")[0] in _MODULES
+
+
+def _modules(family: Family) -> set[str]:
+    targets = family.targets.values()
+    names = [name for some in targets for name in some.names(1)]
+    blocks = family.diffusers.layout.blocks if family.diffusers else ()
+    return {name.split(".")[0] for name in (*names, *(each.path for each in blocks))}
+
+
+_MODULES = frozenset(name for family in FAMILIES for name in _modules(family))
 
 
 def text_of(keys: Iterable[str], tokenizer: str) -> tuple[Family, ComfyText]:

@@ -69,6 +69,8 @@ def _config(weights: Mapping[str, Any]) -> dict[str, Any]:
 SD3 = Family(
     name="SD3",
     models="Stable Diffusion 3 or 3.5 (medium or large)",
+    architecture="stable-diffusion-3",
+    version="sd3",
     comfy=NetLayout(
         classes=frozenset({"SD3"}),
         blocks=(BlockList("joint_blocks", ("context", "x"), (0, 1), joint=True, kind="double"),),

@@ -67,6 +67,8 @@ _ALL = _refined("to_q", "to_k", "to_v", "to_out.0")
 Z_IMAGE = Family(
     name="Z-Image",
     models="Z-Image",
+    architecture="z-image",
+    version="zimage",
     comfy=NetLayout(
         classes=frozenset({"Lumina2"}),
         blocks=BLOCKS,
@@ -117,6 +119,8 @@ LUMINA_2 = replace(
     Z_IMAGE,
     name="Lumina 2",
     models="Lumina 2",
+    architecture="lumina-2",
+    version="lumina2",
     comfy=replace(Z_IMAGE.comfy, refusal=_not_lumina),
     diffusers=None,
     # Its keys and values are narrower, and the host's names for their rows are those of others.

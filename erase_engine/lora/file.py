@@ -9,22 +9,28 @@ it for others. Files that have one are read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..atomic_file import atomic_file
+from ..atomic_file import atomic_file, new_file
 from ..families.registry import prefix_for
+from ..validation import HUGE, shortened
+from .dialects import ALPHA, DOWN, OURS, UP, canonical_key, of_text_encoder, other_kind
+from .metadata import SPEC
 
-PREFIXES = ("transformer.", "diffusion_model.")  # the first is what most families have
-_DOWN, _UP, _ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
+TAKEN = "Got the name {}, which exists, expected a new one. Choose another, or overwrite."
+MOST_HEADER = 32 * 2**20  # bytes: of a larger one, reading takes minutes and gigabytes
 
 
 def save_lora(
@@ -47,11 +53,9 @@ def save_lora(
         FileExistsError: the name is taken. ValueError: `state` is no such LoRA.
     """
     path = Path(path)
-    _check_layers(path, {key: tuple(tensor.shape) for key, tensor in prefixed(state).items()})
+    lora_state(path.name, prefixed(state))
     if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"Got the name {path}, which exists, expected a new one. Choose another, or overwrite."
-        )
+        raise FileExistsError(TAKEN.format(path))
     tensors = {
         key: value.detach().cpu().to(dtype)
         for key, value in sorted(prefixed(_folded(state)).items())
@@ -60,39 +64,76 @@ def save_lora(
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True, allow_nan=False)
         for key, value in metadata.items()
     }
-    data = _sorted_header(save({k: v.contiguous() for k, v in tensors.items()}, record))
-    with atomic_file(path) as draft:
-        draft.write_bytes(data)
+    whole = {key: value.contiguous() for key, value in tensors.items()}
+    if SPEC in record:
+        record |= _sizes_and_hash(whole)
+    data = _sorted_header(save(whole, record))
+    try:
+        with (atomic_file if overwrite else new_file)(path) as draft:
+            draft.write_bytes(data)
+    except FileExistsError as error:  # another process has taken the name meanwhile
+        raise FileExistsError(TAKEN.format(path)) from error
+    except OSError as error:
+        raise OSError(
+            f"Got no way to write {path} ({error}), expected a folder with room for {len(data):,} "
+            "bytes. Make room and run this again: a training goes on where it was."
+        ) from error
     return path
 
 
+@dataclass(frozen=True)
+class LoraFile:
+    """What is read of a LoRA file."""
+
+    state: dict[str, Tensor]  # by canonical key, as saved
+    record: dict[str, str]  # the metadata
+    left_out: int  # tensors of text encoders, which are not read
+
+
 def load_lora(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state by canonical key, as saved, and the metadata.
+    """The state by canonical key, as saved, and the metadata; raises as `read_lora`."""
+    found = read_lora(path)
+    return found.state, found.record
+
+
+def read_lora(path: str | Path) -> LoraFile:
+    """A LoRA of any of the field's names for diffusers' layers, and its metadata, in one reading.
 
     Names and shapes are looked at before any tensor is read: a whole checkpoint is refused at once.
 
     Raises:
         ValueError: the file is cut off, is not safetensors, or is not a LoRA of this form.
     """
+    name = Path(path).name
     with _opened(path) as file:
-        keys = list(file.keys())
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
-        _check_layers(Path(path), shapes)
+        parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+        headers = {
+            key: Header(tuple(part.get_shape()), part.get_dtype().startswith(("F", "BF")))
+            for key, part in parts.items()
+        }
+        names = _canonical_names(name, headers)
         # The library's tensors are parts of the file, which others may change: copies are not.
-        state = canonical({key: file.get_tensor(key).clone() for key in keys})
-        return state, file.metadata() or {}
+        state = {names[key]: file.get_tensor(key).clone() for key in names}
+        _check_values(name, state)
+        return LoraFile(state, file.metadata() or {}, len(headers) - len(names))
+
+
+def lora_state(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A LoRA that is in memory already, by canonical key; checked as a file is."""
+    headers = {
+        key: Header(tuple(each.shape), each.dtype.is_floating_point)
+        for key, each in tensors.items()
+    }
+    state = {new: tensors[key] for key, new in _canonical_names(name, headers).items()}
+    _check_values(name, state)
+    return state
 
 
 def prefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Canonical keys as files have them."""
-    layers = {key.rsplit(".lora_", 1)[0].removesuffix(_ALPHA) for key in state}
+    layers = {key.rsplit(".lora_", 1)[0].removesuffix(ALPHA) for key in state}
     prefix = prefix_for(layers)
     return {prefix + key: value for key, value in state.items()}
-
-
-def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The keys of a file without what stands before the layers."""
-    return {key.removeprefix(_prefix(key)): value for key, value in state.items()}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -104,6 +145,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
     """The file behind its header, which the library checks against the file's size."""
+    _check_header(Path(path))
     try:
         with safe_open(path, "pt") as file:
             yield file
@@ -114,14 +156,37 @@ def _opened(path: str | Path) -> Iterator[Any]:
         ) from error
 
 
+def _check_header(path: Path) -> None:
+    """Raises ValueError for a header that no LoRA has."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if MOST_HEADER < size < path.stat().st_size:  # else it is cut off
+        raise ValueError(
+            f"Got {path.name} with a header of {size:,} bytes, expected at most {MOST_HEADER:,}. "
+            "Choose a LoRA file."
+        )
+
+
 def _folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same LoRA without alphas: B has been multiplied by alpha / r."""
-    folded = {key: value for key, value in state.items() if not key.endswith(_ALPHA)}
+    folded = {key: value for key, value in state.items() if not key.endswith(ALPHA)}
     for key, alpha in state.items():
-        layer = key.removesuffix(_ALPHA)
+        layer = key.removesuffix(ALPHA)
         if layer != key:
-            folded[layer + _UP] = state[layer + _UP] * (alpha / len(state[layer + _DOWN]))
+            folded[layer + UP] = state[layer + UP] * (alpha / len(state[layer + DOWN]))
     return folded
+
+
+def _sizes_and_hash(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """The largest rank, and modelspec's hash, of all that stands behind the header."""
+    rank = str(max(len(each) for key, each in tensors.items() if key.endswith(DOWN)))
+    data = save(dict(tensors))
+    found = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
+    return {
+        "ss_network_dim": rank,
+        "ss_network_alpha": rank,
+        "modelspec.hash_sha256": f"0x{found}",
+    }
 
 
 def _sorted_header(data: bytes) -> bytes:
@@ -133,36 +198,65 @@ def _sorted_header(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
-def _check_layers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises ValueError where the tensors are not pairs of A and B under diffusers' names."""
-    layers = {_layer(key) for key in shapes}
-    if not shapes or None in layers:
-        foreign = sorted(key for key in shapes if _layer(key) is None)[:3]
+class Header(NamedTuple):
+    """What is known of a tensor before it is read."""
+
+    shape: tuple[int, ...]
+    floating: bool
+
+
+def _canonical_names(name: str, headers: Mapping[str, Header]) -> dict[str, str]:
+    """A file's keys and the canonical ones, without text encoders'; ValueError for other files."""
+    if kind := other_kind(headers):
         raise ValueError(
-            f"Got {path.name} with {len(shapes)} tensors, such as {foreign}, expected "
-            f"'{PREFIXES[0]}<layer>{_DOWN}' and its '{_UP}'. Give a LoRA in diffusers' form."
+            f"Got {name}, which is a {kind} file, expected a LoRA of A and B alone. Load it with "
+            "Load LoRA, or train a LoRA."
         )
-    for layer in layers:
-        a, b = shapes.get(f"{layer}{_DOWN}"), shapes.get(f"{layer}{_UP}")
-        if a is None or b is None or len(a) != 2 or len(b) != 2 or a[0] != b[1]:
+    names = {key: canonical_key(key) for key in headers if not of_text_encoder(key)}
+    found = {key: new for key, new in names.items() if new}
+    if not names or len(found) < len(names):
+        foreign = [shortened(key) for key in sorted(set(names or headers) - set(found))[:3]]
+        raise ValueError(
+            f"Got {name} with {len(headers)} tensors, such as {foreign}, expected "
+            f"'{OURS}<layer>{DOWN}' and its '{UP}'. Give a LoRA in diffusers' form."
+        )
+    if len(set(found.values())) < len(found):
+        raise ValueError(
+            f"Got {name} with two tensors for one layer under different names, expected one. "
+            "Train or download it again."
+        )
+    _check_layers(name, {new: headers[key] for key, new in found.items()})
+    return found
+
+
+def _check_layers(name: str, headers: Mapping[str, Header]) -> None:
+    """Raises ValueError where canonical keys are not pairs of A and B, and alphas, of numbers."""
+    for layer in {key.rsplit(".lora_", 1)[0].removesuffix(ALPHA) for key in headers}:
+        a, b, alpha = (headers.get(layer + part) for part in (DOWN, UP, ALPHA))
+        shapes = [each and each.shape for each in (a, b)]
+        sizes = (*a.shape, *b.shape) if a and b else ()  # (r, in, out, r)
+        if len(shapes[0] or ()) != 2 or len(sizes) != 4 or sizes[0] != sizes[3] or 0 in sizes:
             raise ValueError(
-                f"Got {path.name} with A, B of shapes {[a, b]} for {layer}, expected (r, in) and "
-                "(out, r). The file is damaged or of another kind: train or download it again."
+                f"Got {name} with A, B of shapes {shapes} for {shortened(layer)}, expected (r, in) "
+                "and (out, r), none of them 0. The file is damaged or of another kind: train or "
+                "download it again."
+            )
+        if not all(each.floating for each in (a, b, alpha) if each) or (
+            alpha and prod(alpha.shape) != 1
+        ):
+            raise ValueError(
+                f"Got {name} with A, B or alpha in {shortened(layer)} that are no real numbers, or "
+                "more than one alpha, expected floats and one alpha. Train or download it again."
             )
 
 
-def _layer(key: str) -> str | None:
-    """The prefixed layer that a key belongs to; None for a key of another form."""
-    prefix = _prefix(key)
-    suffix = next((each for each in (_DOWN, _UP, _ALPHA) if key.endswith(each)), None)
-    if not prefix or suffix is None:
-        return None
-    layer = key.removesuffix(suffix)
-    # Of the host's own names only those that a family's files have.
-    ours = prefix == PREFIXES[0] or prefix_for({layer.removeprefix(prefix)}) == prefix
-    return layer if ours else None
-
-
-def _prefix(key: str) -> str:
-    """What stands before a key's layer; "" for nothing that is known."""
-    return next((each for each in PREFIXES if key.startswith(each)), "")
+def _check_values(name: str, state: Mapping[str, Tensor]) -> None:
+    """Raises ValueError where a number is not finite, or so large that its picture is not."""
+    for key, tensor in state.items():
+        largest = float(tensor.detach().float().abs().max())
+        if not largest <= HUGE:
+            raise ValueError(
+                f"Got {name} with a weight of {largest:g} in {shortened(key)}, expected numbers "
+                f"that are finite and below {HUGE:g}. The file is damaged, or its training failed: "
+                "train or download it again."
+            )

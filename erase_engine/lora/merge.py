@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .dialects import ALPHA, DOWN, UP
+
 State = Mapping[str, Tensor]  # as `LoraSet.state_dict`
-_DOWN, _UP, _ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,24 @@ def weighted_sum(states: Sequence[State], strengths: Sequence[float]) -> dict[st
     return merged_state(adapters_by_layer(states, strengths))
 
 
+def check_same_sizes(states: Mapping[str, State]) -> None:
+    """ValueError, naming both, where two of these LoRAs by name have one layer in two sizes."""
+    first: dict[str, tuple[str, tuple[int, int]]] = {}
+    for name, state in states.items():
+        for layer in layers_of([state]):
+            size = state[layer + DOWN].shape[1], len(state[layer + UP])
+            other, expected = first.setdefault(layer, (name, size))
+            if size != expected:
+                raise ValueError(
+                    f"Got {name} with {size} numbers in and out of {layer}, expected {expected} as "
+                    f"in {other}. Merge only LoRAs that were trained for the same model."
+                )
+
+
 def layers_of(states: Sequence[State]) -> list[str]:
     """Every layer that one of the LoRAs has, in order."""
-    keys = (key for state in states for key in state if key.endswith(_DOWN))
-    return list(dict.fromkeys(key.removesuffix(_DOWN) for key in keys))
+    keys = (key for state in states for key in state if key.endswith(DOWN))
+    return list(dict.fromkeys(key.removesuffix(DOWN) for key in keys))
 
 
 def adapters_by_layer(
@@ -42,11 +57,11 @@ def adapters_by_layer(
     found: dict[str, list[Adapter]] = {layer: [] for layer in layers_of(states)}
     for index, (state, strength) in enumerate(zip(states, strengths, strict=True)):
         for layer, adapters in found.items():
-            down = state.get(layer + _DOWN)
+            down = state.get(layer + DOWN)
             if down is not None:
-                alpha = state.get(layer + _ALPHA, torch.tensor(float(len(down))))
+                alpha = state.get(layer + ALPHA, torch.tensor(float(len(down))))
                 factor = strength * alpha.item() / len(down)
-                up = state[layer + _UP].float() * factor
+                up = state[layer + UP].float() * factor
                 adapters.append(Adapter(index, down.float(), up))
     return found
 
@@ -56,7 +71,7 @@ def merged_state(layers: Mapping[str, Sequence[Adapter]]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for layer, adapters in layers.items():
         down = torch.cat([one.down.float() for one in adapters])
-        state[layer + _DOWN] = down
-        state[layer + _UP] = torch.cat([one.up for one in adapters], dim=1)
-        state[layer + _ALPHA] = torch.tensor(float(len(down)))
+        state[layer + DOWN] = down
+        state[layer + UP] = torch.cat([one.up for one in adapters], dim=1)
+        state[layer + ALPHA] = torch.tensor(float(len(down)))
     return state

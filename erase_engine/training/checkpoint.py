@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -23,6 +24,8 @@ from torch import Tensor
 
 from ..atomic_file import atomic_file
 from ..config import EraseConfig
+from ..validation import UNREADABLE, shortened
+from .disk import DiskNeed, fault_of_disk
 from .encoded_prompts import EncodedPrompts
 from .last_state import Snapshot, under
 from .states.pictures import Pictures
@@ -31,7 +34,9 @@ from .trajectories import TrajectoryCache
 
 TRAJECTORIES, STATE, LOCK = "trajectories.safetensors", "state.safetensors", ".lock"
 OLD_TRAJECTORIES = "banks.safetensors"  # beside the state, before trainings had their own folders
-FORMAT = 2  # of these files; in the identity, so that others are never read
+FORMAT = 3  # of these files; in the identity, so that others are never read
+DIGEST = "digest"  # of all the rest of a file: what has been changed is damaged
+UNSAVED = "This training can't be resumed if it is stopped: {}."
 SAVED_EVERY = 20  # steps
 DIGITS = 12  # of a folder's name
 PARTS: Mapping[str, type] = {
@@ -39,7 +44,6 @@ PARTS: Mapping[str, type] = {
     "keep": TrajectoryCache,
     "pictures": Pictures,
 }
-
 _T = TypeVar("_T")
 
 
@@ -78,8 +82,15 @@ class Checkpoint:
         self.folder: Path | None = None  # this training's own, inside `root`
         self.latest: Snapshot | None = None  # the last one that was given to `save`
         self.warnings: list[str] = []
-        self._identity, self._steps, self._saves = "", 0, True
+        self._identity, self._saves = "", True
         self._refused: list[str] = []
+
+    def short_of(self, disk: DiskNeed) -> str:
+        """A sentence where there is no room to save, before a training starts; else ""."""
+        fault = "" if self.root is None else fault_of_disk(self.root, disk.checkpoint)
+        return UNSAVED.format(f"{fault}. Make room first if it is to go on after a stop") * bool(
+            fault
+        )
 
     @contextmanager
     def opened(self, encoded: EncodedPrompts, config: EraseConfig) -> Iterator[None]:
@@ -87,7 +98,7 @@ class Checkpoint:
         if self.root is None:
             yield
             return
-        self._identity, self._steps = identity_of(encoded, config), config.steps
+        self._identity = identity_of(encoded, config)
         with ExitStack() as self._locks:
             self._enter(self.root / self._identity[:DIGITS])
             yield
@@ -98,9 +109,7 @@ class Checkpoint:
         None where there are none. Raises ValueError, where `strict`, if there are only those of
         other trainings.
         """
-        found = self._load(
-            TRAJECTORIES, _trajectories_from
-        )  # another model's, without resuming too
+        found = self._load(TRAJECTORIES, _trajectories_from)
         if found is None and self.strict and self.resume:
             self._refuse_others()
         return found
@@ -116,7 +125,7 @@ class Checkpoint:
 
     def load(self) -> Snapshot | None:
         """The state of the last saving; None where there is none of this training."""
-        self.latest = self._load(STATE, self._snapshot_from) if self.resume else None
+        self.latest = self._load(STATE, _snapshot_from) if self.resume else None
         return self.latest
 
     def due(self, step: int) -> bool:
@@ -166,16 +175,20 @@ class Checkpoint:
         try:
             if name == TRAJECTORIES:
                 (self.folder / STATE).unlink(missing_ok=True)
+            record = {**record, "identity": self._identity}
             with atomic_file(self.folder / name) as draft:
-                save_file(whole, draft, {**record, "identity": self._identity})
+                save_file(whole, draft, {**record, DIGEST: _digest(whole, record)})
         except (OSError, SafetensorError) as error:
             self._stop_saving(f"{self.folder / name}: {error}")
 
     def _stop_saving(self, why: str) -> None:
         """Says why nothing is saved from now on; what was saved before stays."""
         self._saves = False
-        self.warnings.append(f"This training can't be resumed if it is stopped: {why}.")
-        logging.getLogger(__name__).warning(self.warnings[-1])
+        self._warn(UNSAVED.format(why))
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        logging.getLogger(__name__).warning(text)
 
     def _load(
         self, name: str, read: Callable[[dict[str, Tensor], dict[str, str]], _T]
@@ -185,26 +198,21 @@ class Checkpoint:
             return None
         try:
             with safe_open(self.folder / name, "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 record = file.metadata() or {}
-                if record.get("identity") != self._identity:
-                    raise ValueError("another training's")
-                return read({key: file.get_tensor(key) for key in file.keys()}, record)  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            told = record.pop(DIGEST, "")
+            if record.get("identity") != self._identity or told != _digest(tensors, record):
+                raise ValueError("it is not as it was saved")
+            return read(tensors, record)
+        except (*UNREADABLE, SafetensorError) as error:
+            damaged = f"{name} in {self.folder} that is damaged ({shortened(str(error))})"
             if self.strict and self.resume:
                 raise ValueError(
-                    f"Got {name} in {self.folder} that is damaged ({error}), expected what this "
-                    "training has saved. Begin anew without resuming."
+                    f"Got {damaged}, expected what this training has saved. Begin anew without "
+                    "resuming."
                 ) from error
+            self._warn(f"Got {damaged}: this training was begun anew.")
             return None
-
-    def _snapshot_from(self, tensors: dict[str, Tensor], record: dict[str, str]) -> Snapshot:
-        lora, solver = under("lora.", tensors), under("solver.", tensors)
-        told = json.loads(record["progress"])
-        if not 0 <= told["step"] <= self._steps or not all(
-            each.isfinite().all() for each in lora.values()
-        ):
-            raise ValueError(f"step {told['step']} of {self._steps}")
-        return Snapshot(**told, lora=lora, solver=solver, generator=tensors["generator"])
 
     def _refuse_others(self) -> None:
         """ValueError where `root` holds only what this training can't go on from."""
@@ -240,6 +248,23 @@ def identity_of(encoded: EncodedPrompts, config: EraseConfig) -> str:
             found.update(str(tuple(tensor.shape)).encode())
             found.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return found.hexdigest()
+
+
+def _digest(tensors: Mapping[str, Tensor], record: Mapping[str, str]) -> str:
+    """A hash of all that a file says."""
+    found = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _snapshot_from(tensors: dict[str, Tensor], record: dict[str, str]) -> Snapshot:
+    lora, solver = under("lora.", tensors), under("solver.", tensors)
+    told = json.loads(record["progress"])
+    if not all(each.isfinite().all() for each in lora.values()):
+        raise ValueError("numbers that are not finite")
+    return Snapshot(**told, lora=lora, solver=solver, generator=tensors["generator"])
 
 
 def _trajectories_from(tensors: dict[str, Tensor], record: dict[str, str]) -> SavedTrajectories:

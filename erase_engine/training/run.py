@@ -20,8 +20,17 @@ from ..config import EraseConfig
 from ..interfaces import FlowModel, TextEncoder
 from .checkpoint import Checkpoint
 from .cost import cost_in_words
+from .disk import DiskNeed, check_disk
 from .encoded_prompts import EncodedPrompts, encode_prompts, needed_by
 from .loop import Erasure, OnStep, train_erasure
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a training will need."""
+
+    words: str
+    disk: DiskNeed
 
 
 class Host(Protocol):
@@ -54,8 +63,13 @@ class Host(Protocol):
         """(N, C, h, w) latents, in model space, of a person's pictures to keep; None for none."""
         ...
 
-    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
-        """What the training will need, in words; ValueError where the machine hasn't got it."""
+    @property
+    def path(self) -> Path:
+        """The LoRA's file; a number may be added to its name."""
+        ...
+
+    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> Needs:
+        """What the training will need; ValueError where the machine hasn't got it."""
         ...
 
     def session(self) -> AbstractContextManager[FlowModel]:
@@ -87,6 +101,7 @@ TRAINED = (
     "The text's entrance alone can't tell the concept from what is to stay, so layers behind it "
     "were trained."
 )
+DIVERGED, AVERAGED, SMALLEST = 10, 5, 1e-3  # times the first loss; last losses; a loss
 
 
 @dataclass(frozen=True)
@@ -113,8 +128,10 @@ def run_training(
     """
     plan, encoded = _planned(host, wanted, config)
     encoded = replace(encoded, pictures=host.keep_pictures())
-    needs = host.prepare(plan, encoded)
-    needs = f"{needs} {cost_in_words(encoded, config, guided=host.cfg != 1)}"
+    needed = host.prepare(plan, encoded)
+    check_disk(host.path, needed.disk.lora)
+    cost = cost_in_words(encoded, config, guided=host.cfg != 1)
+    needs = " ".join(filter(None, [needed.words, cost, checkpoint.short_of(needed.disk)]))
     host.say(needs)
     generator = torch.Generator().manual_seed(config.seed)
     try:
@@ -149,13 +166,26 @@ def _require_solved(erasure: Erasure, plan: ConceptPlan, checkpoint: Checkpoint)
 
 
 def _notes(erasure: Erasure, config: EraseConfig) -> tuple[str, ...]:
-    """Why it ended, whether it is soft, and warnings, in words."""
+    """Why it ended, whether it is soft, whether it diverged, and warnings, in words."""
+    warnings = (*_divergence(erasure.history.get("esd", [])), *erasure.warnings)
     if config.solver != "solve":
-        return erasure.warnings
+        return warnings
     if not config.steps:
-        return (SOFT, *erasure.warnings)
+        return (SOFT, *warnings)
     ended = erasure.ended or f"It ended at its limit of {config.steps} steps."
-    return (*([] if erasure.solved else [TRAINED]), ended, *erasure.warnings)
+    return (*([] if erasure.solved else [TRAINED]), ended, *warnings)
+
+
+def _divergence(losses: list[float]) -> list[str]:
+    """A sentence where the loss of erasing has grown out of all proportion."""
+    at_the_end = losses[-AVERAGED:]
+    last = sum(at_the_end) / max(len(at_the_end), 1)
+    if not losses or last <= DIVERGED * max(losses[0], SMALLEST):
+        return []
+    return [
+        f"It diverged: the loss of erasing went from {losses[0]:.3g} to {last:.3g}, so the LoRA is "
+        "of no use. Lower learning_rate, rank or negative guidance."
+    ]
 
 
 def _planned(

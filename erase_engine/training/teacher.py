@@ -60,6 +60,11 @@ class CountedModel:
         if tokens is not None:  # to the device once, not in every block
             capture = AttentionCapture(tokens.to(self.backend.device), self.blocks)
         v = self.backend.velocity(x_t, t, cond, capture=capture)
+        if torch.is_grad_enabled() and not v.requires_grad:
+            raise ValueError(
+                "Got a velocity without a gradient, expected one that training can follow. Take "
+                "caches and other nodes that wrap the model's forward pass off the model."
+            )
         return v, [] if capture is None else [capture.mass[block] for block in self.blocks]
 
     @property

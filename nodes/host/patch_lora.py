@@ -28,20 +28,15 @@ def apply_lora(
     Strength 0 adds nothing, so that the clone has the model's own bits.
 
     Raises:
-        ValueError: no LoRA of this form, or one that was made for another model: it says so, or
-            a layer finds no place of its shape.
+        ValueError: it was made for another model: it says so, or a layer finds no place of its
+            shape.
     """
     layers = sum(key.endswith("lora_A.weight") for key in state)
-    if not layers:
-        raise ValueError(
-            f"Got {name} without a layer such as 'transformer.<layer>.lora_A.weight', expected "
-            "an erasure LoRA. Connect LORA_MODEL of Erase Concept, or choose a file it saved."
-        )
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
     patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(state)), keys)
     fitting = {key: patch for key, patch in patches.items() if _fits(model, key, patch)}
     here = model_description(model)
-    made_for = (metadata or {}).get("base_model", here)
+    made_for = (metadata or {}).get("base_model") or here
     if len(fitting) < layers or made_for != here:
         other = made_for if made_for != here else "another model"
         raise ValueError(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ...erase_engine.lora.file import canonical, prefixed
+from ...erase_engine.lora.file import lora_state, prefixed
 from ...erase_engine.lora.metadata import figures_in_words
-from ...erase_engine.validation import shortened
+from ...erase_engine.validation import UNREADABLE, shortened
 from ..host.patch_lora import apply_lora
 from ..host.widgets import CATEGORY, advanced, checked_strength
 from .schedule import apply_during
-from .slots import CONNECT, Part, fingerprint, parts_of, slot
+from .slots import CONNECT, EMPTY, Part, files_fault, fingerprint, parts_of, slot
 
 SLOTS = ("", "_2", "_3", "_4")
 STRENGTH = "1 is what was trained, 0 leaves the model as it was."
@@ -49,6 +48,13 @@ class ApplyErasure(io.ComfyNode):
             ],
             outputs=[io.Model.Output("MODEL", tooltip="The model with the erasure on.")],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls, file: Any = CONNECT, file_2: Any = EMPTY, file_3: Any = EMPTY, file_4: Any = EMPTY
+    ) -> bool | str:
+        """True, or what the page says of a file before anything runs."""
+        return files_fault((file, file_2, file_3, file_4)) or True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> Any:
@@ -91,7 +97,7 @@ def _parts(lora: dict[str, Any] | None, slots: dict[str, Any]) -> list[Part]:
     parts = parts_of(slots, SLOTS if lora is None else SLOTS[1:])
     if lora is not None:
         strength = checked_strength(slots["strength"])
-        parts.insert(0, Part("the LoRA", strength, canonical(lora), {}))
+        parts.insert(0, Part("the LoRA", strength, lora_state("the LoRA", lora), {}))
     if not parts:
         raise ValueError(
             "Got no LoRA, expected a file or a connected one. "
@@ -105,21 +111,21 @@ def _applied(model: Any, part: Part, start: float, end: float) -> tuple[Any, str
     state = prefixed(part.state)
     erased, layers = apply_lora(model, state, part.strength, name=part.name, metadata=part.record)
     if (start, end) != (0, 1):
-        erased = apply_during(model, state, part.strength, start=start, end=end)
-    return erased, _card(part.name, part.record, layers)
+        erased = apply_during(model, part.state, part.strength, start=start, end=end)
+    return erased, _card(part, layers)
 
 
-def _card(name: str, record: Mapping[str, str], layers: int) -> str:
+def _card(part: Part, layers: int) -> str:
     """What the node shows: concept, layers, and what the file's record says of its training."""
-    concept = record.get("concept")
+    record, concept = part.record, part.record.get("concept")
     about = f"erases '{shortened(concept)}'" if concept else "erases what it was trained for"
-    rows = [f"{name} {about}; {layers} layers took it."]
+    rows = [f"{part.name} {about}; {layers} layers took it.", *part.notes]
     if "base_model" in record:
         rows.append(f"base model: {shortened(record['base_model'], 200)}")
     if "figures" in record:
         try:
             figures = figures_in_words(json.loads(record["figures"]))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except UNREADABLE:
             figures = record["figures"]  # of another make: as they stand
         rows.append(f"training: {shortened(figures, 200)}")
     return "\n".join(rows)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import comfyui_version
 import folder_paths
+from torch import Tensor
 
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.config import EraseConfig
@@ -17,15 +20,20 @@ from ...erase_engine.validation import shortened
 
 FOLDER = "EraseAnything"  # in models/loras, where no name is given
 HOST = {"comfyui": comfyui_version.__version__}  # for the record of how a file was made
+RESERVED = r"(?i)(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³])(\.|$)"  # Windows' own names
 LONGEST_PART = 200  # bytes of a folder's or file's name; disks take 255, a number is added
 
 
-def lora_file_path(name: str) -> Path:
-    """The file behind an entry of the combo; ValueError where there is none."""
-    found = folder_paths.get_full_path("loras", name)
+def lora_file_path(name: object) -> Path:
+    """The file behind an entry of the combo, as this system or Windows writes it.
+
+    Raises ValueError where there is none.
+    """
+    names = (name, name.replace("\\", "/")) if isinstance(name, str) else ()
+    found = next(filter(None, (folder_paths.get_full_path("loras", each) for each in names)), None)
     if found is None:
         raise ValueError(
-            f"Got the file '{shortened(name)}', which is not in models/loras. "
+            f"Got the file {shortened(repr(name))}, which is not in models/loras. "
             "Choose one from the list."
         )
     return Path(found)
@@ -38,16 +46,18 @@ def lora_stem(name: str, concept: str) -> Path:
         ValueError: the name is absolute, climbs out of the folder or cannot be a file's.
     """
     called = re.sub(r"[^\w]+", "_", concept).strip("_")[:40] or "concept"
+    called = f"{called}_" if re.match(RESERVED, called) else called
     name = name.strip().removesuffix(".safetensors") or f"{FOLDER}/{called}"
     parts = PurePosixPath(name).parts
     bad = re.search(r'[\x00-\x1f\x7f\ud800-\udfff<>:"|?*\\]', name) or name.startswith("/")
     upwards = any(part.endswith((".", " ")) for part in parts)  # or a name that disks change
+    reserved = any(re.match(RESERVED, part) for part in parts)
     long = any(len(part.encode(errors="replace")) > LONGEST_PART for part in parts)
-    if bad or upwards or long or name.endswith("/"):
+    if bad or upwards or long or reserved or name.endswith("/"):
         raise ValueError(
             f"Got the file name {shortened(name)!a}, expected a name inside models/loras, such as "
             f"'star' or 'shapes/star', each part of at most {LONGEST_PART} bytes. Leave out '..', "
-            "a drive, a leading '/' and signs that a file's name can't have."
+            "a drive, a leading '/', and signs and names that some systems can't have, as CON."
         )
     stem = _root() / name
     blocked = next((one for one in stem.parents if one.exists() and not one.is_dir()), None)
@@ -64,15 +74,18 @@ def lora_name(path: Path) -> str:
     return path.relative_to(_root()).as_posix()
 
 
-def free_path(stem: Path) -> Path:
-    """The stem with the next free number: the one place where a new LoRA's name is chosen.
-
-    The name is not claimed: another process may take it before the file is written.
-    """
+def save_numbered(stem: Path, state: Mapping[str, Tensor], record: Mapping[str, Any]) -> Path:
+    """Writes a LoRA under the stem with the next free number, whatever other processes write."""
     number = 1
-    while (path := stem.with_name(f"{stem.name}_{number:05}.safetensors")).exists():
+    while True:
+        path = stem.with_name(f"{stem.name}_{number:05}.safetensors")
+        try:
+            if not path.exists():
+                return save_lora(path, state, record)
+        except FileExistsError:
+            if not path.exists():  # what is in the way is no LoRA of this name
+                raise
         number += 1
-    return path
 
 
 def save_erasure(
@@ -80,7 +93,7 @@ def save_erasure(
 ) -> Path:
     """Writes the LoRA under the next free number, with all that it takes to train it again."""
     record = erasure_metadata(erasure.figures, plan, config, base_model=base_model, host=HOST)
-    return save_lora(free_path(stem), erasure.state, record)
+    return save_numbered(stem, erasure.state, record)
 
 
 def _root() -> Path:

@@ -7,15 +7,15 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...erase_engine.backends.comfy.model import supported_family
-from ...erase_engine.lora.file import prefixed, save_lora
-from ...erase_engine.lora.merge import weighted_sum
-from ...erase_engine.lora.metadata import merged_metadata
+from ...erase_engine.lora.file import prefixed
+from ...erase_engine.lora.merge import check_same_sizes, weighted_sum
+from ...erase_engine.lora.metadata import concept_of, merged_metadata
 from ...erase_engine.validation import check_choice
 from ..host.widgets import CATEGORY, advanced, text
-from .files import HOST, free_path, lora_name, lora_stem
+from .files import HOST, lora_name, lora_stem, save_numbered
 from .fusion import fuse_parts
 from .schedule import require_always_on
-from .slots import Part, fingerprint, parts_of, slot
+from .slots import EMPTY, Part, files_fault, fingerprint, parts_of, slot
 from .solution import solve_parts
 
 SLOTS = tuple(f"_{number}" for number in range(1, 9))
@@ -68,6 +68,22 @@ class MergeErasures(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(
+        cls,
+        file_1: Any = EMPTY,
+        file_2: Any = EMPTY,
+        file_3: Any = EMPTY,
+        file_4: Any = EMPTY,
+        file_5: Any = EMPTY,
+        file_6: Any = EMPTY,
+        file_7: Any = EMPTY,
+        file_8: Any = EMPTY,
+    ) -> bool | str:
+        """True, or what the page says of a file before anything runs."""
+        files = (file_1, file_2, file_3, file_4, file_5, file_6, file_7, file_8)
+        return files_fault(files) or True
+
+    @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> Any:
         """Anew when a file has changed."""
         return fingerprint(inputs, SLOTS)
@@ -82,26 +98,29 @@ class MergeErasures(io.ComfyNode):
         record = merged_metadata([p.record for p in parts], strengths, method=method, host=HOST)
         stem = lora_stem(file_name, record["concept"])
         lines = [
-            f"{p.record.get('concept', '?')}, strength {p.strength:g} ({p.name})" for p in parts
+            line
+            for p in parts
+            for line in (f"{concept_of(p.record)}, strength {p.strength:g} ({p.name})", *p.notes)
         ]
         if method == "sum":
             state = weighted_sum([part.state for part in parts], strengths)
         else:
             state, took = WITH_MODEL[method](parts, model, clip)
             lines.append(took)
-        path = save_lora(free_path(stem), state, record)
+        path = save_numbered(stem, state, record)
         report = "\n".join([f"Saved as {lora_name(path)}", *lines])
         return io.NodeOutput(prefixed(state), report, ui=ui.PreviewText(report))
 
 
 def _parts(slots: dict[str, Any]) -> list[Part]:
-    """What the chosen files hold; ValueError for fewer than two."""
+    """What the chosen files hold; ValueError for fewer than two, and for two models' sizes."""
     parts = parts_of(slots, SLOTS)
     if len(parts) < 2:
         raise ValueError(
             f"Got {len(parts)} files to merge, expected at least two. "
             "Choose files under file_1 and file_2."
         )
+    check_same_sizes({part.name: part.state for part in parts})
     return parts
 
 

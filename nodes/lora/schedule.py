@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel
 from ...erase_engine.lora.adapters import LoraSet
-from ...erase_engine.lora.file import canonical
 
 KEY = "eraseanything_range"
 A = ".lora_A.weight"
@@ -52,7 +51,7 @@ def _adapters(
 ) -> tuple[LoraSet, dict[str, Any]]:
     """The LoRA, `strength` times as strong, and where it acts."""
     with torch.inference_mode(False):
-        mine = {key: tensor.clone() for key, tensor in canonical(state).items()}
+        mine = {key: tensor.clone() for key, tensor in state.items()}
         names = [key.removesuffix(A) for key in mine if key.endswith(A)]
         for name in names:
             rank = float(len(mine[name + A]))

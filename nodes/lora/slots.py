@@ -11,13 +11,16 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...erase_engine.concepts.plan import ConceptPlan
-from ...erase_engine.lora.file import load_lora
+from ...erase_engine.lora.dialects import UP
+from ...erase_engine.lora.file import read_lora
 from ...erase_engine.lora.metadata import plans_in
 from ..host.widgets import checked_strength, lora_strength
 from .files import lora_file_path
 
 EMPTY = "(none)"
 CONNECT = "(connect a LoRA)"  # of a slot whose place a connected LoRA may take
+
+NOTHING = (EMPTY, CONNECT)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,15 @@ class Part:
     strength: float
     state: Mapping[str, Tensor]  # by canonical keys
     record: Mapping[str, str]  # the file's metadata
+    left_out: int = 0  # tensors of text encoders in the file
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person has to know of the file."""
+        idle = not any(each.any() for key, each in self.state.items() if key.endswith(UP))
+        encoders = f"{self.left_out} tensors for text encoders in it were left out."
+        nothing = "All of its lora_B are zero: it changes nothing."
+        return [encoders] * bool(self.left_out) + [nothing] * idle
 
     @property
     def plans(self) -> tuple[ConceptPlan, ...]:
@@ -58,8 +70,23 @@ def parts_of(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> list[Part]:
     parts = []
     for suffix, name in _chosen(widgets, suffixes):
         strength = checked_strength(widgets.get(f"strength{suffix}", 1.0))
-        parts.append(Part(name, strength, *load_lora(lora_file_path(name))))
+        found = read_lora(lora_file_path(name))
+        parts.append(Part(name, strength, found.state, found.record, found.left_out))
     return parts
+
+
+def files_fault(names: Iterable[object]) -> str:
+    """What is wrong with chosen files, for the page; "" for nothing.
+
+    The host's own check would only know a list's entries as this system writes them.
+    """
+    try:
+        for name in names:
+            if name not in NOTHING:
+                lora_file_path(name)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def fingerprint(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> str:
@@ -68,6 +95,6 @@ def fingerprint(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> str:
     return str([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
 
 
-def _chosen(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> list[tuple[str, str]]:
+def _chosen(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> list[tuple[str, Any]]:
     slots = [(suffix, widgets.get(f"file{suffix}", EMPTY)) for suffix in suffixes]
-    return [(suffix, name) for suffix, name in slots if name not in (EMPTY, CONNECT)]
+    return [(suffix, name) for suffix, name in slots if name not in NOTHING]

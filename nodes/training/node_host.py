@@ -22,11 +22,13 @@ from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.concepts.vocabulary import Vocabulary
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.interfaces import FlowModel, TextEncoder
+from ...erase_engine.lora.adapters import adapted_layers
 from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.memory import MemoryEstimate, described
+from ...erase_engine.training.disk import DiskNeed
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
 from ...erase_engine.training.loop import Erasure, OnStep, StepReport
-from ...erase_engine.training.run import Trained
+from ...erase_engine.training.run import Needs, Trained
 from ...erase_engine.training.states.pictures import check_pictures_count
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
 from ..host.progress import sampling_progress, step_progress
@@ -104,8 +106,14 @@ class NodeHost:
             pictures = self.keep_images.clone()  # the host's are of inference mode
             return encode(self.model, self.vae, pictures, size, on_picture=on_picture)
 
-    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
+    @property
+    def path(self) -> Path:
+        return self.stem
+
+    def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> Needs:
         config = self.config.for_concepts(encoded.concepts)
+        backend = ComfyFlowModel(self.model)
+        backend.linear_slices(adapted_layers(backend, config))  # says where no LoRA can be put
         self.memory = needed(self.model, encoded, config)
         check_room(self.model, self.memory)
         latents = latent_grid(self.model)
@@ -113,7 +121,8 @@ class NodeHost:
         warned = (
             f"{family.name} is experimental. {family.experimental} " if family.experimental else ""
         )
-        return warned + described(self.memory, config, latents, text_bytes=encoded.nbytes)
+        words = warned + described(self.memory, config, latents, text_bytes=encoded.nbytes)
+        return Needs(words, DiskNeed.of(self.memory, config, latents))
 
     def session(self) -> AbstractContextManager[FlowModel]:
         assert self.memory is not None
@@ -122,7 +131,12 @@ class NodeHost:
         return training_session(self.model, guidance=guidance, memory_required=reserved)
 
     def watch(self, model: FlowModel, plan: ConceptPlan, encoded: EncodedPrompts) -> OnStep:
-        """Shows each step; and pictures every `preview_every` steps, once solved, at the end."""
+        """Shows each step; and pictures every `preview_every` steps, once solved, at the end.
+
+        Raises ValueError where another node on the MODEL is in the way of a gradient.
+        """
+        if self.config.steps and isinstance(model, ComfyFlowModel):
+            model.require_gradient(encoded.concept.prompts[0])
         progress, every, live = step_progress(), self.preview_every, self.live
         scene = Scene.of(plan, encoded, self.config, model.latents)
         reserved = self.memory.beside_weights if self.memory else 0

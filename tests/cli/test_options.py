@@ -95,6 +95,10 @@ def test_wrong_config_files_are_named(job, file, message):
 def test_broken_yaml_and_missing_files_are_named(job, tmp_path):
     with pytest.raises(ValueError, match=r"config\.yaml that can't be read \(.*line 1"):
         job(file="a: [", name="config.yaml")
+    for name in ("deep.json", "deep.yaml"):
+        with pytest.raises(ValueError, match=r"that can't be read \(maximum recursion") as error:
+            job(file="[" * 100_000, name=name)
+        assert len(str(error.value)) < 600
     with pytest.raises(ValueError, match=r"none\.json that can't be read \(.*No such file"):
         job("--config", str(tmp_path / "none.json"))
 
@@ -106,6 +110,11 @@ def test_names_that_cannot_be_written_are_errors(job, tmp_path):
     (tmp_path / "b.safetensors").mkdir()
     with pytest.raises(ValueError, match=r"b\.safetensors, which exists"):
         job("--out", str(tmp_path / "b"))
+
+
+def test_a_device_is_no_file_to_write(job):
+    with pytest.raises(ValueError, match=r"Got --out /dev/null, which is a device"):
+        job("--out", "/dev/null")
 
 
 def test_unknown_options_are_argparses_own_error(job, capsys):

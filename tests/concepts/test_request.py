@@ -17,7 +17,7 @@ from erase_engine.concepts.request import ConceptRequest
         ({"concept": ""}, "Got the concept '', expected at least one letter"),
         ({"concept": "  \n "}, "Got the concept '', expected at least one letter"),
         ({"concept": "!?"}, "Got the concept '!?', expected at least one letter"),
-        ({"concept": "a\x00b"}, "Got the control character '\\x00' in concept 'a\\x00b'"),
+        ({"concept": "a\x00b"}, "Got the control character '\\x00' in concept 'a b'"),
         ({"concept": "a\ud800b"}, "Got the control character '\\ud800' in concept"),
         ({"concept": "x" * 201}, "of 201 letters, expected at most 200"),
         ({"concept": 3}, "Got concept 3, expected text"),

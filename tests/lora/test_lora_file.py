@@ -9,23 +9,10 @@ import tracemalloc
 
 import pytest
 import torch
+from lora_states import LAYERS
 from safetensors.torch import save_file
 
-from erase_engine.lora.file import load_lora, read_metadata, save_lora
-
-LAYERS = [f"transformer_blocks.{i}.attn.{p}" for i in (0, 1) for p in ("add_q_proj", "add_k_proj")]
-
-
-@pytest.fixture
-def state():
-    torch.manual_seed(0)
-    pairs = {}
-    for layer in LAYERS:
-        pairs[f"{layer}.lora_A.weight"] = torch.randn(2, 6)
-        pairs[f"{layer}.lora_B.weight"] = torch.randn(4, 2)
-        pairs[f"{layer}.alpha"] = torch.tensor(2.0)
-    return pairs
-
+from erase_engine.lora.file import load_lora, lora_state, read_metadata, save_lora
 
 METADATA = {"format": "1", "plan": {"prompts": ["a «cat»"], "count": 3}, "rate": 0.5, "a": None}
 
@@ -139,10 +126,12 @@ def test_damage_is_named(tmp_path, state, kind):
     [
         {"double_blocks.0.img_attn.qkv.weight": torch.zeros(2, 2)},
         {"lora_unet_double_blocks_0_txt_attn_qkv.lora_down.weight": torch.zeros(2, 2)},
-        {f"{LAYERS[0]}.lora_A.weight": torch.zeros(2, 2)},
+        {"double_blocks.0.img_attn.qkv.lora_A.weight": torch.zeros(2, 2)},
+        {"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": torch.zeros(2, 2)},
+        {"text_encoder.layers.0.lora_A.weight": torch.zeros(2, 2)},
         {},
     ],
-    ids=["checkpoint", "kohya", "no_prefix", "nothing"],
+    ids=["checkpoint", "kohya", "hosts_own", "hosts_own_prefixed", "text_encoder", "nothing"],
 )
 def test_foreign_files_are_named(tmp_path, tensors):
     save_file(tensors, tmp_path / "other.safetensors")
@@ -194,9 +183,56 @@ def test_a_file_without_alphas_or_a_record_loads(tmp_path, state):
 
 def test_half_a_pair_is_named(tmp_path, state):
     state.pop(f"{LAYERS[1]}.lora_B.weight")
-    with pytest.raises(ValueError, match=rf"shapes \[\(2, 6\), None\] for transformer.{LAYERS[1]}"):
+    with pytest.raises(ValueError, match=rf"shapes \[\(2, 6\), None\] for {LAYERS[1]}"):
         save_lora(tmp_path / "a.safetensors", state, {})
     assert not list(tmp_path.iterdir())
+
+
+FIRST = {part: f"{LAYERS[0]}.{part}" for part in ("lora_A.weight", "lora_B.weight", "alpha")}
+DOWN, UP, ALPHA = FIRST.values()
+FINITE = r"with a weight of .* expected numbers that are finite and below 1e\+09.*train or download"
+SHAPES = r"with A, B of shapes \[\(.*\), \(.*\)\] for .*, none of them 0"
+NUMBERS = r"that are no real numbers, or more than one alpha, expected floats and one alpha"
+WRONG = {
+    **{
+        str(value): ({DOWN: torch.tensor([[0.0] * 6, [0.0] * 5 + [value]])}, FINITE)
+        for value in (float("nan"), float("inf"), -float("inf"), 3e38)
+    },
+    "alpha inf": ({ALPHA: torch.tensor(float("inf"))}, FINITE),
+    "alpha NaN": ({ALPHA: torch.tensor(float("nan"))}, FINITE),
+    "float64 past float32": ({UP: torch.full((4, 2), 1e300, dtype=torch.float64)}, FINITE),
+    "alpha of three": ({ALPHA: torch.ones(3)}, NUMBERS),
+    "alpha of none": ({ALPHA: torch.ones(0)}, NUMBERS),
+    "complex": ({UP: torch.zeros(4, 2, dtype=torch.complex64)}, NUMBERS),
+    "whole numbers": ({DOWN: torch.zeros(2, 6, dtype=torch.int32)}, NUMBERS),
+    "rank 0": ({DOWN: torch.zeros(0, 6), UP: torch.zeros(4, 0)}, SHAPES),
+    "nothing in": ({DOWN: torch.zeros(2, 0)}, SHAPES),
+    "transposed": ({DOWN: torch.zeros(6, 2)}, SHAPES),
+    "three dimensions": ({UP: torch.zeros(4, 2, 1)}, SHAPES),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_no_model_can_take_is_named_by_layer(tmp_path, state, case):
+    changes, says = WRONG[case]
+    broken = {f"transformer.{key}": value for key, value in (state | changes).items()}
+    save_file(broken, tmp_path / "a.safetensors")
+    for read in (
+        lambda: load_lora(tmp_path / "a.safetensors"),
+        lambda: lora_state("a.safetensors", broken),
+        lambda: save_lora(tmp_path / "b.safetensors", state | changes, {}),
+    ):
+        with pytest.raises(ValueError, match=rf"Got [ab]\.safetensors .*{says}") as error:
+            read()
+        assert LAYERS[0] in str(error.value) and len(str(error.value)) < 600
+
+
+def test_a_header_that_no_lora_has_is_not_read(tmp_path):
+    path, size = tmp_path / "a.safetensors", 95 * 2**20
+    path.write_bytes(size.to_bytes(8, "little"))
+    os.truncate(path, 9 + size)
+    with pytest.raises(ValueError, match=r"Got a.safetensors with a header of 99,614,720 bytes"):
+        load_lora(path)
 
 
 def test_a_missing_file_is_an_ordinary_error(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,17 +65,80 @@ def test_another_training_starts_anew(small_flow, encoded, tmp_path, changes) ->
     assert equal(anew, train(small_flow, encoded, **changes))
 
 
-@pytest.mark.parametrize("change", [{"step": 400}, {"step": -5}, {"more": 1}])
-def test_a_state_that_can_t_be_is_not_gone_on_from(small_flow, encoded, tmp_path, change) -> None:
+def with_progress(**changes: Any) -> Any:
+    def tamper(tensors: dict[str, torch.Tensor], record: dict[str, str]) -> None:
+        record["progress"] = json.dumps({**json.loads(record["progress"]), **changes})
+
+    return tamper
+
+
+def without(part: str) -> Any:
+    def tamper(tensors: dict[str, torch.Tensor], record: dict[str, str]) -> None:
+        for name in [each for each in tensors if part in each]:
+            del tensors[name]
+
+    return tamper
+
+
+def with_last(name: str, value: float) -> Any:
+    def tamper(tensors: dict[str, torch.Tensor], record: dict[str, str]) -> None:
+        key = next(each for each in tensors if each.startswith(name))
+        tensors[key].view(-1)[-1] = value
+
+    return tamper
+
+
+def not_json(tensors: dict[str, torch.Tensor], record: dict[str, str]) -> None:
+    record["progress"] = "[" * 100_000
+
+
+TAMPERED = {
+    "step after the last": (STATE, with_progress(step=400)),
+    "step below 0": (STATE, with_progress(step=-5)),
+    "a field more": (STATE, with_progress(more=1)),
+    "progress of lists": (STATE, not_json),
+    "no optimizer": (STATE, without("solver.")),
+    "no moment": (STATE, without("exp_avg_sq")),
+    "no random numbers": (STATE, without("generator")),
+    "no LoRA": (STATE, without("lora.")),
+    "LoRA not finite": (STATE, with_last("lora.", float("nan"))),
+    "altered answer": (TRAJECTORIES, with_last("erase.teacher_velocity", 7.0)),
+    "row out of range": (TRAJECTORIES, with_last("erase.rows", 999)),
+    "no times": (TRAJECTORIES, without("erase.times")),
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+def test_what_is_not_as_it_was_saved_is_damaged(small_flow, encoded, tmp_path, case) -> None:
+    name, tamper = TAMPERED[case]
     stopped(small_flow, encoded, tmp_path, 6)
-    state = folder_in(tmp_path) / STATE
-    with safe_open(state, "pt") as file:
-        record, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    record["progress"] = json.dumps({**json.loads(record["progress"]), **change})
-    save_file(tensors, state, record)
+    file = folder_in(tmp_path) / name
+    with safe_open(file, "pt") as opened:
+        record = opened.metadata()
+        tensors = {key: opened.get_tensor(key).clone() for key in opened.keys()}  # noqa: SIM118
+    tamper(tensors, record)
+    save_file(tensors, file, record)
+    begins_anew(small_flow, encoded, tmp_path, file)
+
+
+def begins_anew(small_flow: Any, encoded: Any, root: Path, file: Path) -> None:
+    """The node's training says so and ends as if never stopped; the command's is refused."""
+    with pytest.raises(ValueError, match=rf"Got {file.name} in .* that is damaged .*Begin anew"):
+        train(small_flow, encoded, Checkpoint(root, strict=True))
     begun: list[StepReport] = []
-    train(small_flow, encoded, Checkpoint(tmp_path), on_step=begun.append)
-    assert begun[0].step == 1
+    erasure = train(small_flow, encoded, Checkpoint(root), on_step=begun.append)
+    assert next(report.step for report in begun if report.losses) == 1
+    assert f"Got {file.name} in {file.parent} that is damaged" in erasure.warnings[0]
+    assert equal(erasure, train(small_flow, encoded))
+
+
+@pytest.mark.parametrize("name", [STATE, TRAJECTORIES])
+def test_a_folder_in_a_file_s_place_is_damaged(small_flow, encoded, tmp_path, name) -> None:
+    stopped(small_flow, encoded, tmp_path, 6)
+    file = folder_in(tmp_path) / name
+    file.unlink()
+    file.mkdir()
+    begins_anew(small_flow, encoded, tmp_path, file)
 
 
 def test_another_model_starts_anew(small_flow, encoded, tmp_path) -> None:

@@ -79,6 +79,13 @@ def test_a_state_of_the_released_layout_is_refused_or_left_alone(
     assert (tmp_path / STATE).read_bytes() == b"old"
 
 
+def test_of_a_name_with_folders_none_of_them_is_left(small_flow, encoded, tmp_path) -> None:
+    checkpoint = Checkpoint(tmp_path / "unfinished" / "long" / "s")
+    train(small_flow, encoded, checkpoint)
+    checkpoint.clear()
+    assert not list(tmp_path.iterdir())
+
+
 # --- listed and cleared --------------------------------------------------------------------------
 
 

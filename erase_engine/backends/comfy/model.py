@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,14 +16,23 @@ from torch import Tensor
 
 from ...families.family import Family
 from ...families.registry import family_of
-from ...interfaces import AttentionCapture, Conditioning, Entering, LatentGrid, LinearSlice
+from ...interfaces import (
+    AttentionCapture,
+    Conditioning,
+    Entering,
+    LatentGrid,
+    LinearSlice,
+    Prompt,
+)
 from ...lora.adapters import LoraSet
-from ..blocks import BlockRequest, GuardedBlocks, Spans, by_length, require_blocks
+from ...validation import shortened
+from ..blocks import BlockRequest, GuardedBlocks, Spans, by_length, require_blocks, require_captured
 from .attention import OPTIONS, OVERRIDE, attending, training_attention
 from .guards import guarded
 
 # Behind one of these the host's LoRA loader knows a layer's canonical name, or the net's own.
 PREFIXES = ("transformer.", "diffusion_model.", "")
+PROBE = (64, 64)  # pixels of a picture that a gradient is tried on
 
 
 def supported_family(model: Any) -> Family:
@@ -122,7 +132,30 @@ class ComfyFlowModel:
         """v(x_t, t, cond), (B, C, h, w) float32; t is (B,) in [0, 1] and 1 is pure noise."""
         require_blocks(capture, self.blocks)
         out = by_length(self._velocity, x_t, t, cond, capture)
+        require_captured(capture)
         return out.to(torch.promote_types(out.dtype, torch.float32))
+
+    def require_gradient(self, prompt: Prompt) -> None:
+        """A small pass and its gradient to the text, as training needs them; call it in a session.
+
+        Raises ValueError where what other nodes have put on the MODEL is in the way.
+        """
+        text = prompt.text.detach().clone().requires_grad_()
+        cond = Conditioning((replace(prompt, text=text),))
+        capture = AttentionCapture(torch.zeros(1, 1).long(), tuple(range(self.joint_blocks)))
+        x_t = torch.zeros(1, *self.latents.shape(*PROBE))
+        try:
+            with torch.enable_grad():
+                out = self.velocity(x_t, torch.ones(1), cond, capture=capture)
+                torch.autograd.grad(out.sum(), text)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ValueError(
+                f"Got a model without a gradient ({shortened(str(error))}), expected one that "
+                "training can follow. Take nodes off it that wrap its forward pass or skip parts "
+                "of it (TeaCache and other caches, compiled or no-grad wrappers)."
+            ) from error
 
     def timesteps(self, steps: int, height: int, width: int) -> Tensor:
         """The loaded model's own times, `simple` schedule: (steps + 1,), from 1 to 0.
@@ -165,6 +198,12 @@ class ComfyFlowModel:
                 f"such as {example!r}. Check the name and the block's number."
             )
         module, rows = found
+        stored, whole = tuple(module.weight.shape), (module.out_features, module.in_features)
+        if stored != whole:  # where the host puts no LoRA, either
+            raise ValueError(
+                f"Got the layer {name} with a packed weight {stored}, expected {whole}, as LoRAs "
+                "are put on. Load the model in another format, such as bf16, fp8 or GGUF."
+            )
         first, count = rows or (0, module.out_features)
         return LinearSlice(module, first, count, module.in_features)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from ...families.family import DiffusersSide, Family, PublishedFile
 from ...families.registry import FAMILIES, family_of, models_of
 from ...interfaces import TextEncoder
+from ...validation import UNREADABLE
 from .chat_encoder import ChatTextEncoder
 from .text_encoder import DiffusersTextEncoder
 
@@ -84,7 +85,7 @@ class ModelFiles:
                 options = _LOCAL if name.startswith("tokenizer") else {**_LOCAL, "dtype": dtype}
                 load = getattr(_TRANSFORMERS, kind).from_pretrained
                 parts.append(load(self._text / name, **options))
-        tokenizers, encoders = parts[::2], [each.to(device) for each in parts[1::2]]
+            tokenizers, encoders = parts[::2], [each.to(device) for each in parts[1::2]]
         files = self._side.files
         if files.chat:
             return ChatTextEncoder(tokenizers[0], encoders[0], files.chat)
@@ -103,8 +104,11 @@ class ModelFiles:
             if self.is_file:
                 net = self._of_file(model, dtype)
             else:
-                net = model.from_pretrained(self._folder, torch_dtype=dtype, **_LOCAL)
-        return net.to(device)
+                options = {"torch_dtype": dtype, "output_loading_info": True, **_LOCAL}
+                net, told = model.from_pretrained(self._folder, **options)
+                if other := [*told["missing_keys"], *told["unexpected_keys"]]:
+                    raise ValueError(f"its config.json and its weights differ in {other[0]}")
+            return net.to(device)
 
     def vae(self, device: torch.device, dtype: torch.dtype) -> Any:
         """The autoencoder, on the device; ValueError where there is none."""
@@ -181,7 +185,7 @@ class ModelFiles:
         """By config.json; for a file without one by the names of its weights."""
         if self.config.is_file():
             with _readable(self.config):
-                kind = json.loads(self.config.read_text()).get("_class_name")
+                kind = str(json.loads(self.config.read_text()).get("_class_name"))
             try:
                 return family_of(kind, "diffusers")
             except ValueError as error:
@@ -246,7 +250,9 @@ def _readable(path: Path) -> Iterator[None]:
     """Raises ValueError, naming the path, where files are missing, cut off or of another model."""
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError, json.JSONDecodeError) as error:
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (*UNREADABLE, SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(
             f"Got {path}, which can't be read as {models_of('diffusers')} ({why}), expected "

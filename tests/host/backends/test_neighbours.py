@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import comfy.ldm.flux.math
+import comfy.patcher_extension as extension
+import graph
 import pytest
 import torch
+from eraseanything_pack.erase_engine.training import run
 from eraseanything_pack.nodes.host.session import training_session
 from snapshot import assert_same, snapshot
 from tiny_flux import build, capture, inputs
@@ -51,3 +55,87 @@ def test_a_forward_that_drops_the_options_is_named() -> None:
         training_session(model) as backend,
     ):
         backend.velocity(*inputs())
+
+
+# --- nodes on one MODEL --------------------------------------------------------------------------
+
+
+def skips(model: Any) -> None:
+    """As skip-layer nodes do it: the block is not called."""
+    model.set_model_patch_replace(lambda given, more: given, "dit", "double_block", 1)
+
+
+def without_gradient(model: Any) -> None:
+    """As caches wrap the net."""
+
+    def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            return executor(*args, **kwargs)
+
+    add_wrapper(model, extension.WrappersMP.DIFFUSION_MODEL, wrapper)
+
+
+def without_gradient_of_attention(model: Any) -> None:
+    def override(func: Any, *args: Any, **kwargs: Any) -> Any:
+        return func(*(each.detach() for each in args[:3]), *args[3:], **kwargs)
+
+    model.model_options["transformer_options"]["optimized_attention_override"] = override
+
+
+def hooked_in_forward_alone(model: Any) -> None:
+    """Its hooks are gone when blocks are computed again in backward."""
+    net = model.model.diffusion_model
+
+    def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        hook = net.double_blocks[0].img_attn.proj.register_forward_hook(
+            lambda module, given, out: out.sin() * out.cos()
+        )
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            hook.remove()
+
+    add_wrapper(model, extension.WrappersMP.APPLY_MODEL, wrapper)
+
+
+def add_wrapper(model: Any, kind: Any, wrapper: Any) -> None:
+    options = model.model_options
+    extension.add_wrapper_with_key(kind, "other", wrapper, options, is_model_options=True)
+
+
+IN_THE_WAY = {
+    skips: r"another node leaves out block 1, expected .* Take that node",
+    without_gradient: r"without a gradient \(.*Take nodes off it that wrap",
+    without_gradient_of_attention: r"without a gradient.*Take that node off the model",
+    hooked_in_forward_alone: r"without a gradient \(.*Take nodes off it that wrap",
+}
+
+
+@pytest.mark.parametrize("change", IN_THE_WAY, ids=lambda change: change.__name__)
+def test_a_node_in_the_way_is_named_before_any_work(
+    loras: Path, monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    model = graph.flux()
+    before = graph.picture(model)
+    patched = model.clone()
+    change(patched)
+    monkeypatch.setattr(run, "train_erasure", None)
+    with pytest.raises(ValueError, match=IN_THE_WAY[change]) as error:
+        graph.erase(patched)
+    assert len(str(error.value)) < 600
+    assert torch.equal(graph.picture(model), before)
+
+
+def test_a_preview_names_a_block_that_is_left_out(loras: Path) -> None:
+    patched = graph.flux().clone()
+    skips(patched)
+    with pytest.raises(ValueError, match="another node leaves out block 1"):
+        graph.look(patched)
+
+
+def test_a_weight_that_no_lora_can_be_put_on_is_named(loras: Path) -> None:
+    model = graph.flux()
+    layer = model.model.diffusion_model.txt_in
+    layer.weight = torch.nn.Parameter(layer.weight.reshape(-1, 1), requires_grad=False)
+    with pytest.raises(ValueError, match=r"layer context_embedder with a packed weight .*Load the"):
+        graph.erase(model)

@@ -11,9 +11,10 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import model_description
-from eraseanything_pack.erase_engine.lora.file import save_lora
+from eraseanything_pack.erase_engine.lora.file import prefixed, save_lora
 from eraseanything_pack.nodes.lora.apply import ApplyErasure
 from eraseanything_pack.nodes.lora.slots import CONNECT, EMPTY
+from safetensors.torch import save_file
 
 FIGURES = {"steps": 16, "forwards": 1640, "last_losses": {"esd": 0.25, "keep": 0.001044288}}
 
@@ -74,6 +75,50 @@ def test_figures_of_another_make_are_shown_as_they_are(
     save_lora(loras / "a.safetensors", graph.lora_state(model), {"figures": figures})
     (text,) = graph.apply(model, file="a.safetensors").ui.as_dict()["text"]
     assert text.splitlines()[-1] == f"training: {figures[:197]}" + "..." * (len(figures) > 200)
+
+
+def test_texts_of_a_file_are_shown_short_and_without_letters_nobody_sees(
+    model: Any, loras: Path
+) -> None:
+    long = "\u202e\x1b[31m" + "z" * 100_000
+    record = {"concept": long, "base_model": model_description(model), "figures": long}
+    save_lora(loras / "a.safetensors", graph.lora_state(model), record)
+    (text,) = graph.apply(model, file="a.safetensors").ui.as_dict()["text"]
+    assert len(text) < 500 and "\u202e" not in text and "\x1b" not in text
+    save_lora(loras / "b.safetensors", graph.lora_state(model), {"base_model": long})
+    with pytest.raises(ValueError, match="It was made for  ") as error:
+        graph.apply(model, file="b.safetensors")
+    assert len(str(error.value)) < 600 and "\u202e" not in str(error.value)
+
+
+def test_what_a_file_lacks_or_has_too_much_is_said(model: Any, loras: Path) -> None:
+    state = graph.lora_state(model)
+    idle = {key: 0 * value if "lora_B" in key else value for key, value in state.items()}
+    extra = {"text_encoder.q_proj.lora_A.weight": torch.ones(2, 2)}
+    save_file(prefixed(idle) | extra, loras / "a.safetensors")
+    (text,) = graph.apply(model, file="a.safetensors").ui.as_dict()["text"]
+    assert text.splitlines()[1:] == [
+        "1 tensors for text encoders in it were left out.",
+        "All of its lora_B are zero: it changes nothing.",
+    ]
+
+
+@pytest.mark.parametrize("prefix", ["transformer.base_model.model.", "base_model.model.", ""])
+def test_the_field_s_names_act_as_ours(model: Any, file: str, loras: Path, prefix: str) -> None:
+    state = graph.lora_state(model)
+    theirs = {prefix + key.removeprefix("transformer."): value for key, value in state.items()}
+    save_file(theirs, loras / "a.safetensors")
+    for during in RANGES:
+        ours = graph.picture(graph.apply(model, file=file, **during).args[0])
+        found = graph.picture(graph.apply(model, file="a.safetensors", **during).args[0])
+        torch.testing.assert_close(found, ours, rtol=0, atol=1e-5)
+
+
+def test_a_connected_lora_is_checked_as_a_file_is(model: Any) -> None:
+    lora = graph.connected(graph.lora_state(model))
+    key = next(key for key in lora if key.endswith("lora_B.weight"))
+    with pytest.raises(ValueError, match=r"Got the LoRA with a weight of nan in .*lora_B"):
+        graph.apply(model, lora={**lora, key: lora[key] * float("nan")})
 
 
 def test_a_published_file_without_a_record_or_alphas(model: Any, loras: Path) -> None:

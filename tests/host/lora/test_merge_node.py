@@ -160,3 +160,29 @@ def test_parts_of_other_models_and_without_a_record_are_named(model: Any, loras:
     foreign(loras, model, concept="dog", base_model=model_description(model))
     with pytest.raises(ValueError, match=r"other\.safetensors without a record of its prompts"):
         merge("fuse", model=model, clip=graph.clip(), file_2=other)
+
+
+RECORDS = ["null", '"plan"', "5", '{"a": 1}', "[1, 2]", '[{"plan": 5}]', "[" * 100_000, "{"]
+
+
+def test_files_of_other_makes_are_named_and_their_texts_shown_short(
+    loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a training: two files as they come."""
+    model = graph.flux()
+    state = graph.lora_state(model)
+    save_lora(loras / "a.safetensors", state, {"concept": "\u202e" + "z" * 100_000})
+    wide = {key: torch.cat([each, each], -1) for key, each in state.items() if "lora_A" in key}
+    save_lora(loras / "wide.safetensors", {**state, **wide}, {})
+    files = {"file_1": "a.safetensors", "file_2": "wide.safetensors"}
+    says = r"Got wide\.safetensors with \(.*\) numbers in and out of .*, expected .*a\.safetensors"
+    with pytest.raises(ValueError, match=says):
+        merge(**files)
+    report = merge(**{**files, "file_2": "a.safetensors"}, file_name="both").args[1]
+    assert len(report) < 400 and "\u202e" not in report
+    assert len(load_lora(loras / "both_00001.safetensors")[1]["concept"]) < 200
+    for number, merged in enumerate(RECORDS):
+        name = f"{number}.safetensors"
+        save_lora(loras / name, state, {"merged": merged, "concept": "dog"})
+        with pytest.raises(ValueError, match=r"Got .*expected .*Choose method sum"):
+            fuse(model, file_1=name, file_2=name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from eraseanything_pack.erase_engine.lora.file import save_lora
 from eraseanything_pack.nodes.attention import preview as attention
 from eraseanything_pack.nodes.lora import apply, merge
+from eraseanything_pack.nodes.lora.files import lora_file_path
 from eraseanything_pack.nodes.report import report
 from eraseanything_pack.nodes.training import node_host
 from eraseanything_pack.nodes.training.plan import PlanConcept
@@ -233,6 +235,25 @@ def test_files_outside_the_folder(run: Objective, key: tuple[str, str], file: st
     node_id, name = key
     says = r"Got the file '.*', which is not in models/loras\. Choose one from the list\."
     holds(run, says, node_id, **{name: file})
+
+
+@pytest.mark.parametrize("file", [5, None, [], {}], ids=repr)
+@pytest.mark.parametrize("node_id", [APPLY, MERGE])
+def test_files_that_are_no_names(run: Objective, node_id: str, file: object) -> None:
+    """As a program may send them; the host asks the nodes, which find other systems' names too."""
+    for name in sorted(name for node, name in FILES if node == node_id):
+        holds(run, r"Got the file .*, which is not in models/loras", node_id, **{name: file})
+        if file not in ([], {}):
+            assert "which is not in models/loras" in refusal(node_id, **{name: file})
+
+
+@pytest.mark.parametrize("node_id", [APPLY, MERGE])
+def test_a_windows_workflow_s_files_are_found(files: list[str], loras: Path, node_id: str) -> None:
+    (loras / "deep").mkdir()
+    shutil.copy(loras / files[0], loras / "deep" / "star.safetensors")
+    for name in sorted(name for node, name in FILES if node == node_id):
+        assert refusal(node_id, **{name: "deep\\star.safetensors"}) == ""
+    assert lora_file_path("deep\\star.safetensors") == loras / "deep" / "star.safetensors"
 
 
 # Nodes that a prompt for the host's check can take things from.

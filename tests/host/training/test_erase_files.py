@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,15 @@ from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prom
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.encode import encoder_for, ordinary_tensors
 from eraseanything_pack.nodes.host.session import training_session
+from eraseanything_pack.nodes.lora.files import lora_name, lora_stem, save_numbered
 from eraseanything_pack.nodes.training.inputs import FAST
 
 import nodes as host_nodes
 
 SEED = 5
 FILE = "EraseAnything/star_00001.safetensors"
+STATE = {"a.lora_A.weight": torch.ones(1, 2), "a.lora_B.weight": torch.ones(2, 1)}
+SAVES = 40  # of each process
 
 
 @pytest.fixture
@@ -81,6 +86,21 @@ def test_the_record_says_what_it_is(trained: tuple[Any, Path]) -> None:
     assert json.loads(record["figures"])["last_losses"].keys() == counted
 
 
+def test_lora_managers_read_what_it_is(trained: tuple[Any, Path]) -> None:
+    data, record = trained[1].read_bytes(), graph.record(trained[1])
+    behind_header = data[8 + int.from_bytes(data[:8], "little") :]
+    expected = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "flux-1-dev/lora",
+        "modelspec.title": "Erase star",
+        "modelspec.hash_sha256": f"0x{hashlib.sha256(behind_header).hexdigest()}",
+        "ss_base_model_version": "flux1",
+        "ss_network_dim": "2",
+        "ss_network_module": "networks.lora",
+    }
+    assert {key: record[key] for key in expected} == expected
+
+
 def test_one_seed_one_file(trained: tuple[Any, Path]) -> None:
     model, path = trained
     first = path.read_bytes()
@@ -101,16 +121,36 @@ def test_one_seed_one_file(trained: tuple[Any, Path]) -> None:
         ("", "星", "EraseAnything/星_00001.safetensors"),
         ("", "星" * 200, f"EraseAnything/{'星' * 40}_00001.safetensors"),
         ("mine", "star", "mine_00001.safetensors"),
+        ("", "Con", "EraseAnything/Con__00001.safetensors"),
+        ("console/nullify", "star", "console/nullify_00001.safetensors"),
         (" shapes/mine.safetensors ", "star", "shapes/mine_00001.safetensors"),
         ("shapes/.mine v1.2", "star", "shapes/.mine v1.2_00001.safetensors"),
         ("x" * 200, "star", f"{'x' * 200}_00001.safetensors"),
     ],
 )
 def test_names(loras: Path, name: str, concept: str, file: str) -> None:
-    from eraseanything_pack.nodes.lora.files import free_path, lora_name, lora_stem
-
-    path = free_path(lora_stem(name, concept))
+    stem = lora_stem(name, concept)
+    path = save_numbered(stem, STATE, {})
     assert path == loras / file and lora_name(path) == file
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"")  # a disk takes the name
-    assert lora_name(free_path(lora_stem(name, concept))) == file.replace("00001", "00002")
+    assert lora_name(save_numbered(stem, STATE, {})) == file.replace("00001", "00002")
+
+
+def test_two_processes_that_save_one_name_lose_no_file(loras: Path) -> None:
+    stem, children = lora_stem("both/star", ""), []
+    for each in range(2):
+        if child := os.fork():
+            children.append(child)
+            continue
+        code = 1
+        try:
+            for number in range(SAVES):
+                save_numbered(stem, STATE, {"by": f"{each} {number}"})
+            code = 0
+        finally:
+            os._exit(code)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    found = sorted((loras / "both").iterdir())
+    assert [path.name for path in found] == [
+        f"star_{n + 1:05}.safetensors" for n in range(2 * SAVES)
+    ]
+    assert len({load_lora(path)[1]["by"] for path in found}) == 2 * SAVES

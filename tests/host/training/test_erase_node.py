@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -96,14 +95,10 @@ def fail_on_step(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fail_save(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    move = os.replace
+    def claim(draft: Path, path: Path) -> None:  # of LoRAs alone, not of the checkpoint's files
+        raise Trouble
 
-    def replace(draft: Path, path: Path) -> None:
-        if path.parent.name == "EraseAnything":  # not the checkpoint's files
-            raise Trouble
-        move(draft, path)
-
-    monkeypatch.setattr(atomic_file.os, "replace", replace)
+    monkeypatch.setattr(atomic_file, "_claim", claim)
 
 
 def cancel(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

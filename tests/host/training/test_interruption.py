@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import graph
 import pytest
-from eraseanything_pack.erase_engine.training import checkpoint
+from eraseanything_pack.erase_engine.training import checkpoint, disk
 from eraseanything_pack.nodes.training import node_host
+from eraseanything_pack.nodes.training.events import TrainingEvents
 from progress_hook import STEPS, Cancel, interrupt_at, watch_progress
 
 
@@ -78,3 +80,26 @@ def test_a_cancel_stays_a_cancel_where_nothing_can_be_saved(
         patch.setattr(node_host, "save_erasure", no_space)
         graph.erase(model)
     assert not list(loras.rglob("*.safetensors"))
+
+
+def test_a_disk_without_room_for_the_lora_is_told_before_the_model_is_loaded(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    monkeypatch.setattr(node_host, "training_session", None)
+    says = r"Got no room for the LoRA star: .*loras has 0\.0 MB free and 0\.0 MB are needed.*Make"
+    with pytest.raises(ValueError, match=says):
+        graph.erase(model)
+
+
+def test_a_disk_without_room_for_resuming_is_told_before_the_model_is_loaded(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    monkeypatch.setattr(node_host, "training_session", None)
+    told: list[str] = []
+    monkeypatch.setattr(TrainingEvents, "say", lambda self, text: told.append(text))
+    with pytest.raises(TypeError):
+        graph.erase(model)
+    assert "This training can't be resumed if it is stopped: " in told[0]
+    assert "has 0.1 MB free and" in told[0] and "MB are needed. Make room first" in told[0]

@@ -1,0 +1,52 @@
+"""Room on disks, looked at before a training starts."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from ..config import EraseConfig
+from ..interfaces import LatentGrid
+from ..memory import LORA_COPIES, MemoryEstimate, sampled_bytes
+
+MEGABYTE = 2**20
+STATE_COPIES = 3  # of the adapters: themselves, and two moments of the optimizer
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """Bytes that a training writes."""
+
+    lora: int
+    checkpoint: int  # for going on after a stop
+
+    @classmethod
+    def of(cls, memory: MemoryEstimate, config: EraseConfig, latents: LatentGrid) -> DiskNeed:
+        """Of a training that needs so much memory."""
+        lora = memory.lora // LORA_COPIES
+        sampled = sampled_bytes(config, latents) if config.steps else 0
+        return cls(lora, sampled + STATE_COPIES * lora)
+
+
+def fault_of_disk(folder: Path, needed: int) -> str:
+    """Why so many bytes can't be written into a folder, which need not exist; "" if they can."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    try:
+        with TemporaryFile(dir=there):
+            free = shutil.disk_usage(there).free
+    except OSError as error:
+        return f"{there} can't be written to ({error.strerror})"
+    if free >= needed:
+        return ""
+    return f"{there} has {free / MEGABYTE:.1f} MB free and {needed / MEGABYTE:.1f} MB are needed"
+
+
+def check_disk(path: Path, needed: int) -> None:
+    """ValueError where a file of so many bytes can't be written to `path`."""
+    if fault := fault_of_disk(path.parent, needed):
+        raise ValueError(
+            f"Got no room for the LoRA {path.name}: {fault}. Expected a folder with room. Make "
+            "some, or choose another name or folder."
+        )
