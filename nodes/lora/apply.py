@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io, ui
@@ -12,7 +11,8 @@ from ...erase_engine.lora.file import canonical, prefixed
 from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.validation import shortened
 from ..host.patch_lora import apply_lora
-from ..host.widgets import CATEGORY, advanced, checked_strength
+from ..host.schema import node_schema
+from ..host.widgets import advanced, checked_strength
 from .schedule import apply_during
 from .slots import CONNECT, Part, fingerprint, parts_of, slot
 
@@ -25,12 +25,12 @@ class ApplyErasure(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingApply",
             display_name="Apply Erasure LoRA",
-            category=CATEGORY,
+            search_aliases=["unlearn", "remove concept", "load erasure", "strength"],
             description="Makes a model unable to draw what the LoRA erases. Says for which concept "
-            "it was trained and how many layers took it.",
+            "it was trained, and whether it is on.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that the LoRA was trained for."),
                 *slot("", STRENGTH, empty=CONNECT),
@@ -39,8 +39,8 @@ class ApplyErasure(io.ComfyNode):
                     optional=True,
                     tooltip="A freshly trained LoRA; used instead of the first file.",
                 ),
-                _share("start", 0.0, "The share of sampling after which the erasure is on."),
-                _share("end", 1.0, "The share of sampling up to which the erasure is on."),
+                _percent("start", 0.0, "The share of sampling after which the erasure is on."),
+                _percent("end", 1.0, "The share of sampling up to which the erasure is on."),
                 *(
                     advanced(widget)
                     for suffix in SLOTS[1:]
@@ -78,10 +78,11 @@ class ApplyErasure(io.ComfyNode):
         return io.NodeOutput(model, ui=ui.PreviewText("\n".join(cards)))
 
 
-def _share(name: str, default: float, tooltip: str) -> Any:
+def _percent(name: str, default: float, tooltip: str) -> Any:
+    """0 to 1 in the steps of core's own start and end percent."""
     return advanced(
         io.Float.Input(
-            name, default=default, min=0.0, max=1.0, step=0.01, optional=True, tooltip=tooltip
+            name, default=default, min=0.0, max=1.0, step=0.001, optional=True, tooltip=tooltip
         )
     )
 
@@ -106,14 +107,20 @@ def _applied(model: Any, part: Part, start: float, end: float) -> tuple[Any, str
     erased, layers = apply_lora(model, state, part.strength, name=part.name, metadata=part.record)
     if (start, end) != (0, 1):
         erased = apply_during(model, state, part.strength, start=start, end=end)
-    return erased, _card(part.name, part.record, layers)
+    return erased, _card(part, layers)
 
 
-def _card(name: str, record: Mapping[str, str], layers: int) -> str:
-    """What the node shows: concept, layers, and what the file's record says of its training."""
-    concept = record.get("concept")
-    about = f"erases '{shortened(concept)}'" if concept else "erases what it was trained for"
-    rows = [f"{name} {about}; {layers} layers took it."]
+def _card(part: Part, layers: int) -> str:
+    """What the node shows: concept, strength, and what the file's record says of its training."""
+    record = part.record
+    concept = f"'{shortened(record['concept'])}'" if "concept" in record else "its concept"
+    if part.strength > 0:
+        acts = f"erases {concept} at strength {part.strength:g}"
+    elif part.strength:
+        acts = f"acts backwards at strength {part.strength:g}, which erases nothing of {concept}"
+    else:
+        acts = f"is off: at strength 0 nothing of {concept} is erased"
+    rows = [f"{part.name} {acts}; all of its {layers} layers fit this model."]
     if "base_model" in record:
         rows.append(f"base model: {shortened(record['base_model'], 200)}")
     if "figures" in record:

@@ -10,7 +10,7 @@ from ...erase_engine.lora.file import prefixed
 from ...erase_engine.training.run import run_training
 from ..host.page import sender, workflow_id
 from ..host.patch_lora import apply_lora
-from ..host.widgets import CATEGORY
+from ..host.schema import node_schema
 from ..lora.files import lora_name, lora_stem
 from .events import training_events
 from .inputs import (
@@ -32,10 +32,17 @@ class EraseConcept(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingTrain",
             display_name="Erase Concept (Train LoRA)",
-            category=CATEGORY,
+            search_aliases=[
+                "unlearn",
+                "remove concept",
+                "forget",
+                "concept erasure",
+                "ESD",
+                "censor",
+            ],
             description="Makes a small LoRA with which a model (Flux, SD3.5, ...) can't draw a "
             "concept, and keeps the rest close to what it was. The model itself is not changed.",
             inputs=[*model_inputs(), *concept_inputs(), *training_inputs(), *optional_inputs()],

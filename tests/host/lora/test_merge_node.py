@@ -52,7 +52,7 @@ def test_a_sum_is_both_applied_one_after_the_other(model: Any, loras: Path) -> N
     by_name = graph.apply(model, file="EraseAnything/star_heart_00001.safetensors")
     torch.testing.assert_close(graph.picture(by_name.args[0]), expected, rtol=0, atol=1e-5)
     assert by_name.ui.as_dict()["text"][0].startswith(
-        "EraseAnything/star_heart_00001.safetensors erases 'star + heart'; 6 layers took it."
+        "EraseAnything/star_heart_00001.safetensors erases 'star + heart' at strength 1; "
     )
 
 
