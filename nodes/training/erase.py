@@ -25,6 +25,7 @@ from .inputs import (
 )
 from .interruption import checkpoint_for
 from .node_host import NodeHost, report_of
+from .saved import remember, times_gone
 
 
 class EraseConcept(io.ComfyNode):
@@ -64,6 +65,11 @@ class EraseConcept(io.ComfyNode):
         return recipe_fault(recipe) or True
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """Anew where the file of its last run is gone: "Saved as ..." would be no longer true."""
+        return times_gone()
+
+    @classmethod
     def execute(
         cls,
         model: Any,
@@ -86,8 +92,9 @@ class EraseConcept(io.ComfyNode):
             )
             checkpoint = checkpoint_for(stem, resume=widgets["resume"])
             trained = run_training(host, wanted, config, checkpoint=checkpoint)
+            remember(trained.path)
             saved = f"Saved as {lora_name(trained.path)}."
-            live.end("done", " ".join([saved, *trained.notes]))
+            live.end("done", "\n".join([saved, *trained.notes]))
         report = report_of(trained)
         state = prefixed(trained.erasure.state)
         erased, _ = apply_lora(model, state, 1.0, name="the LoRA")

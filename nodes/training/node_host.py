@@ -39,6 +39,8 @@ from .interruption import note_of_unfinished
 from .memory_check import check_room, needed
 from .previews import Previews, Scene
 
+NO_PREVIEWS = "No pictures while it trains: connect a VAE to see them."
+
 
 @dataclass
 class NodeHost:
@@ -146,7 +148,7 @@ class NodeHost:
         return save_erasure(stem, erasure, plan=plan, config=self.config, base_model=base_model)
 
     def say(self, text: str) -> None:
-        self.live.say(text)
+        self.live.say(text if self.vae is not None else f"{text}\n{NO_PREVIEWS}")
 
     def stopped(self, saved: Path | None) -> None:
         self.live.saved = lora_name(saved) if saved else ""

@@ -164,7 +164,10 @@ def test_nodes_that_leave_something_run_on_their_own() -> None:
 
 def test_only_files_and_somebody_who_looks_make_a_node_run_again() -> None:
     own = {node_id for node_id, node in NODES.items() if "fingerprint_inputs" in vars(node)}
-    assert own == {"EraseAnythingApply", "EraseAnythingMerge", "EraseAnythingWatch"}
+    assert own == {
+        *("EraseAnythingApply", "EraseAnythingMerge", "EraseAnythingWatch"),
+        "EraseAnythingTrain",  # whose last file may be gone
+    }
 
 
 def test_importing_the_pack_imports_nothing_of_the_host() -> None:

@@ -25,7 +25,7 @@ TEMPLATES = sorted((PACK / "example_workflows").glob("*.json"))
 BLUEPRINT = PACK / "subgraphs" / "Erase and Compare.json"
 # Inputs that a template may set; all others of our nodes hold what the node itself begins with.
 CHOSEN = {"concept", "kind", "replace_with", "resolution", "prompt", "words", "view", "strength"}
-CHOSEN |= {"erase_prompts", "keep_prompts"}
+CHOSEN |= {"erase_prompts", "keep_prompts", "synonyms", "keep", "recipe", "pictures"}
 
 
 @pytest.fixture(scope="module")
