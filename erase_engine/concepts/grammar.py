@@ -17,7 +17,7 @@ GAP = "\0"  # where a word was taken out, until the sentence around it is mended
 UNCOUNTED = (
     "water|snow|rain|fog|smoke|fire|ice|blood|sand|grass|hair|rice|bread|butter|cheese|honey|milk|"
     "coffee|tea|gold|silver|wood|metal|glass|nudity|clothing|furniture|jewelry|graffiti|violence|"
-    "gore|money|text"
+    "gore|money|text|nakedness"
 )
 OPENS_WITH_ARTICLE = r"(?i)(?:an?|the|some|my|his|her|two|three|many)\s"
 SOUNDS_LIKE_VOWEL = r"(?i)(?!uni|use|usu|eu|ewe|one\b|once\b|u[ks]\b)[aeiou]|hour|honest|heir"
@@ -78,6 +78,8 @@ def fill(frame: str, word: str) -> str:
     """
     if not word:
         return _without_word(frame)
+    if word.lower().endswith(" style"):
+        frame = re.sub(r"\b(?:in the style of|by) \{c\}", f"in {SLOT}", frame)
     text = frame.replace(NOUN_SLOT, with_article(word))
     text = re.sub(r"(?:(\w+) )?\{c\}", lambda found: _after(found[1], word), text)
     return text.replace("style style", "style")
@@ -88,10 +90,14 @@ def with_article(noun: str) -> str:
     last = noun.split()[-1]
     head, named = last.lower(), noun[0].isupper() and last[0].isupper()  # "Siamese cat" is no name
     plural = head.endswith("s") and not head.endswith(("ss", "us", "is"))
-    uncounted = re.fullmatch(UNCOUNTED, head) or re.match(OPENS_WITH_ARTICLE, noun)
-    if plural or uncounted or named:
+    if plural or named or is_uncounted(noun) or re.match(OPENS_WITH_ARTICLE, noun):
         return noun
     return f"{_article(noun)} {noun}"
+
+
+def is_uncounted(noun: str) -> bool:
+    """Whether the noun takes no "a", as "nudity"."""
+    return bool(re.fullmatch(UNCOUNTED, noun.split()[-1].lower()))
 
 
 def words_of(prompt: str) -> list[str]:
@@ -188,7 +194,12 @@ def _agree(found: re.Match[str]) -> str:
 _FOLLOWS = "of|in|on|at|with|by|near|under|over|above|below|behind|beside|inside|next|left|right"
 _END = rf"(?=\s*(?:[,.;:!?)]|$)|\s+(?:{_FOLLOWS})\b)"
 _HANGING = "an?|the|of|in|on|at|to|with|by|and|or|like|near|next|from|style|is|are|there|featuring"
+_SPOT = "on it|in the corner|in the distance"  # where a thing is that a sentence names by the way
 _MENDINGS = (
+    (rf"\s+with\s+(?:an?\s+)?{GAP}\s+(?:{_SPOT})\b", ""),
+    (rf"\s+and in the background\s+(?:an?\s+)?{GAP}", ""),
+    (rf"(?:\ban?\s+)?{GAP}\s+printed on\s+", ""),
+    (rf"(^|,\s*)(?:an?\s+)?{GAP}\s+(?=(?:on|in|at|by)\b)", r"\1a scene "),
     (rf"{GAP}['’]s\b", GAP),
     (rf"{GAP}\s+style\b", GAP),
     (rf"{GAP}(?:[\s,]+(?:and\s+)?(?:an?\s+)?{GAP})+", GAP),
