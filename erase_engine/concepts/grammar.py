@@ -17,8 +17,9 @@ GAP = "\0"  # where a word was taken out, until the sentence around it is mended
 UNCOUNTED = (
     "water|snow|rain|fog|smoke|fire|ice|blood|sand|grass|hair|rice|bread|butter|cheese|honey|milk|"
     "coffee|tea|gold|silver|wood|metal|glass|nudity|clothing|furniture|jewelry|graffiti|violence|"
-    "gore|money|text|nakedness"
+    "gore|money|text|nakedness|lingerie|sushi"
 )
+ADJECTIVES = r"nude|naked|bare|sexy|\w+(?:less|ed|ic|ing|ful|ous)"
 OPENS_WITH_ARTICLE = r"(?i)(?:an?|the|some|my|his|her|two|three|many)\s"
 SOUNDS_LIKE_VOWEL = r"(?i)(?!uni|use|usu|eu|ewe|one\b|once\b|u[ks]\b)[aeiou]|hour|honest|heir"
 # Words that end one phrase and begin another.
@@ -90,14 +91,15 @@ def with_article(noun: str) -> str:
     last = noun.split()[-1]
     head, named = last.lower(), noun[0].isupper() and last[0].isupper()  # "Siamese cat" is no name
     plural = head.endswith("s") and not head.endswith(("ss", "us", "is"))
-    if plural or named or is_uncounted(noun) or re.match(OPENS_WITH_ARTICLE, noun):
+    uncounted = re.fullmatch(UNCOUNTED, head) or re.match(OPENS_WITH_ARTICLE, noun)
+    if plural or uncounted or named:
         return noun
     return f"{_article(noun)} {noun}"
 
 
-def is_uncounted(noun: str) -> bool:
-    """Whether the noun takes no "a", as "nudity"."""
-    return bool(re.fullmatch(UNCOUNTED, noun.split()[-1].lower()))
+def is_adjective(word: str) -> bool:
+    """Whether a word of how people look stands before them, by its form: "nude", not "nudity"."""
+    return bool(re.fullmatch(ADJECTIVES, word.lower()))
 
 
 def words_of(prompt: str) -> list[str]:

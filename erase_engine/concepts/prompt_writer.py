@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Generator
 
-from .grammar import NOUN_SLOT, SLOT, contains, fill, is_uncounted, pattern_of, with_article
+from .grammar import NOUN_SLOT, SLOT, contains, fill, is_adjective, pattern_of, with_article
 from .phrases import Phrase, phrase_of
 from .request import ConceptRequest
 from .vocabulary import Kind, Vocabulary, without_slots
@@ -44,7 +44,7 @@ class SentenceWriter:
         """
         phrase, vocabulary = self.phrase, self.vocabulary
         templates = self.usable(vocabulary.templates_for(self.category, self.kind))
-        noun = self.kind == "nudity" and word and is_uncounted(word)
+        noun = self.kind == "nudity" and word and not phrase and not is_adjective(word)
         templates = [
             one
             for one in templates

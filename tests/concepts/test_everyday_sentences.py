@@ -16,22 +16,23 @@ from erase_engine.concepts.vocabulary import Kind
 EVERYDAY: dict[Kind, str] = {
     "object": "dog, cats, dragon, umbrella, sports car, red rose, cigarettes, blood, snow, gun, "
     "logo, Nike logo, watermark, signature, text, barcode, hot air balloon, orange, Eiffel Tower, "
-    "UFO, ice cream, Siamese cat, hamburger, hourglass",
+    "mushroom, ice cream, Siamese cat, hamburger, hourglass",
     "style": "Van Gogh, Claude Monet style, Ghibli style, anime, pixel art, photorealism, wooden, "
     "striped, red, Art Deco style",
     "person": "Albert Einstein, Taylor Swift, astronaut, police officer, children, old man",
     "relation": "riding, holding, above, man riding a horse",
-    "nudity": "nudity, nude, naked woman, topless, nakedness, underwear model",
+    "nudity": "nudity, nude, naked woman, topless, nakedness, lingerie",
 }
 CASES = [(word, kind) for kind, words in EVERYDAY.items() for word in words.split(", ")]
+MASS = "nudity|nakedness|lingerie|text|blood|snow|sushi"
 SMALL = "a|an|the|of|in|on|at|with|by|and|near|next to|far away|in the style of|printed on|there is"
 WRONG = {
     "a doubled word": r"\b(\w+) \1\b",
     "a style of a style": r"style of [^,]* style\b",
     "a before a vowel": r"\ba (?=[aeio])(?!one\b|eu)",
-    "an before a consonant": r"\ban (?![aeiouh]|UFO)",
+    "an before a consonant": r"\ban (?![aeiouh])",
     "an article too many": r"\b(?:a|an|the) (?:a|an|the)\b",
-    "an article before what is not counted": r"\ban? (?:nudity|nakedness|text|blood|snow)\b",
+    "an article before what is not counted": rf"\ban? (?:{MASS})\b",
     "an end without its word": rf"(?:^|\s)(?:{SMALL})(?:$|,)",
     "a beginning without its word": r"(?:^|, )(?:and|of|with|by|on|next|near|printed)\b",
     "nothing": r"^$|^,|, ,|,$|\s\s",

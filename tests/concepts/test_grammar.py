@@ -64,7 +64,10 @@ def test_a_word_in_its_slot(frame: str, word: str, sentence: str) -> None:
         ("a T-shirt with a {c} on it, in autumn", "a T-shirt, in autumn"),
         ("a close-up of {a_c} printed on a mug", "a close-up of a mug"),
         ("a painting of a cat with {c} in the corner", "a painting of a cat"),
-        ("a wide view on a beach with {a_c} in the distance, sharp", "a wide view on a beach, sharp"),
+        (
+            "a wide view on a beach with {a_c} in the distance, sharp",
+            "a wide view on a beach, sharp",
+        ),
         ("a cat and in the background {a_c}", "a cat"),
         ("sharp, {a_c} on a beach", "sharp, a scene on a beach"),
     ],
