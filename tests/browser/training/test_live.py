@@ -122,7 +122,7 @@ def test_a_saved_file_is_in_the_lists_and_one_that_is_gone_is_made_again(
     page: Page, server: Server
 ) -> None:
     view = prepare(page, recipe="instant", file_name="lists/star")
-    page.run("() => app.rootGraph.add(LiteGraph.createNode('EraseAnythingApply'))")
+    page.run("() => { app.rootGraph.add(LiteGraph.createNode('EraseAnythingApply')); }")
     page.queue()
     wait_for(view, "done")
     name = "lists/star_00001.safetensors"
