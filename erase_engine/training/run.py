@@ -115,7 +115,7 @@ def run_training(
     encoded = replace(encoded, pictures=host.keep_pictures())
     needs = host.prepare(plan, encoded)
     needs = f"{needs} {cost_in_words(encoded, config, guided=host.cfg != 1)}"
-    host.say("\n".join([needs, *plan.notes]))
+    host.say(needs)
     generator = torch.Generator().manual_seed(config.seed)
     try:
         with host.session() as model:

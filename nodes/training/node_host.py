@@ -58,6 +58,7 @@ class NodeHost:
     preview_every: int  # steps; 0 draws none
     keep_images: Any = None  # IMAGE
     memory: MemoryEstimate | None = field(default=None, init=False)
+    notes: tuple[str, ...] = field(default=(), init=False)  # of the plan
 
     def __post_init__(self) -> None:
         family = supported_family(self.model)
@@ -108,7 +109,7 @@ class NodeHost:
 
     def prepare(self, plan: ConceptPlan, encoded: EncodedPrompts) -> str:
         config = self.config.for_concepts(encoded.concepts)
-        self.memory = needed(self.model, encoded, config)
+        self.memory, self.notes = needed(self.model, encoded, config), plan.notes
         check_room(self.model, self.memory)
         latents = latent_grid(self.model)
         family = supported_family(self.model)
@@ -148,7 +149,8 @@ class NodeHost:
         return save_erasure(stem, erasure, plan=plan, config=self.config, base_model=base_model)
 
     def say(self, text: str) -> None:
-        self.live.say(text if self.vae is not None else f"{text}\n{NO_PREVIEWS}")
+        without = [NO_PREVIEWS] if self.vae is None else []
+        self.live.say("\n".join([text, *self.notes, *without]))
 
     def stopped(self, saved: Path | None) -> None:
         self.live.saved = lora_name(saved) if saved else ""

@@ -87,7 +87,7 @@ def fuse(model: Any, **inputs: Any) -> Any:
 def test_a_fusion_says_what_it_took(model: Any, loras: Path) -> None:
     *parts, took = fuse(model).args[1].splitlines()
     assert len(parts) == 3
-    assert re.fullmatch(r"Looked at \d+ prompts, with about 0\.0 GB beside the model's .*\.", took)
+    assert re.fullmatch(r"Looked at \d+ prompts, with about \d+ MB beside the model's .*\.", took)
     assert "prompts" not in merge().args[1]
 
 
@@ -98,7 +98,7 @@ def test_a_gpu_that_is_too_small_for_a_fusion_is_named_before_any_work(
     on_gpu = model.clone()
     on_gpu.load_device = torch.device("cuda", 0)
     monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda device: 10_000)
-    with pytest.raises(ValueError, match=r"GPU with 0\.0 GB, expected .* Choose method sum"):
+    with pytest.raises(ValueError, match=r"GPU with \d+ MB, expected .* Choose method sum"):
         fuse(on_gpu)
     assert sorted(loras.rglob("*")) == before
 
