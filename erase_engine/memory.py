@@ -135,8 +135,8 @@ def described(
 
 
 def gigabytes(count: float) -> str:
-    """Bytes for people, in the unit in which cards are sold."""
-    return f"{count / GIGABYTE:.1f} GB"
+    """Bytes for people, in the unit in which cards are sold, or a smaller one: never "0.0 GB"."""
+    return f"{count / GIGABYTE:.1f} GB" if count > GIGABYTE / 10 else f"{count / 2**20:.0f} MB"
 
 
 # --- a step on sizes alone -----------------------------------------------------------------------

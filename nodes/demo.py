@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..erase_engine.validation import check_choice
 from ..tinyworld.load import MINIATURES, load_tiny
-from .host.widgets import CATEGORY
+from .host.schema import node_schema
 
 
 class LoadTinyFlux(io.ComfyNode):
@@ -13,10 +13,10 @@ class LoadTinyFlux(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         names = list(MINIATURES)
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingTinyFlux",
             display_name="Load Tiny Model (demo)",
-            category=CATEGORY,
+            search_aliases=["miniature", "test model", "demo"],
             description="A complete model in miniature, 128 x 128 pictures of coloured shapes: "
             "try everything in seconds, without a GPU and without a download.",
             inputs=[

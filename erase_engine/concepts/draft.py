@@ -96,8 +96,8 @@ class Draft:
         if category:
             return "", "The words are left out: a picture whose prompt lacks them lacks the thing."
         return "", (
-            f"The words are left out, because the word bank does not know '{concept}'. If pictures "
-            "without the words still show it, name what should appear instead."
+            f"Nothing appears instead of '{concept}': its words are left out, as the planner knows "
+            "nothing like it. If pictures without them still show it, fill in what should appear."
         )
 
     def _opposite(self, word: str) -> str:
@@ -114,7 +114,8 @@ class Draft:
     def _replaced(self, ranked: Sequence[str]) -> Phrase | None:
         """The phrase with another head: the opposite relation, or a thing's nearest neighbour."""
         phrase, neutral = self.writer.phrase, self.vocabulary.neutral
-        if not phrase:
+        category = self.vocabulary.categories.get(self.writer.category)
+        if not phrase or (phrase.names_a_thing and category and category.plain):
             return None
         words = self.known(ranked)
         if not phrase.names_a_thing:
@@ -172,7 +173,7 @@ class Draft:
         phrases = [one for one in (self.writer.phrase, other) if one]
         for turn in range(MOST_TRIES * request.pairs):
             word = synonyms[turn // 2 % len(synonyms)] if turn % 2 else request.concept
-            frame, instead = self.writer.own_frame(*phrases), anchor
+            frame, instead = self.writer.own_frame(*phrases, word=word, bare=anchor != ""), anchor
             if chance(request.varied, rng):
                 frame, word = varied(frame, word, rng)
             elif self.writer.phrase and word == request.concept:

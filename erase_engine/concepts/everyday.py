@@ -34,8 +34,33 @@ PICTURES = Vocabulary(
             "a painting of {a_c}",
             "a close-up of {a_c}",
             "an illustration of {a_n} and {a_c}",
-            "in the background there is {a_c}",
-            "a wide view {place}, far away {a_c}",
+            "{a_n} and in the background {a_c}",
+            "a wide view {place} with {a_c} in the distance",
+        ),
+        "mark": (
+            "{a_bearer} with {a_c} on it",
+            "a photo of {a_bearer} with {a_c} on it",
+            "{a_c} printed on {a_bearer}",
+            "a close-up of {a_c} printed on {a_bearer}",
+            "{a_person} beside {a_bearer} with {a_c} on it",
+            "{a_n} next to {a_bearer} with {a_c} on it",
+            "{c}",
+        ),
+        "text": (
+            "{a_bearer} with {a_c} on it",
+            "a photo of {a_bearer} with {a_c} on it",
+            "{a_c} printed on {a_bearer}",
+            "a painting of {a_n} with {a_c} in the corner",
+            "a photo of {a_n} {place} with {a_c} in the corner",
+            "{c}",
+        ),
+        "picture mark": (
+            "a photo of {a_n} with {a_c} on it",
+            "a photo of {a_n} {place} with {a_c} in the corner",
+            "a painting of {a_n} with {a_c} in the corner",
+            "a picture of {a_n} and {a_m} with {a_c} in the corner",
+            "an illustration of {a_n} {place} with {a_c} on it",
+            "{c}",
         ),
         "style": (
             "{a_n} in {c} style",
@@ -51,7 +76,7 @@ PICTURES = Vocabulary(
             "{a_n} in the style of {c}",
             "{c} style, {a_n} {place}",
             "a picture of {a_n} and {a_m} in the style of {c}",
-            "{a_n} {place}, art by {c}",
+            "a painting of {a_n} {place} by {c}",
             "{c}",
         ),
         "colour": _ADJECTIVE_TEMPLATES,
@@ -64,7 +89,7 @@ PICTURES = Vocabulary(
             "{a_c} {place}",
             "{a_c} and {a_n}",
             "{a_person} talking with {a_c}",
-            "in the background there is {a_c}",
+            "{a_n} and in the background {a_c}",
             "a painting of {a_c}",
         ),
         "relation": (
@@ -80,6 +105,7 @@ PICTURES = Vocabulary(
             "a {c} {person} {place}",
             "a painting of a {c} {person}",
             "{a_person} {place}, {c}",
+            "a photo of {a_person}, {c}",
             "{c}, a portrait of {a_person}",
             "a picture of {a_person} and a {c} {person}",
         ),
@@ -90,6 +116,10 @@ PICTURES = Vocabulary(
         "who": _split("woman, man, child, dog, bear, robot, monkey, old man, girl, soldier"),
         "what": _split("horse, bicycle, cat, elephant, ball, box, motorcycle, lion, cow, boy"),
         "person": _split("woman, man, young man, young woman, dancer, couple, old man, old woman"),
+        "bearer": _split(
+            "white T-shirt, coffee mug, road sign, brick wall, baseball cap, cardboard box, "
+            "paper bag, poster, car door, shop window"
+        ),
         "place": _split(
             "on a beach, in a forest, on a city street, in a kitchen, in a park, on a mountain, "
             "in a large room, by a lake, in a garden, at a market"
@@ -142,6 +172,9 @@ PICTURES = Vocabulary(
             "object",
             "mountain, beach, desert, waterfall, volcano, glacier, jungle, rainbow, meadow, cave",
         ),
+        "mark": _category("object", "logo, emblem, barcode, price tag", plain=True),
+        "text": _category("object", "text", plain=True),
+        "picture mark": _category("object", "watermark, signature", plain=True),
         "artist": _category(
             "style",
             "Vincent van Gogh, Claude Monet, Pablo Picasso, Salvador Dali, Rembrandt, "

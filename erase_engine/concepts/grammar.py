@@ -17,8 +17,9 @@ GAP = "\0"  # where a word was taken out, until the sentence around it is mended
 UNCOUNTED = (
     "water|snow|rain|fog|smoke|fire|ice|blood|sand|grass|hair|rice|bread|butter|cheese|honey|milk|"
     "coffee|tea|gold|silver|wood|metal|glass|nudity|clothing|furniture|jewelry|graffiti|violence|"
-    "gore|money|text"
+    "gore|money|text|nakedness|lingerie|sushi"
 )
+ADJECTIVES = r"nude|naked|bare|sexy|\w+(?:less|ed|ic|ing|ful|ous)"
 OPENS_WITH_ARTICLE = r"(?i)(?:an?|the|some|my|his|her|two|three|many)\s"
 SOUNDS_LIKE_VOWEL = r"(?i)(?!uni|use|usu|eu|ewe|one\b|once\b|u[ks]\b)[aeiou]|hour|honest|heir"
 # Words that end one phrase and begin another.
@@ -78,6 +79,8 @@ def fill(frame: str, word: str) -> str:
     """
     if not word:
         return _without_word(frame)
+    if word.lower().endswith(" style"):
+        frame = re.sub(r"\b(?:in the style of|by) \{c\}", f"in {SLOT}", frame)
     text = frame.replace(NOUN_SLOT, with_article(word))
     text = re.sub(r"(?:(\w+) )?\{c\}", lambda found: _after(found[1], word), text)
     return text.replace("style style", "style")
@@ -92,6 +95,11 @@ def with_article(noun: str) -> str:
     if plural or uncounted or named:
         return noun
     return f"{_article(noun)} {noun}"
+
+
+def is_adjective(word: str) -> bool:
+    """Whether a word of how people look stands before them, by its form: "nude", not "nudity"."""
+    return bool(re.fullmatch(ADJECTIVES, word.lower()))
 
 
 def words_of(prompt: str) -> list[str]:
@@ -189,7 +197,12 @@ def _agree(found: re.Match[str]) -> str:
 _FOLLOWS = "of|in|on|at|with|by|near|under|over|above|below|behind|beside|inside|next|left|right"
 _END = rf"(?=\s*(?:[,.;:!?)]|$)|\s+(?:{_FOLLOWS})\b)"
 _HANGING = "an?|the|of|in|on|at|to|with|by|and|or|like|near|next|from|style|is|are|there|featuring"
+_SPOT = "on it|in the corner|in the distance"  # where a thing is that a sentence names by the way
 _MENDINGS = (
+    (rf"\s+with\s+(?:an?\s+)?{GAP}\s+(?:{_SPOT})\b", ""),
+    (rf"\s+and in the background\s+(?:an?\s+)?{GAP}", ""),
+    (rf"(?:\ban?\s+)?{GAP}\s+printed on\s+", ""),
+    (rf"(^|,\s*)(?:an?\s+)?{GAP}\s+(?=(?:on|in|at|by)\b)", r"\1a scene "),
     (rf"{GAP}['’]s\b", GAP),
     (rf"{GAP}\s+style\b", GAP),
     (rf"{GAP}(?:[\s,]+(?:and\s+)?(?:an?\s+)?{GAP})+", GAP),

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Generator
 
-from .grammar import NOUN_SLOT, SLOT, contains, fill, pattern_of, with_article
+from .grammar import NOUN_SLOT, SLOT, contains, fill, is_adjective, pattern_of, with_article
 from .phrases import Phrase, phrase_of
 from .request import ConceptRequest
 from .vocabulary import Kind, Vocabulary, without_slots
@@ -36,13 +36,20 @@ class SentenceWriter:
         self.erased = "|".join(patterns)  # a regular expression, of any case
         self.rng = Generator().manual_seed(request.seed)
 
-    def own_frame(self, *phrases: Phrase) -> str:
+    def own_frame(self, *phrases: Phrase, word: str = "", bare: bool = True) -> str:
         """A frame for the concept; no slot of it says again what the concept says.
 
-        Where `phrases` are to stand in it, none says what they say.
+        Where `phrases` are to stand in it, none says what they say. It fits the concept said as
+        `word`; if not `bare`, it says more than the concept.
         """
         phrase, vocabulary = self.phrase, self.vocabulary
         templates = self.usable(vocabulary.templates_for(self.category, self.kind))
+        noun = self.kind == "nudity" and word and not phrase and not is_adjective(word)
+        templates = [
+            one
+            for one in templates
+            if (bare or one != SLOT) and not (noun and re.search(r"\{c\} \{", one))
+        ] or templates
         if not phrase:
             return self.drawn(pick(templates, self.rng))
         said = [word for one in phrases or (phrase,) for word in one.known]

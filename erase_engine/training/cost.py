@@ -49,5 +49,6 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
         return "It takes no pass of the model."
     most = "at most " if config.solver == "solve" else ""
     fast = expected_forwards(encoded, EraseConfig.from_recipe("fast"), guided=guided)
-    times = f"{cost / fast:.1f} times those of the recipe fast (at most {fast:,})"
+    share = f"{cost / fast:.1f} times" if cost > fast else f"{cost / fast:.0%} of"
+    times = f"{share} those of the recipe fast (at most {fast:,})"
     return f"It takes {most}{cost:,} passes of the model{'' if cost == fast else f', {times}'}."

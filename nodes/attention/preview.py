@@ -12,9 +12,10 @@ from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.sampling import start_noise
 from ..host.progress import sampling_progress
+from ..host.schema import node_schema
 from ..host.session import training_session
 from ..host.vae import decode, require_vae_of
-from ..host.widgets import CATEGORY, checked_resolution, lines, resolution, seed
+from ..host.widgets import checked_resolution, lines, resolution, seed
 from .controls import maps_outputs, query_for, shown_maps, view_inputs, words_input
 
 GUIDANCE = EraseConfig().guidance  # what erasures are trained with
@@ -25,10 +26,10 @@ class AttentionPreview(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingAttention",
             display_name="Attention Map Preview",
-            category=CATEGORY,
+            search_aliases=["heatmap", "attention map", "saliency", "cross attention", "DAAM"],
             description="Draws where in the picture the model looks for each word. With a second, "
             "erased model: before, after and difference, on one colour scale.",
             inputs=[*_inputs(), *view_inputs()],

@@ -1,4 +1,4 @@
-"""Watch Attention and Watched Attention: maps of the pictures that any sampler draws."""
+"""Watch Attention and Show Watched Attention: maps of the pictures that any sampler draws."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from ...erase_engine.attention.recorder import AttentionRecorder
 from ...erase_engine.backends.comfy.model import latent_grid, supported_family
 from ...erase_engine.validation import shortened
 from ..host.page import running_graph
+from ..host.schema import node_schema
 from ..host.vae import decoded, require_vae
-from ..host.widgets import CATEGORY, lines
+from ..host.widgets import lines
 from .controls import maps_outputs, query_for, shown_maps, view_inputs, words_input
 from .model_patch import watched
 
@@ -31,12 +32,12 @@ class WatchAttention(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingWatch",
-            display_name="Watch Attention",
-            category=CATEGORY,
+            display_name="Watch Attention (Before Sampler)",
+            search_aliases=["heatmap", "attention map", "record attention", "hook sampler"],
             description="Looks into the model while any sampler draws this prompt with it. "
-            "Watched Attention shows what was seen; without one, nothing is watched.",
+            "Show Watched Attention shows what was seen; without one, nothing is watched.",
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The model to look into. It may be changed further afterwards."
@@ -50,7 +51,9 @@ class WatchAttention(io.ComfyNode):
                 io.Model.Output("MODEL", tooltip="The same model, watched: for the sampler."),
                 io.Conditioning.Output("CONDITIONING", tooltip="The prompt: for the sampler."),
                 WatchType.Output(
-                    "WATCH", display_name="WATCH", tooltip="What is seen: for Watched Attention."
+                    "WATCH",
+                    display_name="WATCH",
+                    tooltip="What is seen: for Show Watched Attention.",
                 ),
             ],
         )
@@ -76,10 +79,10 @@ class WatchedAttention(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingWatched",
-            display_name="Watched Attention",
-            category=CATEGORY,
+            display_name="Show Watched Attention (After Sampler)",
+            search_aliases=["heatmap", "attention map", "recorded attention"],
             description="Draws where the model looked for each word while a sampler drew. With a "
             "second latent, of an erased model: before, after and difference, on one colour scale.",
             inputs=[

@@ -30,9 +30,9 @@ def lines(name: str, tooltip: str, *, optional: bool = False) -> Any:
 
 
 def seed(tooltip: str) -> Any:
-    """One that stays as it is from run to run."""
+    """With the host's control after generate, which our page begins with at "fixed"."""
     return io.Int.Input(
-        "seed", default=0, min=0, max=2**64 - 1, control_after_generate=False, tooltip=tooltip
+        "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip=tooltip
     )
 
 
@@ -81,6 +81,3 @@ def checked_resolution(pixels: int) -> int:
             f"Use {pixels - pixels % PIXELS_PER_TOKEN}."
         )
     return pixels
-
-
-CATEGORY = "EraseAnything"

@@ -11,7 +11,8 @@ from ...erase_engine.lora.file import lora_state, prefixed
 from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.validation import UNREADABLE, shortened
 from ..host.patch_lora import apply_lora
-from ..host.widgets import CATEGORY, advanced, checked_strength
+from ..host.schema import node_schema
+from ..host.widgets import advanced, checked_strength
 from .schedule import apply_during
 from .slots import CONNECT, EMPTY, Part, files_fault, fingerprint, parts_of, slot
 
@@ -24,12 +25,12 @@ class ApplyErasure(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingApply",
             display_name="Apply Erasure LoRA",
-            category=CATEGORY,
+            search_aliases=["unlearn", "remove concept", "load erasure", "strength"],
             description="Makes a model unable to draw what the LoRA erases. Says for which concept "
-            "it was trained and how many layers took it.",
+            "it was trained, and whether it is on.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that the LoRA was trained for."),
                 *slot("", STRENGTH, empty=CONNECT),
@@ -38,8 +39,8 @@ class ApplyErasure(io.ComfyNode):
                     optional=True,
                     tooltip="A freshly trained LoRA; used instead of the first file.",
                 ),
-                _share("start", 0.0, "The share of sampling after which the erasure is on."),
-                _share("end", 1.0, "The share of sampling up to which the erasure is on."),
+                _percent("start", 0.0, "The share of sampling after which the erasure is on."),
+                _percent("end", 1.0, "The share of sampling up to which the erasure is on."),
                 *(
                     advanced(widget)
                     for suffix in SLOTS[1:]
@@ -84,10 +85,11 @@ class ApplyErasure(io.ComfyNode):
         return io.NodeOutput(model, ui=ui.PreviewText("\n".join(cards)))
 
 
-def _share(name: str, default: float, tooltip: str) -> Any:
+def _percent(name: str, default: float, tooltip: str) -> Any:
+    """0 to 1 in the steps of core's own start and end percent."""
     return advanced(
         io.Float.Input(
-            name, default=default, min=0.0, max=1.0, step=0.01, optional=True, tooltip=tooltip
+            name, default=default, min=0.0, max=1.0, step=0.001, optional=True, tooltip=tooltip
         )
     )
 
@@ -116,10 +118,16 @@ def _applied(model: Any, part: Part, start: float, end: float) -> tuple[Any, str
 
 
 def _card(part: Part, layers: int) -> str:
-    """What the node shows: concept, layers, and what the file's record says of its training."""
-    record, concept = part.record, part.record.get("concept")
-    about = f"erases '{shortened(concept)}'" if concept else "erases what it was trained for"
-    rows = [f"{part.name} {about}; {layers} layers took it.", *part.notes]
+    """What the node shows: concept, strength, and what the file's record says of its training."""
+    record = part.record
+    concept = f"'{shortened(record['concept'])}'" if record.get("concept") else "its concept"
+    if part.strength > 0:
+        acts = f"erases {concept} at strength {part.strength:g}"
+    elif part.strength:
+        acts = f"acts backwards at strength {part.strength:g}, which erases nothing of {concept}"
+    else:
+        acts = f"is off: at strength 0 nothing of {concept} is erased"
+    rows = [f"{part.name} {acts}; all of its {layers} layers fit this model.", *part.notes]
     if "base_model" in record:
         rows.append(f"base model: {shortened(record['base_model'], 200)}")
     if "figures" in record:

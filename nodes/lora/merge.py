@@ -11,7 +11,8 @@ from ...erase_engine.lora.file import prefixed
 from ...erase_engine.lora.merge import check_same_sizes, weighted_sum
 from ...erase_engine.lora.metadata import concept_of, merged_metadata
 from ...erase_engine.validation import check_choice
-from ..host.widgets import CATEGORY, advanced, text
+from ..host.schema import node_schema
+from ..host.widgets import advanced, text
 from .files import HOST, lora_name, lora_stem, save_numbered
 from .fusion import fuse_parts
 from .schedule import require_always_on
@@ -31,10 +32,10 @@ class MergeErasures(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         tooltip = "How much of it goes into the merged LoRA; 1 is what was trained."
         slots = [widget for suffix in SLOTS for widget in slot(suffix, tooltip)]
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingMerge",
             display_name="Merge Erasure LoRAs",
-            category=CATEGORY,
+            search_aliases=["combine LoRAs", "fuse LoRAs", "several concepts"],
             description="Makes one LoRA of several that were trained apart, and saves it.",
             inputs=[
                 io.Combo.Input(

@@ -16,11 +16,15 @@ from ...erase_engine.sampling import sampled, start_noise
 from ..attention.preview import GUIDANCE, sampling_inputs
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.progress import sampling_progress
+from ..host.schema import node_schema
 from ..host.session import training_session
 from ..host.vae import decode, require_vae_of
-from ..host.widgets import CATEGORY, checked_resolution, lines, lines_of
+from ..host.widgets import checked_resolution, lines, lines_of
 from .sheet import Pair, change_in_words, draw_report
 
+WHAT_DIFFERS = (
+    "0% is the same picture. How far pixels differ is no measure of what is gone: look at them."
+)
 ROLES = {"erase_prompts": "to erase", "keep_prompts": "to keep"}
 
 
@@ -29,10 +33,10 @@ class ErasureReport(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingReport",
             display_name="Erasure Report",
-            category=CATEGORY,
+            search_aliases=["before and after", "compare models", "check erasure"],
             description="Draws prompts before and after an erasure, from the same seed, and says "
             "how far each picture has changed.",
             inputs=_inputs(),
@@ -128,15 +132,15 @@ def _prompts(widgets: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def describe(pairs: Sequence[Pair]) -> str:
-    """A line for each prompt, and each role's mean."""
+    """A line for each prompt, each role's mean, and what the figures are."""
     lines = []
     for role in dict.fromkeys(pair.role for pair in pairs):
         mine = [pair for pair in pairs if pair.role == role]
-        lines.append(f"{role}: changed {change_in_words(mine)} on average")
+        lines.append(f"{role}: pixels differ by {change_in_words(mine)} on average")
         for prompt in dict.fromkeys(pair.prompt for pair in mine):
             own = [pair for pair in mine if pair.prompt == prompt]
             lines.append(f"  {change_in_words(own)}  {prompt}")
-    return "\n".join(lines)
+    return "\n".join((*lines, WHAT_DIFFERS))
 
 
 def _inputs() -> list[Any]:

@@ -40,7 +40,7 @@ def draw_report(pairs: Sequence[Pair]) -> Tensor:
         Row(
             [image_of(pair.before), image_of(pair.after)],
             ("before", "after") if number == 0 else (),
-            right=f"{pair.role}: changed {change_in_words([pair])}\n{pair.prompt}",
+            right=f"{pair.role}: pixels differ by {change_in_words([pair])}\n{pair.prompt}",
         )
         for number, pair in enumerate(pairs)
     ]

@@ -10,7 +10,7 @@ from ...erase_engine.lora.file import prefixed
 from ...erase_engine.training.run import run_training
 from ..host.page import sender, workflow_id
 from ..host.patch_lora import apply_lora
-from ..host.widgets import CATEGORY
+from ..host.schema import node_schema
 from ..lora.files import lora_name, lora_stem
 from .events import training_events
 from .inputs import (
@@ -25,6 +25,7 @@ from .inputs import (
 )
 from .interruption import checkpoint_for
 from .node_host import NodeHost, report_of
+from .saved import remember, times_gone
 
 
 class EraseConcept(io.ComfyNode):
@@ -32,10 +33,17 @@ class EraseConcept(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingTrain",
             display_name="Erase Concept (Train LoRA)",
-            category=CATEGORY,
+            search_aliases=[
+                "unlearn",
+                "remove concept",
+                "forget",
+                "concept erasure",
+                "ESD",
+                "censor",
+            ],
             description="Makes a small LoRA with which a model (Flux, SD3.5, ...) can't draw a "
             "concept, and keeps the rest close to what it was. The model itself is not changed.",
             inputs=[*model_inputs(), *concept_inputs(), *training_inputs(), *optional_inputs()],
@@ -55,6 +63,11 @@ class EraseConcept(io.ComfyNode):
     def validate_inputs(cls, recipe: str = "fast") -> bool | str:
         """True, or what the page says of a recipe before anything runs."""
         return recipe_fault(recipe) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """Anew where the file of its last run is gone: "Saved as ..." would be no longer true."""
+        return times_gone()
 
     @classmethod
     def execute(
@@ -79,8 +92,9 @@ class EraseConcept(io.ComfyNode):
             )
             checkpoint = checkpoint_for(stem, resume=widgets["resume"])
             trained = run_training(host, wanted, config, checkpoint=checkpoint)
+            remember(trained.path)
             saved = f"Saved as {lora_name(trained.path)}."
-            live.end("done", " ".join([saved, *trained.notes]))
+            live.end("done", "\n".join([saved, *trained.notes]))
         report = report_of(trained)
         state = prefixed(trained.erasure.state)
         erased, _ = apply_lora(model, state, 1.0, name="the LoRA")

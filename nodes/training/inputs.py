@@ -72,25 +72,21 @@ def training_inputs() -> list[Any]:
             "128 for the tiny models.",
             default=FAST.width,
         ),
-        io.Int.Input(
-            "steps",
-            default=FAST.steps,
-            min=1,
-            max=10_000,
-            tooltip="At most so many steps: fast ends by itself, instant takes none.",
+        advanced(
+            io.Int.Input(
+                "steps",
+                default=FAST.steps,
+                min=1,
+                max=10_000,
+                tooltip="At most so many steps: fast ends by itself, instant takes none.",
+            )
         ),
-        seed("The same inputs and seed give the same file."),
+        advanced(seed("The same inputs and seed give the same file.")),
         text(
             "file_name",
             "The LoRA's name in models/loras; empty: EraseAnything/<concept>. "
             "A number is added, nothing is overwritten.",
         ),
-        *map(advanced, _expert_inputs()),
-    ]
-
-
-def _expert_inputs() -> list[Any]:
-    return [
         io.Combo.Input(
             "recipe",
             options=list(RECIPES),
@@ -103,6 +99,12 @@ def _expert_inputs() -> list[Any]:
             "has no LoRA, and pictures of what is to be kept take the place of pictures of the "
             "concept. What you leave at its default is the recipe's own.",
         ),
+        *map(advanced, _expert_inputs()),
+    ]
+
+
+def _expert_inputs() -> list[Any]:
+    return [
         io.Float.Input(
             "negative_guidance",
             default=FAST.negative_guidance,

@@ -41,6 +41,8 @@ from .interruption import note_of_unfinished
 from .memory_check import check_room, needed
 from .previews import Previews, Scene
 
+NO_PREVIEWS = "No pictures while it trains: connect a VAE to see them."
+
 
 @dataclass
 class NodeHost:
@@ -58,6 +60,7 @@ class NodeHost:
     preview_every: int  # steps; 0 draws none
     keep_images: Any = None  # IMAGE
     memory: MemoryEstimate | None = field(default=None, init=False)
+    notes: tuple[str, ...] = field(default=(), init=False)  # of the plan
 
     def __post_init__(self) -> None:
         family = supported_family(self.model)
@@ -114,7 +117,7 @@ class NodeHost:
         config = self.config.for_concepts(encoded.concepts)
         backend = ComfyFlowModel(self.model)
         backend.linear_slices(adapted_layers(backend, config))  # says where no LoRA can be put
-        self.memory = needed(self.model, encoded, config)
+        self.memory, self.notes = needed(self.model, encoded, config), plan.notes
         check_room(self.model, self.memory)
         latents = latent_grid(self.model)
         family = supported_family(self.model)
@@ -160,7 +163,8 @@ class NodeHost:
         return save_erasure(stem, erasure, plan=plan, config=self.config, base_model=base_model)
 
     def say(self, text: str) -> None:
-        self.live.say(text)
+        without = [NO_PREVIEWS] if self.vae is None else []
+        self.live.say("\n".join([text, *self.notes, *without]))
 
     def stopped(self, saved: Path | None) -> None:
         self.live.saved = lora_name(saved) if saved else ""

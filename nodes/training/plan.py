@@ -12,7 +12,8 @@ from ...erase_engine.concepts.planner import MOST_COMPARED, plan_together
 from ...erase_engine.concepts.request import ConceptRequest
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
 from ..host.progress import sampling_progress
-from ..host.widgets import CATEGORY, lines, seed
+from ..host.schema import node_schema
+from ..host.widgets import lines, seed
 from .inputs import Planned, PlanType, concept_inputs, request_of
 
 
@@ -21,10 +22,10 @@ class PlanConcept(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="EraseAnythingPlan",
             display_name="Concept Plan",
-            category=CATEGORY,
+            search_aliases=["unlearn", "prompts to erase", "several concepts"],
             description="Plans what Erase Concept will train on: prompts, what appears instead, "
             "what stays. Read it, change it, and connect it there.",
             inputs=[

@@ -55,4 +55,4 @@ def test_it_stands_in_the_node_library_and_runs(page: Page, server: Server) -> N
     assert report["resolution"] == train["resolution"] and report["seed"] == train["seed"]
     shown = [each["text"][0] for each in last["outputs"].values() if "text" in each]
     assert [text.split()[0] for text in sorted(shown)] == ["Saved", "to"]
-    assert any("  a red ring" in text and "to keep: changed" in text for text in shown)
+    assert any("  a red ring" in text and "to keep: pixels differ by" in text for text in shown)

@@ -28,6 +28,7 @@ def page(server: Server, browser: Browser) -> Iterator[Page]:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_workflow_is_opened_and_runs(page: Page, name: str) -> None:
     page.load_template(name)
+    page.run(WITH_THE_MINIATURE)
     page.run(
         """little => {
             for (const node of app.rootGraph.nodes)
@@ -41,7 +42,27 @@ def test_a_workflow_is_opened_and_runs(page: Page, name: str) -> None:
     assert page.end_of_run() == "execution_success"
     page.tab.wait_for_function(EVERY_VIEW_SHOWS_ITS_RESULT)
     assert page.run(OVERLAPS) == []
+    assert page.run(OUTSIDE) == []
 
+
+# Loaders of files that are not here give way to the miniature.
+WITH_THE_MINIATURE = """() => {
+    const kinds = ["UNETLoader", "DualCLIPLoader", "VAELoader"];
+    const loaders = app.rootGraph.nodes.filter(node => kinds.includes(node.type));
+    if (!loaders.length) return;
+    const tiny = LiteGraph.createNode("EraseAnythingTinyFlux");
+    app.rootGraph.add(tiny);
+    tiny.pos = [loaders[0].pos[0], loaders[0].pos[1]];
+    tiny.size = [...loaders[0].size];
+    for (const loader of loaders) {
+        for (const id of [...loader.outputs[0].links]) {
+            const { target_id, target_slot } = app.rootGraph.links.get(id);
+            const target = app.rootGraph.getNodeById(target_id);
+            tiny.connect(kinds.indexOf(loader.type), target, target_slot);
+        }
+    }
+    for (const loader of loaders) app.rootGraph.remove(loader);
+}"""
 
 EVERY_VIEW_SHOWS_ITS_RESULT = """() => {
     const views = app.rootGraph.nodes
@@ -59,4 +80,13 @@ OVERLAPS = """() => {
         x < left + wide && left < x + width && y < top + tall && top < y + height;
     return boxes.flatMap((one, index) =>
         boxes.slice(index + 1).filter(other => over(one, other)).map(other => [one, other]));
+}"""
+
+# And none grows out of its group.
+OUTSIDE = """() => {
+    const inside = ({ pos: [x, y], size: [width, height] }, { pos: [left, top], size }) =>
+        left <= x && top <= y - 30 && x + width <= left + size[0] && y + height <= top + size[1];
+    return app.rootGraph.nodes
+        .filter(node => !app.rootGraph.groups.some(group => inside(node, group)))
+        .map(node => [node.type, ...node.pos, ...node.size]);
 }"""

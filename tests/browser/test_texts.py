@@ -70,6 +70,36 @@ def test_a_plan_is_read_changed_and_read_again(page: Page) -> None:
     assert HTML not in text.inner_text()
 
 
+def test_a_workflow_from_before_seeds_had_a_control_keeps_its_values(page: Page) -> None:
+    """And boxes have their names above what stands in them, but in 1.32.9's Nodes 2.0."""
+    values = ["a red ring", "a blue star", 9, 5, 64, 2]
+    shown = page.run(
+        """([type, widgets_values]) => {
+            const node = LiteGraph.createNode(type);
+            app.rootGraph.add(node);
+            node.pos = [0, -900];
+            node.configure({ id: node.id, type, pos: node.pos, size: node.size, widgets_values });
+            const kept = node.widgets.filter(each => each.serialize !== false);
+            return kept.map(each => [each.label, each.value]);
+        }""",
+        ["EraseAnythingReport", values],
+    )
+    control = shown.pop(4)
+    assert control[1] == "fixed"
+    labels = ["Erase Prompts", "Keep Prompts", "Steps", "Seed", "Resolution", "Pictures"]
+    assert shown == [list(pair) for pair in zip(labels, values, strict=True)]
+    if page.run("() => !LiteGraph.vueNodesMode"):
+        page.look_at(page.id_of("EraseAnythingReport"))
+        for label in labels[:2]:
+            expect(page.tab.get_by_text(label, exact=True)).to_be_visible()
+            expect(page.tab.get_by_label(label)).to_have_value(values[labels.index(label)])
+    page.run(
+        "kind => app.rootGraph.remove(app.rootGraph.nodes.find(n => n.type === kind))",
+        "EraseAnythingReport",
+    )
+    page.look_at(PLAN)
+
+
 def test_the_text_stays_inside_its_node(page: Page) -> None:
     page.redraw()
     page.tab.wait_for_timeout(800)
@@ -98,7 +128,7 @@ def test_a_files_record_is_shown_as_text(page: Page, server: Server) -> None:
     page.set_widgets(apply, file="hostile.safetensors")
     page.look_at(apply)
     page.queue()
-    view = page.tab.locator(".eraseanything-text:visible").filter(has_text="layers took it")
+    view = page.tab.locator(".eraseanything-text:visible").filter(has_text="fit this model")
     expect(view).to_contain_text(f"erases '{hostile}'")
     expect(view).to_contain_text(f"training: {hostile}")
     assert view.locator("img, script").count() == 0 and page.run("() => window.hacked") is None

@@ -29,6 +29,8 @@ from erase_engine.concepts.grammar import (
         ("an old {c} sits", "a person", "an old person sits"),
         ("the {c} sits", "a person", "the person sits"),
         ("a house in {c} style", "Van Gogh style", "a house in Van Gogh style"),
+        ("a house in the style of {c}", "Ghibli style", "a house in Ghibli style"),
+        ("a painting by {c}", "Monet style", "a painting in Monet style"),
         ("{c}, {c}", "dog", "dog, dog"),
     ],
 )
@@ -58,6 +60,16 @@ def test_a_word_in_its_slot(frame: str, word: str, sentence: str) -> None:
         ("in the background there is {a_c}", "in the background"),
         ("{c}, {c}, a photo of {a_c}, {c}", "a photo"),
         ("lights on, {a_c}", "lights on"),
+        ("a white T-shirt with {a_c} on it", "a white T-shirt"),
+        ("a T-shirt with a {c} on it, in autumn", "a T-shirt, in autumn"),
+        ("a close-up of {a_c} printed on a mug", "a close-up of a mug"),
+        ("a painting of a cat with {c} in the corner", "a painting of a cat"),
+        (
+            "a wide view on a beach with {a_c} in the distance, sharp",
+            "a wide view on a beach, sharp",
+        ),
+        ("a cat and in the background {a_c}", "a cat"),
+        ("sharp, {a_c} on a beach", "sharp, a scene on a beach"),
     ],
 )
 def test_a_word_taken_out_leaves_a_sentence(frame: str, sentence: str) -> None:

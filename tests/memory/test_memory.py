@@ -151,7 +151,7 @@ def test_attention_keeps_no_scores() -> None:
 
 
 def test_a_gigabyte_is_that_of_graphics_cards() -> None:
-    assert gigabytes(24 * 2**30) == "24.0 GB"
+    assert gigabytes(24 * 2**30) == "24.0 GB" and gigabytes(7 * 2**20) == "7 MB"
 
 
 def test_fresh_sampling_keeps_one_path_and_the_pictures() -> None:

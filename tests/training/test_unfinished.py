@@ -107,8 +107,8 @@ def left(small_flow: Any, encoded: Any, tmp_path: Path) -> Path:
 def test_the_command_lists_them_with_size_and_age(left: Path, capsys: Any) -> None:
     main(["--unfinished", str(left)])
     old, mine, end = capsys.readouterr().out.splitlines()
-    assert old.endswith("dog: 0.0 GB, 0 hours old, of an older version: can't be resumed")
-    assert "star.unfinished" in mine and mine.endswith("0.0 GB, 3 days old")
+    assert old.endswith("dog: 0 MB, 0 hours old, of an older version: can't be resumed")
+    assert "star.unfinished" in mine and mine.endswith("0 MB, 3 days old")
     assert end == "2 unfinished. Add --clear to remove them."
 
 
@@ -130,7 +130,7 @@ def test_one_that_runs_is_not_cleared(small_flow: Any, encoded: Any, tmp_path: P
 
 def test_a_note_says_how_many_and_how_to_be_rid_of_them(left: Path) -> None:
     note = note_of(left)
-    assert note.startswith(f"2 unfinished trainings lie in {left} (0.0 GB)")
+    assert note.startswith(f"2 unfinished trainings lie in {left} (0 MB)")
     assert "delete that folder" in note
     assert note_of(left / "nothing") == ""
 

@@ -151,7 +151,7 @@ function previewOf(preview, step) {
   const { replacement } = preview;
   if (replacement) pair.append(picture(replacement.picture, "replacement", replacement.prompt));
   const caption = make("figcaption", "caption");
-  const change = make("span", "change", `changed ${Math.round(preview.change * 100)}%`);
+  const change = make("span", "change", `pixels differ by ${Math.round(preview.change * 100)}%`);
   caption.append(make("span", "role", role), change, make("span", "prompt", preview.prompt));
   caption.title = preview.prompt;
   figure.append(pair, caption);

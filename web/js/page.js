@@ -74,7 +74,7 @@ export function addViews({ name, styles, nodes, widget, create, pick, restore })
       attach(node, view, widget, (output) => show(node, pick(output)));
     },
     async afterConfigureGraph() {
-      if (app.rootGraph && someNode(app.rootGraph, (node) => views.has(node))) await restore?.();
+      if (app.rootGraph && allNodes(app.rootGraph).some((node) => views.has(node))) await restore?.();
     },
     onNodeOutputsUpdated(/** @type {Record<string, any>} */ outputs) {
       for (const [id, output] of Object.entries(outputs)) {
@@ -137,15 +137,15 @@ export function nodeAt(graph, path) {
 }
 
 /**
- * Whether a graph or a subgraph in it has a node that `wanted` says yes to.
+ * The nodes of a graph and of the subgraphs in it.
  * @param {any} graph
- * @param {(node: any) => boolean} wanted
- * @returns {boolean}
+ * @returns {any[]}
  */
-function someNode(graph, wanted) {
-  return graph.nodes.some(
-    (/** @type {any} */ node) => wanted(node) || (node.subgraph && someNode(node.subgraph, wanted)),
-  );
+export function allNodes(graph) {
+  return graph.nodes.flatMap((/** @type {any} */ node) => [
+    node,
+    ...(node.subgraph ? allNodes(node.subgraph) : []),
+  ]);
 }
 
 /**

@@ -117,6 +117,35 @@ def test_inside_a_subgraph(page: Page) -> None:
     wait_for(view, "cancelled")
 
 
+@pytest.mark.both_frontends
+def test_a_saved_file_is_in_the_lists_and_one_that_is_gone_is_made_again(
+    page: Page, server: Server
+) -> None:
+    view = prepare(page, recipe="instant", file_name="lists/star")
+    page.run("() => { app.rootGraph.add(LiteGraph.createNode('EraseAnythingApply')); }")
+    page.queue()
+    wait_for(view, "done")
+    name = "lists/star_00001.safetensors"
+    assert view.locator(".message").inner_text().startswith(f"Saved as {name}.")
+    lists = """name => {
+        app.rootGraph.add(LiteGraph.createNode("EraseAnythingApply"));
+        const files = app.rootGraph.nodes.flatMap(node => node.widgets ?? [])
+            .filter(widget => /^file(_\\d)?$/.test(widget.name));
+        return files.map(widget => widget.options.values.includes(name));
+    }"""
+    page.tab.wait_for_function(f"name => (({lists})(name)).every(Boolean)", arg=name)
+    file = server.base / "models" / "loras" / name
+    page.keep_only("EraseAnythingTinyFlux", "EraseAnythingTrain")
+    for made_again in (False, True):
+        if made_again:
+            file.unlink()
+        page.queue()
+        assert page.end_of_run() == "execution_success"
+        events = [text for text in page.received if "eraseanything.step" in text]
+        assert bool(events) == made_again and file.is_file()
+    file.unlink()
+
+
 def test_another_workflows_node_shows_nothing(page: Page) -> None:
     """Ids are small numbers: a node of the same id in another workflow is another node."""
     view = prepare(page, steps=LONG)

@@ -46,7 +46,11 @@ def chroma_weights(net: Any) -> Mapping[str, torch.Tensor]:
     names = comfy.utils.flux_to_diffusers({**sizes, "hidden_size": net.hidden_size})
     changes = {"in_layer": "linear_1", "out_layer": "linear_2", ".scale": ".weight"}
     published = net.state_dict()
-    found = by_map(published, names)
+    found = {
+        name: weight  # hosts name FLUX.2's layers as well
+        for name, weight in by_map(published, names).items()
+        if ".linear_" not in name and "to_qkv_mlp" not in name and ".attn.to_out.weight" not in name
+    }
     for name, weight in published.items():
         if name.startswith("distilled_guidance_layer."):
             for old, new in changes.items():

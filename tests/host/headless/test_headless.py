@@ -83,7 +83,7 @@ def test_command_writes_a_file_without_network(
     path = tmp_path / "a.safetensors"
     assert done.stdout == f"{path}\n"
     assert "Erase: star (object)\nAlso erase: pentagram" in done.stderr
-    assert "Expected to need about 0.1 GB" in done.stderr
+    assert "Expected to need about " in done.stderr and "0.0 GB" not in done.stderr
     assert "100% step 2/2, 00:00 left, esd=0." in done.stderr
     state, record = load_lora(path)
     assert record["concept"] == "star" and len(state) == 2 * LAYERS

@@ -53,13 +53,27 @@ def test_a_connected_lora_is_used_instead_of_the_file(model: Any, file: str) -> 
 def test_it_says_what_the_file_is(model: Any, file: str) -> None:
     (text,) = graph.apply(model, file=file).ui.as_dict()["text"]
     assert text.splitlines() == [
-        "shapes/star.safetensors erases 'star'; 4 layers took it.",
+        "shapes/star.safetensors erases 'star' at strength 1; all of its 4 layers fit this model.",
         "base model: Flux, 2 + 2 blocks, 32 wide, 2 heads",
         "training: 16 steps, 1,640 forward passes of one picture; losses at the end: erase 0.25, "
         "keep 0.00104",
     ]
     (text,) = graph.apply(model, lora=graph.connected(graph.lora_state(model))).ui.as_dict()["text"]
-    assert text == "the LoRA erases what it was trained for; 4 layers took it."
+    assert text.startswith("the LoRA erases its concept at strength 1; ")
+
+
+@pytest.mark.parametrize(
+    ("strength", "says"),
+    [
+        (0.0, "is off: at strength 0 nothing of 'star' is erased; "),
+        (-0.5, "acts backwards at strength -0.5, which erases nothing of 'star'; "),
+    ],
+)
+def test_a_strength_that_erases_nothing_is_said(
+    model: Any, file: str, strength: float, says: str
+) -> None:
+    (text,) = graph.apply(model, file=file, strength=strength).ui.as_dict()["text"]
+    assert text.startswith(f"{file} {says}")
 
 
 @pytest.mark.parametrize(
@@ -175,8 +189,8 @@ def test_several_files_are_one_node_after_the_other(
     torch.testing.assert_close(graph.picture(at_once.args[0]), twice, rtol=0, atol=1e-5)
     assert (twice - graph.picture(once)).abs().max() > 1e-3
     heads = [line.split(";")[0] for line in at_once.ui.as_dict()["text"][0].splitlines()]
-    assert heads[0] == "shapes/star.safetensors erases 'star'"
-    assert "heart.safetensors erases 'heart'" in heads
+    assert heads[0] == "shapes/star.safetensors erases 'star' at strength 0.5"
+    assert "heart.safetensors erases 'heart' at strength 0.7" in heads
 
 
 def test_a_connected_lora_takes_the_first_files_place_alone(

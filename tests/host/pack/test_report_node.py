@@ -11,7 +11,7 @@ import graph
 import pytest
 import torch
 from eraseanything_pack.erase_engine.contact_sheet import CELL, GAP, LINE, MARGIN
-from eraseanything_pack.nodes.report.report import ErasureReport, describe
+from eraseanything_pack.nodes.report.report import WHAT_DIFFERS, ErasureReport, describe
 from eraseanything_pack.nodes.report.sheet import Pair, draw_report
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 
@@ -43,11 +43,12 @@ def report(model: Any, erased: Any, **inputs: Any) -> Any:
 def test_a_model_and_itself_differ_in_nothing(model: Any) -> None:
     image, text = report(model, model).args
     assert text.splitlines() == [
-        "to erase: changed 0.0% on average",
+        "to erase: pixels differ by 0.0% on average",
         "  0.0%  a red star",
         "  0.0%  a blue star",
-        "to keep: changed 0.0% on average",
+        "to keep: pixels differ by 0.0% on average",
         "  0.0%  a red circle",
+        WHAT_DIFFERS,
     ]
     assert image.shape[1] == 2 * MARGIN + LINE + 3 * (CELL + GAP)
 
@@ -57,7 +58,7 @@ def test_an_erasure_shows_and_the_page_gets_the_text(model: Any) -> None:
     output = report(model, graph.apply(model, lora=lora).args[0])
     image, text = output.args
     assert output.ui["text"] == (text,) and set(output.ui) == {"images", "animated", "text"}
-    assert " 0.0%" not in text
+    assert " 0.0%" not in text and text.endswith(WHAT_DIFFERS)
     top = MARGIN + LINE
     before, after = (
         image[0, top : top + CELL, left : left + CELL] for left in (MARGIN, MARGIN + CELL + GAP)
@@ -68,7 +69,7 @@ def test_an_erasure_shows_and_the_page_gets_the_text(model: Any) -> None:
 def test_change_is_a_share_of_the_whole_range() -> None:
     half = torch.full((4, 4, 3), 0.5)
     pair = Pair("to keep", "x", half, torch.ones(4, 4, 3))
-    assert describe([pair]) == "to keep: changed 50.0% on average\n  50.0%  x"
+    assert describe([pair]).startswith("to keep: pixels differ by 50.0% on average\n  50.0%  x\n")
     assert torch.isfinite(draw_report([Pair("to keep", "W" * 999, half, half * torch.nan)])).all()
 
 
@@ -95,8 +96,9 @@ def test_a_vision_model_says_how_similar_pictures_are(model: Any, tmp_path: Path
     erased = graph.apply(model, lora=lora).args[0]
     vision = tiny_vision(tmp_path)
     texts = [report(model, each, clip_vision=vision).args[1] for each in (model, erased)]
-    assert all(line.count("0.0%, similarity 1.000") == 1 for line in texts[0].splitlines())
-    found = [float(line.split("similarity ")[1].split()[0]) for line in texts[1].splitlines()]
+    same, other = ([line for line in text.splitlines() if line != WHAT_DIFFERS] for text in texts)
+    assert all(line.count("0.0%, similarity 1.000") == 1 for line in same)
+    found = [float(line.split("similarity ")[1].split()[0]) for line in other]
     assert len(found) == 5 and max(found) < 1
     assert found[0] == pytest.approx((found[1] + found[2]) / 2, abs=0.0011)
 

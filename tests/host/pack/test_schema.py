@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import eraseanything_pack
 import pytest
+from comfy_api.latest import io
 from eraseanything_pack.erase_engine import __version__
+from eraseanything_pack.nodes.host.schema import LABELS, node_schema
 from pack_nodes import NODES, inputs_of
+from workflow_api import is_widget
 
 PACK, ROOT = eraseanything_pack.__name__, Path(eraseanything_pack.__path__[0])
 
@@ -59,7 +63,7 @@ OUTPUTS = {
     "EraseAnythingTinyFlux": ["MODEL", "CLIP", "VAE"],
 }
 ADVANCED = {
-    *("prompts", "recipe", "negative_guidance", "rank", "targets", "batch", "preview_every"),
+    *("prompts", "negative_guidance", "rank", "targets", "batch", "preview_every"),
     *("resume", "contrast", "blocks", "start", "end"),
     *(f"{kind}_{slot}" for slot in range(2, 9) for kind in ("file", "strength")),
 }
@@ -115,7 +119,37 @@ def test_what_experts_alone_need_is_folded_away() -> None:
         for name, (_, options) in inputs_of(node).items()
         if options.get("advanced")
     }
-    assert found == ADVANCED
+    assert found == ADVANCED | {"steps", "seed"}  # of a training; what draws pictures shows them
+
+
+def test_erase_concept_shows_eight_widgets() -> None:
+    shown = [
+        name
+        for name, (kind, options) in inputs_of(NODES["EraseAnythingTrain"]).items()
+        if is_widget([kind, options]) and not options.get("advanced")
+    ]
+    assert shown == [
+        *("concept", "kind", "replace_with", "synonyms", "keep", "resolution", "file_name"),
+        "recipe",
+    ]
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_labels_are_in_title_case(node_id: str) -> None:
+    labels = {name: has["display_name"] for name, (_, has) in inputs_of(NODES[node_id]).items()}
+    assert len(set(labels.values())) == len(labels)
+    for name, label in labels.items():
+        assert label == LABELS.get(name, name.replace("_", " ").title())
+        assert label[0].isupper() and "_" not in label
+
+
+def test_a_host_is_given_only_what_its_schema_knows() -> None:
+    """Words to search by are of newer hosts; `node_schema` takes anything and drops the rest."""
+    known = {field.name for field in fields(io.Schema)}
+    for node in NODES.values():
+        schema = node.define_schema()
+        assert getattr(schema, "search_aliases", []) != [] or "search_aliases" not in known
+    assert node_schema(node_id="x", inputs=[], of_no_host=1).category == "EraseAnything"
 
 
 def test_nodes_that_leave_something_run_on_their_own() -> None:
@@ -130,7 +164,10 @@ def test_nodes_that_leave_something_run_on_their_own() -> None:
 
 def test_only_files_and_somebody_who_looks_make_a_node_run_again() -> None:
     own = {node_id for node_id, node in NODES.items() if "fingerprint_inputs" in vars(node)}
-    assert own == {"EraseAnythingApply", "EraseAnythingMerge", "EraseAnythingWatch"}
+    assert own == {
+        *("EraseAnythingApply", "EraseAnythingMerge", "EraseAnythingWatch"),
+        "EraseAnythingTrain",  # whose last file may be gone
+    }
 
 
 def test_importing_the_pack_imports_nothing_of_the_host() -> None:

@@ -14,7 +14,8 @@ import pytest
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig
 from eraseanything_pack.nodes.host.vae import decode, encode
-from eraseanything_pack.nodes.training.node_host import NodeHost
+from eraseanything_pack.nodes.training.events import TrainingEvents
+from eraseanything_pack.nodes.training.node_host import NO_PREVIEWS, NodeHost
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from eraseanything_pack.tinyworld.pictures import render
 from eraseanything_pack.tinyworld.vocabulary import random_scene
@@ -109,7 +110,7 @@ def test_the_price_is_shown_before_the_first_pass(
     loras: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(NodeHost, "say", lambda self, text: said.append(text))
+    monkeypatch.setattr(TrainingEvents, "say", lambda self, text: said.append(text))
 
     def at_once(done: int, total: int) -> None:
         comfy.model_management.interrupt_current_processing(True)
@@ -118,6 +119,8 @@ def test_the_price_is_shown_before_the_first_pass(
     with pytest.raises(Cancel):
         graph.erase(graph.flux(), **{**CHEAP, "steps": 100})
     assert "It takes 15,326 passes of the model, " in said[0]
+    assert "' appears instead: " in said[0]
+    assert said[0].endswith(NO_PREVIEWS)
 
 
 def test_cancelled_in_a_sampling_and_queued_again_is_the_same_file(
