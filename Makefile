@@ -10,7 +10,7 @@ MODEL ?= Flux
 # pyright would otherwise ask a registry whether it is the newest.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: demo test setup clean
+.PHONY: demo test gpu setup clean
 
 demo: setup
 	$(BIN)/python scripts/demo.py --concept "$(CONCEPT)" --kind "$(KIND)" --model "$(MODEL)"
@@ -21,6 +21,10 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/pytest
+
+# What a CUDA card makes of it, in eight minutes at most: benchmarks/results/gpu.json.
+gpu: setup
+	$(BIN)/python -m benchmarks.gpu
 
 # .venv and .comfyui, given or taken from COMFYUI_PATH. A second run takes a second.
 setup:

@@ -45,7 +45,7 @@ OTHERS = {".double", "single_file_utils"}  # torch's float64, a module of diffus
 AT_HOME = ("erase_engine/families/", "tinyworld/", "tests/")
 # What is measured at the real size is measured on FLUX.1's.
 MEASURED = ("capture", "cards", "families", "full_width", "memory")
-AT_HOME += tuple(f"benchmarks/{name}.py" for name in MEASURED)
+AT_HOME += ("benchmarks/gpu/", *(f"benchmarks/{name}.py" for name in MEASURED))
 WORLDS_OWN = re.compile(r"TinyFlux|tiny_flux")  # in names of the tiny world and its node
 
 

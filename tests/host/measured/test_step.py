@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from eraseanything_pack.benchmarks.full_width import config_of, encoded_plan
 from eraseanything_pack.benchmarks.step import Clock, full_step
 from eraseanything_pack.erase_engine.config import LoraConfig
 from families.nets import NETS, POOLED, TEXT
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("name", ["flux", "qwen-image"])
@@ -19,3 +26,15 @@ def test_a_step_erases_and_preserves(name: str) -> None:
     lora = full_step(net.build(), config, encoded, checkpointing=True, clock=clock)
     assert len(clock.forwards) == 2
     assert any(parameter.any() for parameter in lora.parameters()[1::2])  # B, which begins at 0
+
+
+def test_the_command_for_a_card_says_what_its_parts_are() -> None:
+    """And that it finds all that it is made of: nobody has a card in these tests."""
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--help"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert re.findall(r"- (\w+):", told) == ["exact", "world", "whole", "partial", "core"]
