@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
+import torch
+
 from ..pack import import_pack
 
 # Rehearsals, and the process that judges pictures, stay on the CPU.
-import_pack(cpu=bool({"--rehearse", "--found"} & set(sys.argv)) or "pytest" in sys.modules)
+import_pack(cpu=bool({"--rehearse", "--found"} & set(sys.argv)) or not torch.cuda.is_available())
