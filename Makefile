@@ -10,7 +10,7 @@ MODEL ?= Flux
 # pyright would otherwise ask a registry whether it is the newest.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: demo test gpu setup clean
+.PHONY: demo test test-all gpu setup clean
 
 demo: setup
 	$(BIN)/python scripts/demo.py --concept "$(CONCEPT)" --kind "$(KIND)" --model "$(MODEL)"
@@ -21,6 +21,11 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/pytest
+
+# Also what is left out of `test`: the oldest frontend everywhere, every template in the server, ...
+test-all: setup
+	@$(PYTHON) scripts/setup.py --tests
+	$(BIN)/pytest -m ''
 
 # What a CUDA card makes of it, in eight minutes at most: benchmarks/results/gpu.json.
 gpu: setup

@@ -17,11 +17,16 @@ NEWEST = ("--front-end-root", str(NEWEST_PAGE))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test of the page runs on the pinned frontend; one marked so, on both."""
+    """A test of the page runs on the pinned frontend; one marked so, on the newest and on both.
+
+    The pinned one of two is left to `make test-all`.
+    """
     if "server" not in metafunc.fixturenames:
         return
-    both = metafunc.definition.get_closest_marker("both_frontends")
-    names = FRONTENDS if both else FRONTENDS[:1]
+    pinned, newest = FRONTENDS
+    names: list[Any] = [pinned]
+    if metafunc.definition.get_closest_marker("both_frontends"):
+        names = [pytest.param(pinned, marks=pytest.mark.thorough), newest]
     metafunc.parametrize("server", names, indirect=True, scope="session")
 
 

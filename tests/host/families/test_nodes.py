@@ -129,6 +129,7 @@ def test_attention_is_looked_at_as_it_is_sampled(
     assert image.std() > 0 and "star" in told
 
 
+@pytest.mark.thorough  # with the tiny Flux they are tested beside their nodes
 def test_report_and_merge(family: str, model: Any, clip: Any, vae: Any, loras: Path) -> None:
     for concept in ("star", "circle"):
         *_, erased, _ = graph.erase(

@@ -75,6 +75,7 @@ def test_a_negative_prompt_leads_away_from_its_words_and_nowhere_else(case: Case
     assert case.world.backend.cfg == usual
 
 
+@pytest.mark.thorough
 def test_the_command_writes_rows_means_worst_and_a_sheet_and_goes_on(tmp_path: Path) -> None:
     out, sheets = tmp_path / "out.json", tmp_path / "sheets"
     options = ["--concepts", "star", "--methods", "base", "--count", "6", "--workers", "1"]

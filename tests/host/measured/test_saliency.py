@@ -48,6 +48,7 @@ def test_examples_go_through_all_shapes() -> None:
         assert {len(each.masks) for each in found} == {things}
 
 
+@pytest.mark.thorough
 def test_saliency_finds_things_better_than_the_training_signal() -> None:
     with torch.inference_mode(False):
         found = measure_overlaps(World(), 1, seed=100)

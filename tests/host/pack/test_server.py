@@ -185,6 +185,7 @@ def test_a_recipe_that_has_gone_is_refused_with_what_to_choose(server, object_in
         server.run(prompt)
 
 
+@pytest.mark.thorough  # as the page's tests run them
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_templates_run(server, object_info, path):
     prompt = prompt_of(path, object_info)

@@ -30,7 +30,11 @@ from eraseanything_pack.tinyworld.load import MINIATURES, Miniature, load_tiny
 Tiny = tuple[Any, Any, Any, Miniature]  # MODEL, CLIP, VAE, and how it is sampled
 
 
-@pytest.fixture(scope="module", params=list(MINIATURES))
+FIRST, *OTHERS = MINIATURES
+ALL = [FIRST, *(pytest.param(name, marks=pytest.mark.thorough) for name in OTHERS)]
+
+
+@pytest.fixture(scope="module", params=ALL)
 def tiny(request: pytest.FixtureRequest) -> Tiny:
     return *load_tiny(request.param), MINIATURES[request.param]
 

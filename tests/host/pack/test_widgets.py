@@ -216,7 +216,15 @@ def test_what_is_no_number(run: Objective, key: tuple[str, str]) -> None:
 WANTING = {"relation": (RUNS, {"replace_with": "circle"}), "solve": ("which was made for None", {})}
 
 
-@pytest.mark.parametrize("key", of_kind("COMBO", "BOOLEAN"), ids=".".join)
+# Each choice of these is a training.
+TRAINED = [("EraseAnythingTrain", name) for name in ("kind", "recipe", "targets")]
+CHOICES = [
+    pytest.param(key, marks=[pytest.mark.thorough] if key in TRAINED else [])
+    for key in of_kind("COMBO", "BOOLEAN")
+]
+
+
+@pytest.mark.parametrize("key", CHOICES, ids=".".join)
 def test_choices(run: Objective, key: tuple[str, str]) -> None:
     node_id, name = key
     kind, options = WIDGETS[key]

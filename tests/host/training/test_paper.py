@@ -52,7 +52,7 @@ def test_without_pictures_the_model_draws_them(loras: Path) -> None:
     assert figures(loras)["forwards"] == passes
     assert figures(loras)["last_losses"].keys() == {"esd", "attention", "reconstruction", "rsc"}
     assert f"It takes {passes} passes of the model, " in report
-    assert "times those of the recipe fast (at most " in report
+    assert " those of the recipe fast (at most " in report
 
 
 def test_pictures_that_are_given_are_what_is_kept(
