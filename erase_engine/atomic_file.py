@@ -60,4 +60,8 @@ def _claim(draft: Path, path: Path) -> None:
         raise
     except OSError:  # a file system without hard links: the name first, as an empty file
         path.touch(exist_ok=False)
-        os.replace(draft, path)
+        try:
+            os.replace(draft, path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise

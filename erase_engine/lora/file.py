@@ -241,9 +241,7 @@ def _check_layers(name: str, headers: Mapping[str, Header]) -> None:
                 "and (out, r), none of them 0. The file is damaged or of another kind: train or "
                 "download it again."
             )
-        if not all(each.floating for each in (a, b, alpha) if each) or (
-            alpha and prod(alpha.shape) != 1
-        ):
+        if not all(each.floating for each in (a, b) if each) or (alpha and prod(alpha.shape) != 1):
             raise ValueError(
                 f"Got {name} with A, B or alpha in {shortened(layer)} that are no real numbers, or "
                 "more than one alpha, expected floats and one alpha. Train or download it again."

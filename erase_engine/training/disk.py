@@ -32,13 +32,15 @@ class DiskNeed:
 
 def fault_of_disk(folder: Path, needed: int) -> str:
     """Why so many bytes can't be written into a folder, which need not exist; "" if they can."""
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), None)
+    if there is None:
+        return f"{folder} is on no disk that is there"
     try:
         with TemporaryFile(dir=there):
             free = shutil.disk_usage(there).free
     except OSError as error:
         return f"{there} can't be written to ({error.strerror})"
-    if free >= needed:
+    if free >= needed or not free:  # some disks of other machines don't say how much is free
         return ""
     return f"{there} has {free / MEGABYTE:.1f} MB free and {needed / MEGABYTE:.1f} MB are needed"
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management
-import torch
 from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel
@@ -40,7 +39,7 @@ def fuse_parts(parts: Sequence[Part], model: Any, clip: Any) -> tuple[dict[str, 
     prompts = fusion_prompts([part.plans for part in parts])
     memory, room = _needed(states, model)
     with ordinary_tensors():
-        conds = _encoded(prompts, clip, ComfyFlowModel(model).dtype)
+        conds = _encoded(prompts, clip, model)
         with training_session(model, memory_required=room) as backend:
             steps = fusion_steps(states, conds)
             state = fuse(
@@ -79,9 +78,9 @@ def _needed(states: Sequence[State], model: Any) -> tuple[FusionMemory, int]:
     return memory, needed
 
 
-def _encoded(prompts: Sequence[Sequence[str]], clip: Any, dtype: torch.dtype) -> list[Conditioning]:
+def _encoded(prompts: Sequence[Sequence[str]], clip: Any, model: Any) -> list[Conditioning]:
     """Before the model is loaded, because the text encoders may push it out of memory."""
-    encoder = encoder_for(clip)
+    encoder, dtype = encoder_for(clip, model), ComfyFlowModel(model).dtype
     on_prompt = sampling_progress(sum(map(len, prompts)))
     return [
         encoder.encode(some, dtype=dtype, on_prompt=on_prompt) if some else Conditioning(())

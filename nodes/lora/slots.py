@@ -78,11 +78,12 @@ def parts_of(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> list[Part]:
 def files_fault(names: Iterable[object]) -> str:
     """What is wrong with chosen files, for the page; "" for nothing.
 
-    The host's own check would only know a list's entries as this system writes them.
+    The host's own check would only know a list's entries as this system writes them. Of a linked
+    input it says None: what comes is checked when the node runs.
     """
     try:
         for name in names:
-            if name not in NOTHING:
+            if name is not None and name not in NOTHING:
                 lora_file_path(name)
     except ValueError as error:
         return str(error)

@@ -160,9 +160,12 @@ def optional_inputs() -> list[Any]:
     ]
 
 
-def recipe_fault(recipe: str) -> str:
-    """What is wrong with a recipe, "" for nothing; older workflows may name others."""
-    if recipe in RECIPES:
+def recipe_fault(recipe: str | None) -> str:
+    """What is wrong with a recipe, "" for nothing; older workflows may name others.
+
+    None is a linked input, which is not known before the node runs.
+    """
+    if recipe is None or recipe in RECIPES:
         return ""
     return (
         f"Got recipe '{shortened(recipe)}', expected one of {', '.join(RECIPES)}. Choose fast; "

@@ -58,6 +58,18 @@ def peak_of_step(
         return estimate_memory(twin, config, prompt, **sizes)
 
 
+class AtOnce(comfy.ops.manual_cast):
+    """Layers that have weights from the start; newer hosts' wait until a file is read."""
+
+    class Linear(comfy.ops.manual_cast.Linear):
+        def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+            torch.nn.Linear._load_from_state_dict(self, *args, **options)
+
+    class Embedding(comfy.ops.manual_cast.Embedding):
+        def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+            torch.nn.Embedding._load_from_state_dict(self, *args, **options)
+
+
 def meta_twin(model: Any) -> comfy.model_patcher.ModelPatcher:
     """A MODEL as large as this one, without patches, values or memory.
 
@@ -67,7 +79,7 @@ def meta_twin(model: Any) -> comfy.model_patcher.ModelPatcher:
     own, dtype = model.model.model_config, ComfyFlowModel(model).dtype
     config = object.__new__(type(own))  # copy.copy asks newer hosts' configs for what they lack
     vars(config).update(vars(own), unet_config=dict(own.unet_config))
-    config.custom_operations = comfy.ops.manual_cast
+    config.custom_operations = AtOnce
     config.set_inference_dtype(dtype, dtype)
     base = config.get_model({}, "", device=META)
     plain = sum(weight.nbytes for weight in base.diffusion_model.parameters())

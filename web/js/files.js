@@ -12,8 +12,9 @@ api.addEventListener(/** @type {any} */ ("executed"), (event) => {
   const { node } = /** @type {CustomEvent<{node: string}>} */ (/** @type {unknown} */ (event)).detail;
   if (SAVES.includes(nodeAt(app.rootGraph, String(node))?.type)) refresh();
 });
-// A training that is cancelled leaves a file too.
-api.addEventListener(/** @type {any} */ ("execution_interrupted"), refresh);
+// A training that is cancelled or fails leaves a file too.
+for (const end of ["execution_interrupted", "execution_error"])
+  api.addEventListener(/** @type {any} */ (end), refresh);
 
 /** Asks the server for the lists, and puts them into nodes that are there and that will be. */
 async function refresh() {

@@ -148,9 +148,9 @@ class ComfyFlowModel:
             with torch.enable_grad():
                 out = self.velocity(x_t, torch.ones(1), cond, capture=capture)
                 torch.autograd.grad(out.sum(), text)
-        except torch.cuda.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
+                raise
             raise ValueError(
                 f"Got a model without a gradient ({shortened(str(error))}), expected one that "
                 "training can follow. Take nodes off it that wrap its forward pass or skip parts "

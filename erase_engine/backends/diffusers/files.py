@@ -106,7 +106,10 @@ class ModelFiles:
             else:
                 options = {"torch_dtype": dtype, "output_loading_info": True, **_LOCAL}
                 net, told = model.from_pretrained(self._folder, **options)
-                if other := [*told["missing_keys"], *told["unexpected_keys"]]:
+                # Other weights than blocks' are no harm: trainers leave such behind.
+                blocks = tuple(f"{each.path}." for each in self._side.layout.blocks)
+                left = [key for key in told["unexpected_keys"] if key.startswith(blocks)]
+                if other := [*told["missing_keys"], *left]:
                     raise ValueError(f"its config.json and its weights differ in {other[0]}")
             return net.to(device)
 

@@ -87,7 +87,10 @@ class DiffusersFlowModel:
         self.device: torch.device = net.device
         self.dtype: torch.dtype = net.dtype
         self.joint_blocks = layout.joint_blocks(net)
-        self.entrances: Mapping[str, Entering] = self.family.entrances
+        there = dict(net.named_modules())
+        self.entrances: Mapping[str, Entering] = {
+            name: kind for name, kind in self.family.entrances.items() if there.get(name)
+        }
         self.blocks = sum(layout.counts(net))
         self.latents = LatentGrid(calls.latent_channels(net), self.family.pixels_per_latent)
 

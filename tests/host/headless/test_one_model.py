@@ -49,10 +49,12 @@ def test_one_model_in_both(name: str, noted: Any) -> None:
     model = net.build(inference=False)
     with training_session(model, guidance=3.0) as backend:
         times, cfg = backend.timesteps(5, 4, 6), backend.cfg
+        entrances = dict(backend.entrances)
         velocity, capture, grads = seen(backend, net)
     theirs = twin.backend(net.build(inference=False))
     assert (theirs.cfg, theirs.blocks) == (cfg, net.blocks)
     assert theirs.description == model_description(model)
+    assert theirs.entrances == entrances and set(entrances) <= {*theirs.target_names("text_in")}
     torch.testing.assert_close(theirs.timesteps(5, 4, 6), times)
     with theirs.session():
         found, watched, slopes = seen(theirs, net)

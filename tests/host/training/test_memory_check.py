@@ -20,7 +20,8 @@ from eraseanything_pack.erase_engine.training.teacher import (
     ForwardCount,
     cache_all_trajectories,
 )
-from eraseanything_pack.nodes.training.memory_check import check_room, needed
+from eraseanything_pack.nodes.training.memory_check import check_room, meta_twin, needed
+from tiny_flux import NEWER_HOST, build
 
 CONFIG = EraseConfig(
     width=64, height=64, batch=2, keep_per_step=2, trajectories=3, trajectory_steps=4
@@ -30,6 +31,17 @@ CONFIG = EraseConfig(
 def test_the_report_says_it(loras: Path) -> None:
     said = graph.erase(graph.flux())[3].splitlines()[-1]
     assert re.match(r"Expected to need about \d+ MB: 1 MB for the weights and \d+ MB for", said)
+
+
+@pytest.mark.skipif(not NEWER_HOST, reason="layers have their weights from the start")
+def test_layers_that_wait_for_a_file_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As newer hosts make them beside a card: the twin that is counted reads no file."""
+    import comfy.memory_management
+
+    model = build()
+    expected = meta_twin(model).model_size()
+    monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True)
+    assert meta_twin(model).model_size() == expected
 
 
 TEXT_LENGTH = 6
