@@ -65,9 +65,12 @@ def save_lora(
         for key, value in metadata.items()
     }
     whole = {key: value.contiguous() for key, value in tensors.items()}
+    data = save(whole, record)
+    size = 8 + int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8:size]), data[size:]
     if SPEC in record:
-        record |= _sizes_and_hash(whole)
-    data = _sorted_header(save(whole, record))
+        header["__metadata__"] |= _sizes_and_hash(whole, body)
+    data = _with_header(header, body)
     try:
         with (atomic_file if overwrite else new_file)(path) as draft:
             draft.write_bytes(data)
@@ -177,25 +180,21 @@ def _folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def _sizes_and_hash(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+def _sizes_and_hash(tensors: Mapping[str, Tensor], body: bytes) -> dict[str, str]:
     """The largest rank, and modelspec's hash, of all that stands behind the header."""
     rank = str(max(len(each) for key, each in tensors.items() if key.endswith(DOWN)))
-    data = save(dict(tensors))
-    found = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
     return {
         "ss_network_dim": rank,
         "ss_network_alpha": rank,
-        "modelspec.hash_sha256": f"0x{found}",
+        "modelspec.hash_sha256": f"0x{hashlib.sha256(body).hexdigest()}",
     }
 
 
-def _sorted_header(data: bytes) -> bytes:
-    """The same file with its header's keys in order: the library's own order is random."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
+def _with_header(header: Mapping[str, Any], body: bytes) -> bytes:
+    """A file, its header's keys in order: the library's own order is random."""
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors stay aligned
-    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+    return len(text).to_bytes(8, "little") + text + body
 
 
 class Header(NamedTuple):
