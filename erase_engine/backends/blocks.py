@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.mass import attention_and_mass, attention_mass, output_likeness
-from ..families.family import BlockList
+from ..families.family import BlockList, NetLayout
 from ..interfaces import AttentionCapture, Conditioning
 
 Forward = Callable[..., Any]
@@ -25,6 +25,15 @@ class Spans:
 
     text: slice
     image: slice
+
+    @classmethod
+    def of(cls, layout: NetLayout, net: Any, *, prompt: int, text: int, image: int) -> Spans:
+        """In a net that reads `text` tokens, the last ones of them a prompt's, and an image's."""
+        first = text if layout.text_first else image
+        behind = first + -first % layout.multiple(net)
+        if layout.text_first:
+            return cls(slice(text - prompt, text), slice(behind, behind + image))
+        return cls(slice(behind + text - prompt, behind + text), slice(0, image))
 
     @property
     def length(self) -> int:

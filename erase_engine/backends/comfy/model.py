@@ -70,10 +70,9 @@ def spans_of(family: Family, net: Any, context: Tensor, x: Tensor, length: int) 
         x: latents (B, C, h, w).
     """
     rows, columns = LatentGrid(x.shape[1], family.pixels_per_latent).tokens(*x.shape[-2:])
-    text, image = context.shape[1], rows * columns
-    start = text - length if family.left_padded else 0
-    behind = text + -text % family.comfy.multiple(net)
-    return Spans(slice(start, text), slice(behind, behind + image))
+    text = context.shape[1]
+    prompt = length if family.left_padded else text
+    return Spans.of(family.comfy, net, prompt=prompt, text=text, image=rows * columns)
 
 
 class ComfyFlowModel:

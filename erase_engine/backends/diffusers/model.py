@@ -189,14 +189,10 @@ class DiffusersFlowModel:
     def _spans(self, given: Pass) -> Spans:
         """Where the prompt's tokens and the image's stand in joint attention."""
         rows, columns = self.latents.tokens(*given.x_t.shape[-2:])
-        prompt, image = given.text.shape[1], rows * columns
+        prompt = given.text.shape[1]
         text = max(prompt, self.family.left_padded)
-        multiple = self._side.layout.multiple(self.net)
-        if self._side.layout.text_first:
-            behind = text + -text % multiple
-            return Spans(slice(text - prompt, text), slice(behind, behind + image))
-        behind = image + -image % multiple
-        return Spans(slice(behind, behind + prompt), slice(0, image))
+        layout = self._side.layout
+        return Spans.of(layout, self.net, prompt=prompt, text=text, image=rows * columns)
 
     def _cast(self, tensor: Any) -> Any:
         return None if tensor is None else tensor.to(self.device, self.dtype)
