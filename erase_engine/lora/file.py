@@ -65,12 +65,7 @@ def save_lora(
         for key, value in metadata.items()
     }
     whole = {key: value.contiguous() for key, value in tensors.items()}
-    data = save(whole, record)
-    size = 8 + int.from_bytes(data[:8], "little")
-    header, body = json.loads(data[8:size]), data[size:]
-    if SPEC in record:
-        header["__metadata__"] |= _sizes_and_hash(whole, body)
-    data = _with_header(header, body)
+    data = _bytes_of(whole, record)
     try:
         with (atomic_file if overwrite else new_file)(path) as draft:
             draft.write_bytes(data)
@@ -190,8 +185,16 @@ def _sizes_and_hash(tensors: Mapping[str, Tensor], body: bytes) -> dict[str, str
     }
 
 
-def _with_header(header: Mapping[str, Any], body: bytes) -> bytes:
-    """A file, its header's keys in order: the library's own order is random."""
+def _bytes_of(tensors: dict[str, Tensor], record: dict[str, str]) -> bytes:
+    """A file, its header's keys in order: the library's own order is random.
+
+    A record with modelspec's version gets what it says of the tensors as well.
+    """
+    data = save(tensors, record)
+    size = 8 + int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8:size]), data[size:]
+    if SPEC in record:
+        header["__metadata__"] |= _sizes_and_hash(tensors, body)
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors stay aligned
     return len(text).to_bytes(8, "little") + text + body
