@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rehearse", action="store_true", help="in small, on the CPU")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="no part begins later")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="no row begins later")
     parser.add_argument("--found", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
@@ -56,6 +56,8 @@ def main() -> None:
     }
     began = time.monotonic()
     for part in options.parts:
+        if time.monotonic() - began > options.seconds:
+            break
         rows = result[part] = []
         try:
             for row in PARTS[part](setting):

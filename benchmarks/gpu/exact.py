@@ -8,6 +8,7 @@ from typing import Any
 import comfy.model_management
 import torch
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
+from eraseanything_pack.erase_engine.training.solvers.optimizer import FLOAT16_LOSS_SCALE
 from eraseanything_pack.nodes.host.session import training_session
 from torch import Generator, Tensor
 
@@ -15,7 +16,6 @@ from ..full_width import TOKENS, build, encoded_plan
 from .setting import TARGETS, Rows, Setting
 
 GUIDANCE = 4.0  # hosts cast it, and multiply it by 1000: 3.5 becomes 3.504 in bfloat16
-SCALE = {"float16": 2.0**14}  # of the loss, as the optimizer has it
 
 
 def exact(setting: Setting) -> Rows:
@@ -25,7 +25,7 @@ def exact(setting: Setting) -> Rows:
         before = digest(model)
         # float8 weights are other numbers: their own in float32 are what is right for them.
         right = gradients(in_float32(model), 1.0) if dtype == "float8_e4m3fn" else expected
-        grads = gradients(model, SCALE.get(dtype, 1.0))
+        grads = gradients(model, FLOAT16_LOSS_SCALE if dtype == "float16" else 1.0)
         comfy.model_management.unload_all_models()
         off = float((grads - right).norm() / right.norm())
         yield {"dtype": dtype, "gradient_off": off, "given_back": digest(model) == before}
