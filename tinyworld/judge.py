@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .judge_networks import HEADS, LAYOUTS, NETWORKS, JudgeNetwork
+from .judge_networks import LAYOUTS, NETWORKS, JudgeNetwork
 from .models import load_weights
 from .vocabulary import (
     COLOUR_NAMES,
@@ -85,8 +85,9 @@ class Judge:
                 f"Got pictures {tuple(pictures.shape)}, expected (N, 3, 128, 128) in 0..1."
             )
         parts = [self.network(pictures[i : i + batch]) for i in range(0, len(pictures), batch)]
+        heads = self.network.heads
         return Verdict(
-            {name: torch.cat([part[name] for part in parts]).softmax(-1) for name in HEADS}
+            {name: torch.cat([part[name] for part in parts]).softmax(-1) for name in heads}
         )
 
     @torch.inference_mode()

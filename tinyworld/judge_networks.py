@@ -23,24 +23,24 @@ FEATURES = 256
 
 
 class JudgeNetwork(nn.Module):
-    """Pictures (B, 3, 128, 128) in 0..1 to a dict of logits, one entry for each of HEADS.
+    """Pictures (B, 3, 128, 128) in 0..1 to a dict of logits, one entry for each head.
 
-    `features` gives (B, 256): what is known of a picture before the heads answer.
+    `features` gives (B, width): what is known of a picture before the heads answer.
     """
 
-    def __init__(self, features: nn.Module) -> None:
+    def __init__(
+        self, features: nn.Module, heads: Mapping[str, int] = HEADS, width: int = FEATURES
+    ) -> None:
         super().__init__()
         self.features = features
-        self.heads = nn.ModuleDict(
-            {name: nn.Linear(FEATURES, count) for name, count in HEADS.items()}
-        )
+        self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in heads.items()})
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         features = self.features(pictures)
         return {name: head(features) for name, head in self.heads.items()}
 
 
-def plain_network() -> JudgeNetwork:
+def plain_network(heads: Mapping[str, int] = HEADS) -> JudgeNetwork:
     """Five convolutions of stride 2, and one linear layer over all places."""
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(pairwise((3, 24, 48, 96, 128, 128))):
@@ -49,7 +49,7 @@ def plain_network() -> JudgeNetwork:
         ]
         layers += [nn.GroupNorm(8, after), nn.ReLU()]
     layers += [nn.Flatten(), nn.Linear(128 * 16, FEATURES), nn.ReLU()]
-    return JudgeNetwork(nn.Sequential(*layers))
+    return JudgeNetwork(nn.Sequential(*layers), heads)
 
 
 def residual_network() -> JudgeNetwork:

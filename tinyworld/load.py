@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import models, sd35
 
+if TYPE_CHECKING:
+    from ..erase_engine.concepts.vocabulary import Vocabulary
+
 DISTILLED = 3.5  # what hosts give such a model where nobody says
+
+
+WEIGHTS = {  # of each world
+    "tinyworld": models.WEIGHTS,
+    "gallery": Path(__file__).parents[1] / "gallery" / "weights",
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,7 @@ class Miniature:
     clip: Callable[[dict[str, Any]], Any]
     latents: models.Latents
     cfg: float = 1.0
+    world: str = "tinyworld"
 
     @property
     def guidance(self) -> float:
@@ -28,20 +40,32 @@ class Miniature:
         return DISTILLED if self.cfg == 1 else self.cfg
 
 
+_FLUX = Miniature("flux", models.build_model, models.build_clip, models.FLUX_LATENTS)
 MINIATURES: Mapping[str, Miniature] = MappingProxyType(
     {
-        "Flux": Miniature("flux", models.build_model, models.build_clip, models.FLUX_LATENTS),
+        "Flux": _FLUX,
         "SD3.5": Miniature("sd35", sd35.build_sd35, sd35.build_clip, models.SD3_LATENTS, cfg=3.0),
+        "Flux, gallery": replace(_FLUX, world="gallery"),
     }
 )
 
 
 def load_tiny(name: str) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE of a miniature."""
+    tiny = MINIATURES[name]
+    state = partial(models.load_weights, folder=WEIGHTS[tiny.world])
+    clip = tiny.clip(state("text"))
+    clip.tokenizer.eraseanything_vocabulary = vocabulary_of(tiny.world)
+    vae = models.build_vae(state("vae"), tiny.latents)
+    return tiny.model(state(tiny.weights)), clip, vae
+
+
+def vocabulary_of(world: str) -> Vocabulary:
+    """What the planner may say about a world."""
+    if world == "gallery":
+        from ..gallery.planning import GALLERY
+
+        return GALLERY
     from .planning import TINY_WORLD
 
-    tiny = MINIATURES[name]
-    clip = tiny.clip(models.load_weights("text"))
-    clip.tokenizer.eraseanything_vocabulary = TINY_WORLD  # what the planner may say about it
-    vae = models.build_vae(models.load_weights("vae"), tiny.latents)
-    return tiny.model(models.load_weights(tiny.weights)), clip, vae
+    return TINY_WORLD

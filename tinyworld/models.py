@@ -8,6 +8,7 @@ decoder a small convolutional network.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -106,6 +107,13 @@ class TinyAutoencoder(nn.Module):
         return nn.functional.pixel_shuffle(self.leave(x), 8)
 
 
+def autoencoder_of(state: Mapping[str, Tensor], **how: Any) -> TinyAutoencoder:
+    """The autoencoder with these weights, as wide and as deep as they are."""
+    model = TinyAutoencoder(len(state["enter.bias"]), layers_in(state, "blocks."), **how)
+    model.load_state_dict(state)
+    return model
+
+
 class ResidualBlock(nn.Module):
     """x + conv(silu(conv(silu(x)))), 3 x 3 at one width."""
 
@@ -119,26 +127,62 @@ class ResidualBlock(nn.Module):
         return x + self.second(nn.functional.silu(hidden))
 
 
-def save_weights(name: str, state: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
-    """Writes `weights/<name>.safetensors` in fp16, with what made it as metadata."""
-    WEIGHTS.mkdir(exist_ok=True)
-    path = WEIGHTS / f"{name}.safetensors"
+def save_weights(
+    name: str, state: dict[str, Tensor], metadata: dict[str, Any], folder: Path = WEIGHTS
+) -> Path:
+    """Writes `<name>.safetensors` in fp16, with what made it as metadata."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.safetensors"
     half = {key: value.detach().half().contiguous() for key, value in state.items()}
     save_file(half, path, {key: json.dumps(value) for key, value in metadata.items()})
     return path
 
 
-def load_weights(name: str) -> dict[str, Tensor]:
-    """The tensors of `weights/<name>.safetensors`, as float32."""
-    return {key: value.float() for key, value in load_file(WEIGHTS / f"{name}.safetensors").items()}
+def load_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
+    """The tensors of `<name>.safetensors`, as float32."""
+    return {key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()}
+
+
+def layers_in(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered layers the state has under a prefix: "blocks." counts "blocks.2.bias"."""
+    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
+
+
+def flux_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """FLUX_CONFIG with the sizes of the state."""
+    text, pooled = state["txt_in.weight"], state["vector_in.in_layer.weight"]
+    return FLUX_CONFIG | {
+        "hidden_size": len(text),
+        "num_heads": len(text) // sum(FLUX_CONFIG["axes_dim"]),
+        "context_in_dim": text.shape[1],
+        "vec_in_dim": pooled.shape[1],
+        "depth": layers_in(state, "double_blocks."),
+        "depth_single_blocks": layers_in(state, "single_blocks."),
+    }
+
+
+def t5_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """T5_CONFIG with the sizes of the state, whose keys begin with "t5xxl."."""
+    layer = "t5xxl.encoder.block.0.layer"
+    return T5_CONFIG | {
+        "d_model": state["t5xxl.shared.weight"].shape[1],
+        "d_ff": len(state[f"{layer}.1.DenseReluDense.wi_0.weight"]),
+        "num_heads": len(state[f"{layer}.0.SelfAttention.q.weight"]) // T5_CONFIG["d_kv"],
+        "num_layers": layers_in(state, "t5xxl.encoder.block."),
+    }
 
 
 def build_model(state: dict[str, Tensor] | None = None) -> Any:
     """A ModelPatcher around ComfyUI's Flux at tiny size; random weights where `state` is None."""
+    return flux_of(FLUX_CONFIG if state is None else flux_config(state), state)
+
+
+def flux_of(config: Mapping[str, Any], state: dict[str, Tensor] | None = None) -> Any:
+    """A ModelPatcher around ComfyUI's Flux of this size; random weights where `state` is None."""
     import comfy.ldm.flux.model
     import comfy.supported_models
 
-    sizes = dict(FLUX_CONFIG)
+    sizes = dict(config)
     if hasattr(comfy.ldm.flux.model, "invert_slices"):  # newer hosts ask for one more
         sizes["txt_ids_dims"] = []
     return patcher_of(comfy.supported_models.Flux(sizes), state)
@@ -174,7 +218,7 @@ def build_clip(state: dict[str, Tensor] | None = None) -> Any:
         tokenizer_data={"t5xxl_min_length": TEXT_TOKENS},
         model_options={
             "clip_l_model_config": dict(CLIP_CONFIG),
-            "t5xxl_model_config": dict(T5_CONFIG),
+            "t5xxl_model_config": dict(T5_CONFIG) if state is None else t5_config(state),
             "dtype": torch.float32,
         },
     )
@@ -197,8 +241,7 @@ def build_vae(state: dict[str, Tensor], latents: Latents = FLUX_LATENTS) -> Any:
     import comfy.sd
 
     vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.zeros(1)})
-    network = TinyAutoencoder(operations=comfy.ops.disable_weight_init, latents=latents)
-    network.load_state_dict(state)
+    network = autoencoder_of(state, operations=comfy.ops.disable_weight_init, latents=latents)
     vae.first_stage_model = network.train(False).requires_grad_(False).to(vae.vae_dtype)
     vae.downscale_ratio = vae.upscale_ratio = 8
     vae.latent_channels, vae.latent_dim = 16, 2

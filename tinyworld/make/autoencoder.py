@@ -1,4 +1,4 @@
-"""Makes the tiny autoencoder: `python -m tinyworld.make.autoencoder`.
+"""Makes the tiny autoencoder: `python scripts/make_weights.py autoencoder`.
 
 The encoder is a principal component analysis of 8 x 8 patches (192 numbers to 16), each component
 divided by the square root of its spread, so that fine detail stands out from the noise of the last
@@ -8,16 +8,19 @@ pictures from such codes, with a little noise on them, since sampled codes are n
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..models import FLUX_LATENTS, TinyAutoencoder, load_weights, save_weights
-from ..pictures import render
-from .data import random_scenes, render_all
+from ..models import FLUX_LATENTS, TinyAutoencoder, autoencoder_of, load_weights, save_weights
+from .worlds import world_of, world_parser
+
+RATE = 7e-4
+NOISE = 0.16  # in model space: the most that is put on a code
+PICTURES = 6000
 
 
 def patch_code(pictures: Tensor, channels: int = 16) -> tuple[Tensor, Tensor]:
@@ -35,21 +38,29 @@ def patch_code(pictures: Tensor, channels: int = 16) -> tuple[Tensor, Tensor]:
     return weight, -(code @ mean) / FLUX_LATENTS.scale + FLUX_LATENTS.shift
 
 
-def train_decoder(model: TinyAutoencoder, steps: int, generator: torch.Generator) -> None:
-    """Mean absolute error of decoded pictures, codes with noise of 0.08 in model space."""
-    pictures = render_all(random_scenes(6000, 11), 12)
+def edges(difference: Tensor) -> Tensor:
+    """Mean size of the steps from pixel to pixel, across and down."""
+    across, down = difference.diff(dim=-1), difference.diff(dim=-2)
+    return across.abs().mean() + down.abs().mean()
+
+
+def train_decoder(model: TinyAutoencoder, pictures: Tensor, steps: int) -> None:
+    """In place. |d| + d^2 + |steps of d| / 2, d the pictures' error from codes with some noise."""
     trained = [p for name, p in model.named_parameters() if not name.startswith("code")]
-    optimizer = torch.optim.AdamW(trained, lr=1.5e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, steps, pct_start=0.05)
+    optimizer = torch.optim.AdamW(trained, lr=RATE, betas=(0.9, 0.99), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps, pct_start=0.05)
     start = time.time()
     for step in range(steps):
-        rows = torch.randint(0, len(pictures), (24,), generator=generator)
+        rows = torch.randint(0, len(pictures), (24,))
         pixels = pictures[rows].float() / 127.5 - 1
         with torch.no_grad():
             code = model.encode(pixels)
-            code = code + 0.08 / FLUX_LATENTS.scale * torch.randn(code.shape, generator=generator)
-        difference = model.decode(code) - pixels
-        loss = difference.abs().mean() + difference.square().mean()
+            noise = NOISE / FLUX_LATENTS.scale * torch.rand(len(rows), 1, 1, 1)
+            code = code + noise * torch.randn_like(code)
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = model.decode(code)
+        difference = decoded.float() - pixels
+        loss = difference.abs().mean() + difference.square().mean() + edges(difference) / 2
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -59,31 +70,30 @@ def train_decoder(model: TinyAutoencoder, steps: int, generator: torch.Generator
             print(f"{step} {time.time() - start:.0f}s {loss.item():.4f}", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=600)
+def main(arguments: Sequence[str]) -> None:
+    parser = world_parser(__doc__)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--resume", action="store_true", help="train the committed decoder on")
     parser.add_argument("--keep-code", action="store_true", help="train the decoder alone, anew")
-    options = parser.parse_args()
-    generator = torch.Generator().manual_seed(options.seed)
+    options = parser.parse_args(arguments)
+    world = world_of(options.world)
     torch.manual_seed(options.seed)
-    model = TinyAutoencoder()
-    if options.keep_code:
-        old = load_weights("vae")
-        weight, bias = old["code.weight"], old["code.bias"]
+    pictures = world.render(world.scenes(PICTURES, 11), 12)
+    model = TinyAutoencoder(*world.decoder)
+    if options.resume:
+        model = autoencoder_of(load_weights("vae", world.folder))
     else:
-        weight, bias = patch_code(render(random_scenes(1500, 10), generator) * 2 - 1)
-    with torch.no_grad():
-        model.code.weight.copy_(weight.half().float())
-        model.code.bias.copy_(bias.half().float())
+        if options.keep_code:
+            old = load_weights("vae", world.folder)
+            weight, bias = old["code.weight"], old["code.bias"]
+        else:
+            weight, bias = patch_code(pictures[:1500].float() / 127.5 - 1)
+        with torch.no_grad():
+            model.code.weight.copy_(weight.half().float())
+            model.code.bias.copy_(bias.half().float())
     if options.steps:
-        train_decoder(model, options.steps, generator)
-    made_by = "python -m tinyworld.make.autoencoder"
-    path = save_weights(
-        "vae", model.state_dict(), {"made_by": made_by, **vars(options), "torch": torch.__version__}
-    )
-    print(path)
-
-
-if __name__ == "__main__":
-    main()
+        train_decoder(model, pictures, options.steps)
+    made_by = {"made_by": "python scripts/make_weights.py autoencoder", **vars(options)}
+    made_by |= {"torch": torch.__version__}
+    print(save_weights("vae", model.state_dict(), made_by, world.folder))

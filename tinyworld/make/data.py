@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..pictures import Distance, render, signed_distance
-from ..vocabulary import Scene, caption, random_scene
+from ..vocabulary import Scene, random_scene
 
 CLIP_END = 49407
 
@@ -18,19 +18,6 @@ def random_scenes(count: int, seed: int) -> list[Scene]:
     """`count` scenes from a seed."""
     rng = Random(seed)
     return [random_scene(rng) for _ in range(count)]
-
-
-def captions(scenes: list[Scene], seed: int, tokens: int) -> list[str]:
-    """One caption for each scene, worded anew until it has at most `tokens` T5 tokens."""
-    rng = Random(seed)
-    count = t5_tokenizer()
-    out = []
-    for scene in scenes:
-        text = caption(scene, rng)
-        while len(count(text)["input_ids"]) > tokens:
-            text = caption(scene, rng)
-        out.append(text)
-    return out
 
 
 def t5_tokenizer() -> Any:
@@ -50,23 +37,6 @@ def render_all(
         pictures = render(scenes[start : start + batch], generator, distance=distance)
         parts.append((pictures * 255).round().to(torch.uint8))
     return torch.cat(parts)
-
-
-def labels(scenes: list[Scene], layouts: int) -> dict[str, Tensor]:
-    """What each scene holds, thing by thing as named: -1 where there is no second thing.
-
-    "relation" is `layouts` for one thing (a class of its own), else the relation's index.
-    """
-    out: dict[str, list[int]] = {"relation": [], "background": []}
-    for scene in scenes:
-        out["relation"].append(layouts if scene.relation is None else scene.relation)
-        out["background"].append(scene.background)
-        for place in (0, 1):
-            thing = scene.things[place] if place < len(scene.things) else None
-            for field in ("shape", "colour", "style"):
-                value = -1 if thing is None else getattr(thing, field)
-                out.setdefault(f"{field}{place}", []).append(value)
-    return {key: torch.tensor(value) for key, value in out.items()}
 
 
 def tokenize(texts: list[str], length: int) -> tuple[Tensor, Tensor]:

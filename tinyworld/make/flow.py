@@ -1,15 +1,16 @@
-"""How a tiny flow model is trained, whatever its net.
+"""How a tiny flow model is trained, whatever its net and its world.
 
 Rectified flow matching on latents of drawn pictures. Nothing is special but the optimizer: hidden
 matrices take orthogonalised momentum (Muon), which learns shapes in about half the steps of AdamW.
-The learning rate holds until 60% of the time is used, then falls to zero in a straight line.
+The learning rate holds for a while, then falls to zero in a straight line. What a run needs to go
+on lies in its folder: latents, features of captions, and a checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models import (
-    FLUX_LATENTS,
-    TEXT_TOKENS,
-    TinyAutoencoder,
-    load_weights,
-    save_weights,
-)
-from .data import captions, random_scenes, render_all
-from .host import use_comfyui
+from ..models import FLUX_LATENTS, autoencoder_of, load_weights, save_weights
+from .worlds import World, captions, world_of, world_parser
 
 
 @dataclass(frozen=True)
@@ -33,18 +27,18 @@ class Net:
     """One net, as its training has to see it."""
 
     name: str  # of its weights and of the module that makes it
-    build: Callable[[dict[str, Tensor] | None], Any]  # a ModelPatcher, of weights or at random
+    build: Callable[[World], Any]  # a ModelPatcher with random weights
     initialise: Callable[[nn.Module], None]
     compile: Callable[[nn.Module], None]
     hidden: tuple[str, ...]  # how the names of its blocks' weights begin
     modulation: str  # what is in the names of layers that scale and shift
-    encode: Callable[[list[str]], tuple[Tensor, Tensor]]  # captions: (N, T, D) and (N, P)
+    encode: Callable[[World, list[str]], tuple[Tensor, Tensor]]  # (N, T, D) and (N, P)
     velocity: Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], Tensor]  # of x_t, t, both texts
     unconditional: float = 0.0  # share of samples without a caption, for guidance
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum made orthogonal by Newton-Schulz steps (K. Jordan et al., 2024), in float32."""
+    """Momentum made orthogonal by Newton-Schulz steps (K. Jordan et al., 2024)."""
 
     def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
@@ -52,23 +46,32 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            shapes: dict[torch.Size, list[nn.Parameter]] = {}
             for parameter in group["params"]:
-                state = self.state[parameter]
-                buffer = state.setdefault("momentum", torch.zeros_like(parameter))
-                buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonal(parameter.grad.lerp(buffer, group["momentum"]))
-                scale = 0.2 * max(parameter.shape) ** 0.5  # the size of an AdamW update
-                parameter.add_(update, alpha=-group["lr"] * scale)
+                shapes.setdefault(parameter.shape, []).append(parameter)
+            for shape, some in shapes.items():
+                updates = orthogonal(torch.stack([self._moved(p, group["momentum"]) for p in some]))
+                scale = 0.2 * max(shape) ** 0.5  # the size of an AdamW update
+                for parameter, update in zip(some, updates, strict=True):
+                    parameter.add_(update, alpha=-group["lr"] * scale)
+
+    def _moved(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        """Nesterov's momentum of the gradient."""
+        buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        buffer.lerp_(parameter.grad, 1 - momentum)  # type: ignore[arg-type]
+        return parameter.grad.lerp(buffer, momentum)  # type: ignore[union-attr]
 
 
-def orthogonal(matrix: Tensor, steps: int = 4) -> Tensor:
-    """The matrix with its singular values pushed to about 1."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = wide / (wide.norm() + 1e-7)
+def orthogonal(matrices: Tensor, steps: int = 4) -> Tensor:
+    """(N, rows, columns), each with its singular values pushed to about 1."""
+    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
+    x = (wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
     for _ in range(steps):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x if wide is matrix else x.T
+        gram = x @ x.mT
+        x = torch.baddbmm(
+            x, torch.baddbmm(gram, gram, gram, beta=-4.775, alpha=2.0315), x, beta=3.4445
+        )
+    return (x if wide is matrices else x.mT).float()
 
 
 def plain_attention(func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
@@ -82,7 +85,7 @@ def plain_attention(func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, **_:
     return (weights @ v).transpose(1, 2).flatten(2)
 
 
-WORDINGS = 2  # captions of each picture
+WORDINGS = 3  # captions of each picture
 ATTENTION = {"optimized_attention_override": plain_attention}
 
 
@@ -93,22 +96,21 @@ def copying_norms(net: nn.Module) -> None:
             module.register_forward_pre_hook(lambda _, args: (args[0].clone(),))
 
 
-def make_latents(count: int, seed: int, cache: Path) -> Tensor:
-    """Model-space latents of `count` pictures, (N, 16, 16, 16) float16, kept in `cache`."""
-    if cache.exists():
-        return torch.load(cache, weights_only=True)
-    autoencoder = TinyAutoencoder()
-    autoencoder.load_state_dict(load_weights("vae"))
-    scenes = random_scenes(count, seed)
-    parts = []
+def make_latents(world: World, count: int, seed: int) -> Tensor:
+    """Model-space latents of `count` pictures, (N, 16, 16, 16) float16."""
+    autoencoder = autoencoder_of(load_weights("vae", world.folder))
+    pictures = world.render(world.scenes(count, seed), seed + 1).split(500)
     with torch.no_grad():
-        for start in range(0, count, 500):
-            pictures = render_all(scenes[start : start + 500], seed + 1000 + start)
-            code = autoencoder.encode(pictures.float() / 127.5 - 1)
-            parts.append(FLUX_LATENTS.inside(code).half())
-    latents = torch.cat(parts)
-    torch.save(latents, cache)
-    return latents
+        codes = [autoencoder.encode(some.float() / 127.5 - 1) for some in pictures]
+    return torch.cat([FLUX_LATENTS.inside(code).half() for code in codes])
+
+
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """What the file holds, made and written where it is not there yet."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(make(), path)
+    return torch.load(path, weights_only=True)
 
 
 def random_times(count: int, shift: float = 2.0) -> Tensor:
@@ -135,96 +137,121 @@ def groups(net: Net, model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 def rate(progress: float, step: int) -> float:
-    """Learning rate factor: warm-up, hold, straight fall from 60% of the time."""
-    return min(1.0, (step + 1) / 100) * min(1.0, max(0.0, (1 - progress) / 0.4))
+    """Learning rate factor: warm-up, hold, straight fall from half of the steps."""
+    return min(1.0, (step + 1) / 100) * min(1.0, max(0.0, (1 - progress) / 0.5))
 
 
-def save(
-    net: Net,
-    model: nn.Module,
-    average: dict[str, Tensor],
-    options: argparse.Namespace,
-    step: int,
-) -> None:
-    state = {name: average.get(name, value) for name, value in model.state_dict().items()}
-    save_weights(
-        net.name,
-        state,
-        {
-            "made_by": f"python -m tinyworld.make.{net.name}",
-            "steps": step,
-            "minutes": options.minutes,
-            "batch": options.batch,
-            "pictures": options.pictures,
-            "seed": options.seed,
-            "resumed": options.resume,
-            "rate": options.rate,
-            "torch": torch.__version__,
-        },
-    )
-
-
-def parse(description: str | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--minutes", type=float, default=65)
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--pictures", type=int, default=40_000)
-    parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--cache", type=Path, default=Path(".tinyworld-cache.pt"))
-    parser.add_argument("--resume", action="store_true", help="start from the committed weights")
-    parser.add_argument("--rate", type=float, default=1.0, help="of the full learning rates")
-    return parser.parse_args()
-
-
-def encoded_captions(net: Net, options: argparse.Namespace) -> list[tuple[Tensor, Tensor]]:
+def encoded_captions(net: Net, world: World, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Features of WORDINGS captions of each picture, float16; the last row is of no caption."""
-    scenes = random_scenes(options.pictures, options.seed)
-    seeds = range(options.seed, options.seed + WORDINGS)
-    return [net.encode([*captions(scenes, seed, TEXT_TOKENS), ""]) for seed in seeds]
+    scenes = world.scenes(count, seed)
+    seeds = range(seed + 100, seed + 100 + WORDINGS)
+    return [net.encode(world, [*captions(world, scenes, one), ""]) for one in seeds]
 
 
-def train(net: Net, description: str | None) -> None:
-    """Trains `net` as the command line says, and saves it every 500 steps."""
-    options = parse(description)
-    use_comfyui()
-    torch.manual_seed(options.seed)
-    latents = make_latents(options.pictures, options.seed, options.cache)
-    encoded = encoded_captions(net, options)
-    model = net.build(load_weights(net.name) if options.resume else None).model.diffusion_model
-    if not options.resume:
-        net.initialise(model)
-    model.requires_grad_(True)
-    copying_norms(model)
-    net.compile(model)
-    hidden, rest = groups(net, model)
-    optimizers = [
-        Muon(hidden, lr=3e-3),
-        torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0),
-    ]
-    base_rates = [3e-3, 2e-3]
-    average = {name: p.detach().clone() for name, p in model.named_parameters()}
-    start, step, total = time.time(), 0, 0.0
-    while (progress := (time.time() - start) / (60 * options.minutes)) < 1:
-        rows = torch.randint(0, options.pictures, (options.batch,))
-        text, pooled = encoded[step % WORDINGS]
-        said = torch.where(torch.rand(options.batch) < net.unconditional, len(latents), rows)
-        batch = latents[rows].float(), text[said].float(), pooled[said].float()
-        with torch.autocast("cpu", torch.bfloat16):  # twice as fast
-            loss = flow_loss(net, model, *batch)
+class Run:
+    """A training: its net, optimizers, running average, and how far it is."""
+
+    rates = (3e-3, 2e-3)  # of Muon and of AdamW
+
+    def __init__(self, net: Net, world: World, options: argparse.Namespace) -> None:
+        self.net, self.world, self.options, self.step = net, world, options, 0
+        torch.manual_seed(options.seed)
+        self.model: nn.Module = net.build(world).model.diffusion_model
+        net.initialise(self.model)
+        self.model.requires_grad_(True)
+        self.parameters = dict(self.model.named_parameters())
+        hidden, rest = groups(net, self.model)
+        self.optimizers = (
+            Muon(hidden, lr=self.rates[0]),
+            torch.optim.AdamW(rest, lr=self.rates[1], betas=(0.9, 0.99), weight_decay=0.0),
+        )
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.options.run / "checkpoint.pt"
+
+    def go_on(self) -> None:
+        """From the checkpoint, where there is one."""
+        if not self.checkpoint.exists():
+            return
+        saved = torch.load(self.checkpoint, weights_only=True)
+        self.step, self.average = saved["step"], saved["average"]
+        self.model.load_state_dict(saved["model"], strict=False)
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        torch.manual_seed(self.options.seed + self.step)
+
+    def update(self, loss: Tensor) -> None:
+        """One step of both optimizers, and of the running average."""
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, base in zip(optimizers, base_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = base * options.rate * rate(progress, step)
+        nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        factor = rate(self.step / self.options.steps, self.step)
+        for optimizer, base in zip(self.optimizers, self.rates, strict=True):
+            optimizer.param_groups[0]["lr"] = base * factor
             optimizer.step()
             optimizer.zero_grad()
-        decay = min(0.999, (step + 1) / (step + 10))
+        decay = min(0.998, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                average[name].lerp_(parameter, 1 - decay)
-        total, step = total + loss.item(), step + 1
-        if step % 50 == 0:
-            print(f"{step} {time.time() - start:.0f}s {total / 50:.4f}", flush=True)
+            now = [self.parameters[name] for name in self.average]
+            torch._foreach_lerp_([*self.average.values()], now, 1 - decay)  # type: ignore[arg-type]
+        self.step += 1
+
+    def save(self) -> None:
+        """The checkpoint, then the averaged weights where miniatures are loaded from."""
+        saved = {
+            "step": self.step,
+            "model": {name: p.detach() for name, p in self.parameters.items()},
+            "average": self.average,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        new = self.checkpoint.with_suffix(".new")
+        torch.save(saved, new)
+        new.rename(self.checkpoint)
+        state = self.model.state_dict() | self.average
+        made_by = f"python scripts/make_weights.py {self.net.name} --world {self.options.world}"
+        made = {"made_by": made_by, "step": self.step, "torch": torch.__version__}
+        asked = {
+            name: getattr(self.options, name) for name in ("steps", "batch", "pictures", "seed")
+        }
+        save_weights(self.net.name, state, made | asked, self.world.folder)
+
+
+def parse(net: Net, description: str | None, arguments: Sequence[str]) -> argparse.Namespace:
+    parser = world_parser(description)
+    parser.add_argument("--steps", type=int, default=9500)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--pictures", type=int, default=24_000)
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--run", type=Path, help="a folder for what the run needs to go on")
+    options = parser.parse_args(arguments)
+    options.run = options.run or Path(f".weights/{options.world}_{net.name}")
+    return options
+
+
+def train(net: Net, description: str | None, arguments: Sequence[str]) -> None:
+    """Trains `net` as the command line says, or goes on; saves every 500 steps."""
+    options = parse(net, description, arguments)
+    world, count, seed = world_of(options.world), options.pictures, options.seed
+    latents = kept(options.run / "latents.pt", lambda: make_latents(world, count, seed))
+    encoded = kept(options.run / "captions.pt", lambda: encoded_captions(net, world, count, seed))
+    run = Run(net, world, options)
+    run.go_on()
+    copying_norms(run.model)
+    net.compile(run.model)
+    start, total = time.time(), 0.0
+    while run.step < options.steps:
+        rows = torch.randint(0, count, (options.batch,))
+        text, pooled = encoded[run.step % WORDINGS]
+        said = torch.where(torch.rand(options.batch) < net.unconditional, count, rows)
+        batch = latents[rows].float(), text[said].float(), pooled[said].float()
+        with torch.autocast("cpu", torch.bfloat16):  # twice as fast
+            loss = flow_loss(net, run.model, *batch)
+        run.update(loss)
+        total += loss.item()
+        if run.step % 100 == 0:
+            print(f"{run.step} {time.time() - start:.0f}s {total / 100:.4f}", flush=True)
             total = 0.0
-        if step % 500 == 0:
-            save(net, model, average, options, step)
-    save(net, model, average, options, step)
+        if run.step % 500 == 0:
+            run.save()
+    run.save()

@@ -1,15 +1,17 @@
-"""Trains the tiny Flux: `python -m tinyworld.make.flux --minutes 65`."""
+"""Trains the tiny Flux: `python scripts/make_weights.py flux`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..models import TEXT_TOKENS, build_clip, build_model, load_weights
+from ..models import TEXT_TOKENS, build_clip, flux_of, load_weights
 from .data import tokenize
 from .flow import ATTENTION, Net, train
+from .worlds import World
 
 
 def initialise(flux: nn.Module) -> None:
@@ -54,9 +56,9 @@ def _pure_single(forward: Any) -> Any:
 
 
 @torch.no_grad()
-def encode_captions(texts: list[str]) -> tuple[Tensor, Tensor]:
-    """T5 features (N, T, 64) and CLIP vectors (N, 32), float16, by the frozen encoders."""
-    clip = build_clip(load_weights("text"))
+def encode_captions(world: World, texts: list[str]) -> tuple[Tensor, Tensor]:
+    """T5 features (N, T, D) and CLIP vectors (N, 32), float16, by the frozen encoders."""
+    clip = build_clip(load_weights("text", world.folder))
     model = clip.cond_stage_model
     t5_ids, clip_ids = tokenize(texts, TEXT_TOKENS)
     text, pooled = [], []
@@ -74,7 +76,7 @@ def velocity(flux: nn.Module, x_t: Tensor, t: Tensor, text: Tensor, pooled: Tens
 
 FLUX = Net(
     name="flux",
-    build=build_model,
+    build=lambda world: flux_of(world.flux),
     initialise=initialise,
     compile=compile_blocks,
     hidden=("double_blocks", "single_blocks"),
@@ -83,5 +85,6 @@ FLUX = Net(
     velocity=velocity,
 )
 
-if __name__ == "__main__":
-    train(FLUX, __doc__)
+
+def main(arguments: Sequence[str]) -> None:
+    train(FLUX, __doc__, arguments)

@@ -1,4 +1,4 @@
-"""Trains a judge on drawn pictures, and says how good it is: `python -m tinyworld.make.judge`.
+"""Trains a judge on drawn pictures: `python scripts/make_weights.py judge` says how good it is.
 
 `--network judge2` makes the second one, from other pictures: another network, trained apart.
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
@@ -94,7 +95,7 @@ def with_misshapen(scenes: list[Scene], share: float, seed: int) -> list[Scene]:
     ]
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", choices=NETWORKS, default="judge")
     parser.add_argument("--steps", type=int, default=900)
@@ -102,7 +103,7 @@ def main() -> None:
     parser.add_argument("--misshapen", type=float, default=0.25, help="share of things of no shape")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--resume", action="store_true", help="go on from the committed judge")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.manual_seed(options.seed)
     autoencoder = TinyAutoencoder()
     autoencoder.load_state_dict(load_weights("vae"))
@@ -113,7 +114,7 @@ def main() -> None:
     train(network, *taught, options.steps)
     figures = report(network.eval(), autoencoder)
     print(figures)
-    metadata = {"made_by": "python -m tinyworld.make.judge", **vars(options), **figures}
+    metadata = {"made_by": "python scripts/make_weights.py judge", **vars(options), **figures}
     metadata |= {"torch": torch.__version__}
     print(save_weights(options.network, network.state_dict(), metadata))
 
@@ -164,7 +165,3 @@ def report(network: JudgeNetwork, autoencoder: TinyAutoencoder) -> dict[str, dic
         "misshapen": accuracy(network, smears, truth_of(smeared)),
         "recall": recall(network, drawn, truth),
     }
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,8 @@
-"""Trains the tiny SD3.5: `python -m tinyworld.make.sd35 --minutes 65`."""
+"""Trains the tiny SD3.5: `python scripts/make_weights.py sd35`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ..models import load_weights
 from ..sd35 import build_clip, build_sd35, joined, places
 from .flow import ATTENTION, Net, train
+from .worlds import World
 
 TIMES = 1000  # the net's own time is 1000 t
 AT_ONCE = 500  # captions
@@ -43,9 +45,9 @@ def _pure(forward: Any) -> Any:
 
 
 @torch.no_grad()
-def encode_captions(texts: list[str]) -> tuple[Tensor, Tensor]:
+def encode_captions(world: World, texts: list[str]) -> tuple[Tensor, Tensor]:
     """Features of all three encoders (N, T, 64) and pooled vectors (N, 64), float16."""
-    clip = build_clip(load_weights("text"))
+    clip = build_clip(load_weights("text", world.folder))
     model, text, pooled = clip.cond_stage_model, [], []
     for start in range(0, len(texts), AT_ONCE):
         tokens = [clip.tokenize(each) for each in texts[start : start + AT_ONCE]]
@@ -63,7 +65,7 @@ def velocity(net: nn.Module, x_t: Tensor, t: Tensor, text: Tensor, pooled: Tenso
 
 SD35 = Net(
     name="sd35",
-    build=build_sd35,
+    build=lambda _: build_sd35(),
     initialise=initialise,
     compile=compile_blocks,
     hidden=("joint_blocks",),
@@ -73,5 +75,6 @@ SD35 = Net(
     unconditional=0.1,
 )
 
-if __name__ == "__main__":
-    train(SD35, __doc__)
+
+def main(arguments: Sequence[str]) -> None:
+    train(SD35, __doc__, arguments)
