@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 from torch import Tensor
 
@@ -29,6 +30,14 @@ def save_captioned(path: Path, pictures: Tensor, texts: list[str]) -> None:
     contact_sheet(rows).save(path)
 
 
+def figures(world: Any, prompts: list[Any], verdict: Any) -> dict[str, Any]:
+    """Per cent found of each word, and of everything that the prompts ask for."""
+    shares = world.scenery.found_by_name(prompts, verdict)
+    kept = world.scenery.obeyed(prompts, verdict).mean().item()
+    found = {name: round(100 * share, 1) for name, share in shares.items()}
+    return {"found": found, "everything": round(100 * kept, 2)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=600)
@@ -38,30 +47,28 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="also draw the first pictures as a PNG")
     options = parser.parse_args()
     import_pack()
-    from eraseanything_pack.tinyworld.evaluate import any_prompts, found_by_name, obeyed
-
     from .result_file import versions, write_result
-    from .world import FAMILY, FIRST_SEED, World, option_of, suffix_of
+    from .world import FAMILY, FIRST_SEED, World, option_of, stem_of
 
     family = options.model or FAMILY
     world = World(family)
-    prompts = any_prompts(options.prompts, options.seed)
+    prompts = world.scenery.any_prompts(options.prompts, options.seed)
     pictures = world.draw([prompt.text for prompt in prompts], FIRST_SEED + options.seed)
-    verdict = world.judge.look(pictures)
+    verdicts = world.look(pictures)
     if options.sheet:
         save_captioned(options.sheet, pictures[:SHOWN], [prompt.text for prompt in prompts])
-    found = {name: round(100 * share, 1) for name, share in found_by_name(prompts, verdict).items()}
-    kept = round(100 * obeyed(prompts, verdict).mean().item(), 2)
+    first, second = (figures(world, prompts, verdict) for verdict in verdicts)
+    found, kept = first["found"], first["everything"]
     for name, share in found.items():
         print(f"{name:10} {share:5.1f}%")
     print(f"everything asked for: {kept}%; worst concept: {min(found, key=found.__getitem__)}")
-    out = options.out or ROOT / f"benchmarks/results/base{suffix_of(family)}.json"
+    out = options.out or ROOT / f"benchmarks/results/{stem_of(family, name='base')}.json"
     asked = f"--prompts {options.prompts} --seed {options.seed}{option_of(family)}"
     result = {
         "command": f"python -m benchmarks.base {asked}",
         "versions": versions(),
-        "found": found,
-        "everything": kept,
+        **first,
+        "judge2": second,
     }
     write_result(out, result)
 

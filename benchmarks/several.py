@@ -41,12 +41,13 @@ from eraseanything_pack.tinyworld.phrases import exchanged
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from torch import Tensor
 
-from .erasure.case import is_alone, is_pair, renamed
+from .erasure.case import renamed
 from .erasure.figures import percent
 from .erasure.methods import config_of
 from .erasure.prompts import other_words, word_prompts
+from .erasure.scenery import TINY_SCENERY, is_possible, node_kind
 from .result_file import RESULTS, read_result, versions, write_result
-from .world import FIRST_SEED, World, node_kind
+from .world import FIRST_SEED, World
 
 EIGHT = ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of")
 COUNTS = (2, 4, 8)
@@ -127,7 +128,7 @@ class Several:
         for concept, anchor in self.anchors(concepts).items():
             others = [name for name in concepts if name != concept]
             prompts = replacement_prompts(concept, anchor, others, self.count)
-            asked = [renamed(prompt, concept, anchor) for prompt in prompts]
+            asked = [renamed(TINY_SCENERY, prompt, concept, anchor) for prompt in prompts]
             hits, own = (
                 percent(replaced(concept, anchor, prompts, verdict))
                 for verdict in (self.look(prompts, erasure), self.look(asked, None))
@@ -233,7 +234,7 @@ def replacement_prompts(
 
     def accept(prompt: Prompt) -> bool:
         scene = exchanged(prompt.scene, concept, anchor)
-        return free(prompt) and (is_alone(scene) or is_pair(scene))
+        return free(prompt) and is_possible(scene)
 
     return prompts_with(concept, count, accept=accept)
 

@@ -25,7 +25,8 @@ from eraseanything_pack.tinyworld.evaluate import found
 
 from .erasure.figures import drift, percent
 from .erasure.measure import Case
-from .erasure.methods import QUICK, config_of
+from .erasure.methods import config_of
+from .erasure.scenery import TINY_SCENERY
 from .result_file import RESULTS, versions, write_result
 from .world import World
 
@@ -40,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     world, rows = World(), []
-    for concept in QUICK:
+    for concept in TINY_SCENERY.quick:
         case = Case(world, concept, 0, options.count)
         erasure = world.erase(case.plan, config_of("fast", 0))
         for strength in STRENGTHS:

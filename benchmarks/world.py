@@ -18,12 +18,14 @@ from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
 from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts, needed_by
 from eraseanything_pack.erase_engine.training.loop import Erasure, train_erasure
+from eraseanything_pack.gallery.judge import load_judges
 from eraseanything_pack.tinyworld.draw import draw_conditioned, draw_pictures
 from eraseanything_pack.tinyworld.judge import Judge, Verdict
-from eraseanything_pack.tinyworld.load import MINIATURES, load_tiny
-from eraseanything_pack.tinyworld.phrases import read_phrase
-from eraseanything_pack.tinyworld.planning import TINY_WORLD
+from eraseanything_pack.tinyworld.load import MINIATURES, load_tiny, vocabulary_of
 from torch import Tensor
+
+from .erasure.gallery_scenery import GALLERY_SCENERY
+from .erasure.scenery import TINY_SCENERY, Scenery
 
 FAMILY = next(iter(MINIATURES))
 FIRST_SEED = 1_000_000  # of pictures to judge; training seeds are small
@@ -34,39 +36,49 @@ STEPS = 12
 
 def option_of(family: str) -> str:
     """What a command says for a miniature that is not the first."""
+    if MINIATURES[family].world == "gallery":
+        return " --world gallery"
     return "" if family == FAMILY else f" --model {family}"
 
 
-def suffix_of(family: str) -> str:
-    """What the name of its results ends with."""
-    return "" if family == FAMILY else f"_{MINIATURES[family].weights}"
+def stem_of(family: str, suffix: str = "", name: str = "erasure") -> str:
+    """The name of a result of a miniature: "erasure_quick_sd35", and "gallery_quick"."""
+    if MINIATURES[family].world == "gallery":
+        return f"gallery{suffix}" if name == "erasure" else f"{name}{suffix}_gallery"
+    return f"{name}{suffix}" + ("" if family == FAMILY else f"_{MINIATURES[family].weights}")
 
 
-def node_kind(concept: str) -> str:
-    """What the node's widget *kind* says of a concept."""
-    phrase = read_phrase(concept)
-    if phrase.relation is not None:
-        return "relation"
-    return "object" if "shape" in phrase.fields else "style"
+def scenery_of(family: str) -> Scenery:
+    """What is asked of a miniature's pictures."""
+    return {"tinyworld": TINY_SCENERY, "gallery": GALLERY_SCENERY}[MINIATURES[family].world]
+
+
+def judges_of(family: str) -> tuple[Judge, Judge]:
+    """Who looks at them."""
+    own = MINIATURES[family].world == "gallery"
+    return load_judges() if own else (Judge.load(), Judge.load("judge2"))
 
 
 class World:
-    """A miniature, by its family's name, its text encoders, autoencoder and judges."""
+    """A miniature, by its family's name, its text encoders, autoencoder, judges and scenery."""
 
     def __init__(self, family: str = FAMILY) -> None:
         self.model, clip, self.vae = load_tiny(family)
-        self.encoder = ComfyTextEncoder(clip)
+        self.encoder, self.vocabulary = (
+            ComfyTextEncoder(clip),
+            vocabulary_of(MINIATURES[family].world),
+        )
+        self.scenery, self.judges = scenery_of(family), judges_of(family)
         self.unconditional = self.encoder.encode([""]).prompts[0]
-        self.judges = (Judge.load(), Judge.load("judge2"))
         # Few tokens: keeping activations costs a few megabytes, recomputing them a third more time.
         guidance = MINIATURES[family].guidance
         self.backend = ComfyFlowModel(self.model, guidance=guidance, checkpointing=False)
 
     def plan(self, concept: str, *, seed: int = 0, **fields: Any) -> ConceptPlan:
         """What the node plans when only the concept and its kind are filled in."""
-        kind = node_kind(concept)
+        kind = self.scenery.node_kind(concept)
         request = ConceptRequest(concept=concept, kind=kind, seed=seed, **fields)  # type: ignore
-        return plan_concept(request, self.encoder, vocabulary=TINY_WORLD)
+        return plan_concept(request, self.encoder, vocabulary=self.vocabulary)
 
     def erase(self, plan: ConceptPlan, config: EraseConfig) -> Erasure:
         """Trains at the tiny world's resolution."""

@@ -4,7 +4,7 @@ Every row is one concept, method and seed, on prompts and picture seeds that no 
 a table as Markdown and writes it, with its command and versions, as JSON. Rows that the JSON has
 already are not made again, so that a stopped run goes on where it was.
 
---quick takes one concept of each kind and a phrase, one seed, the base model, `ablate+` and the
+--quick takes one concept of each kind, one seed, the base model, `ablate+` and the
 recipes but `paper` (minutes); --full all of them; --ablation the concepts of --quick with each part
 of `fast` taken away in turn.
 """
@@ -23,17 +23,18 @@ import_pack()
 from eraseanything_pack.tinyworld.load import MINIATURES
 
 from ..result_file import RESULTS, read_result, versions, write_result
-from ..world import FAMILY, option_of, suffix_of
+from ..world import FAMILY, option_of, scenery_of, stem_of
 from .figures import means, spread, worst, worst_at
-from .methods import ABLATION, CONCEPTS, METHODS, QUICK, QUICK_METHODS
+from .methods import ABLATION, METHODS, QUICK_METHODS
 from .table import table
 from .workers import Job, rows_of
 
-SIZES = {  # methods, concepts, seeds, pictures of each kind of prompt, and what that is
-    "quick": (QUICK_METHODS, QUICK, [0], 24, "one concept of each kind and a phrase (default)"),
-    "full": (METHODS, CONCEPTS, [0, 1, 2, 3, 4], 48, "every concept and method, five seeds"),
-    "ablation": (("base", *ABLATION), QUICK, [0], 24, "what each part of fast buys"),
+SIZES = {  # methods, seeds, pictures of each kind of prompt, and what that is
+    "quick": (QUICK_METHODS, [0], 24, "one concept of each kind (default)"),
+    "full": (METHODS, [0, 1, 2, 3, 4], 48, "every concept and method, five seeds"),
+    "ablation": (("base", *ABLATION), [0], 24, "what each part of fast buys"),
 }
+WORLDS = {"tinyworld": FAMILY, "gallery": "Flux, gallery"}  # and the first miniature of each
 
 
 def main() -> None:
@@ -61,26 +62,33 @@ def _parse() -> argparse.Namespace:
         size.add_argument(
             f"--{name}", dest="size", action="store_const", const=name, default="quick", help=what
         )
-    parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, metavar="CONCEPT")
+    parser.add_argument("--concepts", nargs="+", metavar="CONCEPT", help="of the world's own")
     parser.add_argument("--methods", nargs="+", choices=dict.fromkeys((*METHODS, *ABLATION)))
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--count", type=int, help="pictures of each kind of prompt")
-    parser.add_argument("--model", choices=MINIATURES, default=FAMILY, help="which miniature")
+    parser.add_argument("--world", choices=WORLDS, default="tinyworld", help="of pictures")
+    parser.add_argument("--model", choices=MINIATURES, help="which miniature, of whatever world")
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one core")
     parser.add_argument("--sheets", type=Path, help="a folder for the pictures of each concept")
     parser.add_argument("--shown", default="fast", help="the method whose pictures go there")
     parser.add_argument("--out", type=Path, help="JSON; default: benchmarks/results/")
     options = parser.parse_args()
-    methods, concepts, seeds, count, _ = SIZES[options.size]
+    options.model = options.model or WORLDS[options.world]
+    methods, seeds, count, _ = SIZES[options.size]
     options.methods = options.methods or methods
-    options.concepts = options.concepts or concepts
+    scenery = scenery_of(options.model)
+    few = scenery.concepts if options.size == "full" else scenery.quick
+    options.concepts = options.concepts or few
+    if unknown := set(options.concepts) - set(scenery.concepts):
+        parser.error(
+            f"got {', '.join(sorted(unknown))}, expected some of {', '.join(scenery.concepts)}"
+        )
     options.seeds = options.seeds or seeds
     options.count = options.count or count
     if options.size == "full":
         options.sheets = options.sheets or ROOT / "docs" / "sheets"
     suffix = "" if options.size == "full" else f"_{options.size}"
-    name = f"erasure{suffix}{suffix_of(options.model)}.json"
-    options.out = options.out or RESULTS / name
+    options.out = options.out or RESULTS / f"{stem_of(options.model, suffix)}.json"
     return options
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from eraseanything_pack.erase_engine.concepts.grammar import fill, frame_of
@@ -24,7 +25,6 @@ from eraseanything_pack.erase_engine.training.trajectories import (
     cache_trajectories,
 )
 from eraseanything_pack.tinyworld.draw import SIDE, start_noise
-from eraseanything_pack.tinyworld.evaluate import Prompt
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
@@ -62,7 +62,7 @@ WHITE_BOX = {
 class Target:
     """The prompts that are attacked: N of them, their noise, and the base model's way there."""
 
-    prompts: Sequence[Prompt]
+    prompts: Sequence[Any]
     cond: Conditioning
     tokens: Tensor  # (N, J) the concept's; -1 for none
     noise: Tensor
@@ -72,9 +72,10 @@ class Target:
 @lru_cache(maxsize=1)
 def target_of(case: Case) -> Target:
     """Prompts with the concept alone and beside another thing; paths are sampled once a case."""
-    named = case.prompts["named"]
-    alone = [prompt for prompt in named if len(prompt.scene.things) == 1][: ATTACKED // 3]
-    beside = [prompt for prompt in named if len(prompt.scene.things) == 2]
+    named, things = case.prompts["named"], case.scenery.things
+    beside = [prompt for prompt in named if things(prompt.scene) == 2]
+    alone = [prompt for prompt in named if things(prompt.scene) == 1]
+    alone = alone[: ATTACKED // 3 if beside else ATTACKED]
     prompts = alone + beside[: ATTACKED - len(alone)]
     cond, tokens = encoded(case.world, prompts, case.concept)
     noise = start_noise(len(prompts), FIRST_SEED + case.seed)
@@ -83,7 +84,7 @@ def target_of(case: Case) -> Target:
     return Target(prompts, cond, tokens, noise, paths)
 
 
-def encoded(world: World, prompts: Sequence[Prompt], concept: str) -> tuple[Conditioning, Tensor]:
+def encoded(world: World, prompts: Sequence[Any], concept: str) -> tuple[Conditioning, Tensor]:
     """Text features of N prompts, and the concept's tokens in them, (N, J)."""
     texts = [prompt.text for prompt in prompts]
     tokens = [concept_tokens(world.encoder, text, (concept,)) for text in texts]

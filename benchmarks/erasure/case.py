@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from eraseanything_pack.erase_engine.concepts.grammar import fill, frame_of
 from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.training.loop import Erasure
-from eraseanything_pack.tinyworld.evaluate import Prompt, prompts_with, prompts_without
 from eraseanything_pack.tinyworld.judge import Verdict
-from eraseanything_pack.tinyworld.phrases import exchanged, kind_of, read_phrase, synonyms
-from eraseanything_pack.tinyworld.vocabulary import Scene
 from torch import Tensor
 
 from ..world import FIRST_SEED, STEPS, World
-from .prompts import other_words, part_prompts, word_prompts
+from .scenery import Scenery
 
 SCREENED, PARTS = 8, 8  # pictures of each other word, and of each way to meet a phrase's parts
 SCREENING_STEPS = 8  # of a picture in the first look at all words
@@ -38,45 +36,53 @@ class Case:
     seed: int
     count: int
     plan: ConceptPlan = field(init=False)
-    prompts: dict[str, list[Prompt]] = field(init=False)
+    prompts: dict[str, list[Any]] = field(init=False)
     _base: dict[str, tuple[Tensor, tuple[Verdict, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.plan = self.world.plan(self.concept, seed=self.seed)
         named = self._named()
-        others = synonyms(self.concept)
-        about = {word: self._about(word) for word in other_words(self.concept)}
+        others, scenery = self.scenery.synonyms(self.concept), self.scenery
+        about = {word: self._about(word) for word in self.words}
         self.prompts = {
             "named": named,
             "anchors": [self.renamed(prompt, self.plan.anchor) for prompt in named],
             "synonyms": [
-                self.renamed(prompt, others[i % len(others)]) for i, prompt in enumerate(named[::2])
+                self.renamed(prompt, others[i % len(others)])
+                for i, prompt in enumerate(named[::2])
+                if others
             ],
-            "others": prompts_without(self.concept, self.count, self.seed, accept=self.is_new),
+            "others": scenery.prompts_without(
+                self.concept, self.count, self.seed, accept=self.is_new
+            ),
             "words": [prompt for some in about.values() for prompt in some[:SCREENED]],
             **{f"word {word}": some for word, some in about.items()},
+            "parts": scenery.part_prompts(self.concept, PARTS, self.seed, self.is_new),
         }
-        if kind_of(self.concept) == "phrase":
-            self.prompts["parts"] = part_prompts(self.concept, PARTS, self.seed, self.is_new)
+
+    @property
+    def scenery(self) -> Scenery:
+        """What can be asked of the world's pictures."""
+        return self.world.scenery
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        return tuple(kind for kind in KINDS if kind in self.prompts)
+        return tuple(kind for kind in KINDS if self.prompts[kind])
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Every other word of the world, in the order of its prompts."""
-        return other_words(self.concept)
+        """The other words that are asked for, in the order of their prompts."""
+        return self.scenery.other_words(self.concept)
 
-    def is_new(self, prompt: Prompt) -> bool:
+    def is_new(self, prompt: Any) -> bool:
         """Whether the prompt does not stand in the plan, word for word."""
         plan = self.plan
         pairs = (text for pair in plan.pairs for text in (pair.concept_prompt, pair.anchor_prompt))
         return prompt.text not in {*pairs, *plan.keep, *getattr(plan, "held", ())}
 
-    def renamed(self, prompt: Prompt, word: str) -> Prompt:
+    def renamed(self, prompt: Any, word: str) -> Any:
         """The prompt about another word."""
-        return renamed(prompt, self.concept, word)
+        return renamed(self.scenery, prompt, self.concept, word)
 
     def draw(self, kind: str, erasure: Erasure | None) -> Tensor:
         """Pictures of one kind of prompts; a prompt's noise depends on its place alone."""
@@ -94,42 +100,29 @@ class Case:
         self.draw(kind, None)
         return self._base[kind][1]
 
-    def _named(self) -> list[Prompt]:
-        """Whose scenes stay possible with the anchor in them: two things differ."""
+    def _named(self) -> list[Any]:
+        """Whose scenes stay possible with the anchor in them."""
+        scenery, concept = self.scenery, self.concept
 
-        def drawn(count: int, fits: Callable[[Scene], bool]) -> list[Prompt]:
-            def accept(prompt: Prompt) -> bool:
-                anchored = exchanged(prompt.scene, self.concept, self.plan.anchor)
-                return fits(anchored) and self.is_new(prompt)
+        def drawn(count: int, things: int) -> list[Any]:
+            def accept(prompt: Any) -> bool:
+                anchored = scenery.exchanged(prompt.scene, concept, self.plan.anchor)
+                wanted = scenery.things(anchored) == things and scenery.possible(anchored)
+                return wanted and self.is_new(prompt)
 
-            return prompts_with(self.concept, count, self.seed, accept=accept)
+            return scenery.prompts_with(concept, count, self.seed, accept=accept) if count else []
 
-        alone = 0 if read_phrase(self.concept).relation is not None else self.count // 3
-        return drawn(alone, is_alone) + drawn(self.count - alone, is_pair)
+        alone = scenery.alone(concept, self.count)
+        return drawn(alone, 1) + drawn(self.count - alone, 2)
 
-    def _about(self, word: str) -> list[Prompt]:
-        concept = read_phrase(self.concept)
-        return word_prompts(
-            word,
-            max(self.count, SCREENED),
-            self.seed,
-            lambda prompt: concept.place(prompt.scene) is None and self.is_new(prompt),
-        )
+    def _about(self, word: str) -> list[Any]:
+        def accept(prompt: Any) -> bool:
+            return not self.scenery.shows(prompt.scene, self.concept) and self.is_new(prompt)
+
+        return self.scenery.word_prompts(word, max(self.count, SCREENED), self.seed, accept)
 
 
-def renamed(prompt: Prompt, concept: str, word: str) -> Prompt:
+def renamed(scenery: Scenery, prompt: Any, concept: str, word: str) -> Any:
     """The prompt with other words in the concept's place; its scene stays what it was."""
-    noun = "shape" in read_phrase(concept).fields
-    return replace(prompt, text=fill(frame_of(prompt.text, (concept,), noun=noun), word))
-
-
-def is_alone(scene: Scene) -> bool:
-    return len(scene.things) == 1
-
-
-def is_pair(scene: Scene) -> bool:
-    """Two things that differ in shape and in colour, as in every picture of the tiny world."""
-    if len(scene.things) == 1:
-        return False
-    first, second = scene.things
-    return first.shape != second.shape and first.colour != second.colour
+    frame = frame_of(prompt.text, (concept,), noun=scenery.takes_article(concept))
+    return replace(prompt, text=fill(frame, word))

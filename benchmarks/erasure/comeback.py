@@ -11,8 +11,6 @@ import torch
 from eraseanything_pack.erase_engine.flow import add_noise
 from eraseanything_pack.erase_engine.interfaces import Conditioning, FlowModel
 from eraseanything_pack.erase_engine.training.loop import Erasure
-from eraseanything_pack.tinyworld.evaluate import found, prompts_with
-from eraseanything_pack.tinyworld.pictures import render
 from torch import Generator, Tensor
 
 from .attacks import encoded, target_of, with_token
@@ -47,12 +45,12 @@ class Lesson:
 
 @lru_cache(maxsize=1)
 def lesson_of(case: Case) -> Lesson:
-    """Drawn scenes that no test prompt asks for."""
+    """Pictures of prompts that are no test prompts."""
     tested = {prompt.text for prompt in case.prompts["named"]}
-    prompts = prompts_with(
+    prompts = case.scenery.prompts_with(
         case.concept, LEARNED, OTHER_SEED + case.seed, accept=lambda p: p.text not in tested
     )
-    pictures = render([p.scene for p in prompts], Generator().manual_seed(case.seed))
+    pictures = case.scenery.examples(case.world, prompts, case.seed)
     with torch.no_grad():
         code = case.world.vae.first_stage_model.encode(pictures * 2 - 1)
     return Lesson(
@@ -91,6 +89,7 @@ def relearned(case: Case, erasure: Erasure) -> tuple[float, ...]:
     with closing(lessons_learned(case, erasure)) as lessons:
         for step, pictures in lessons:
             verdicts = case.world.look(pictures)
+            found = case.scenery.found
             shares = [percent(found(case.concept, target.prompts, each)) for each in verdicts]
             for judge, (last, share) in enumerate(zip(before, shares, strict=True)):
                 if last < HALF <= share and steps[judge] == MOST_STEPS:

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from eraseanything_pack.erase_engine.training.loop import Erasure
-from eraseanything_pack.tinyworld.phrases import kind_of
 
 from ..process_memory import forget_peak, megabytes
 from .case import Case, Pictures
@@ -24,7 +23,7 @@ def measured(case: Case, method: str) -> tuple[dict[str, Any], Pictures]:
         each = [{**q, **r} for q, r in zip(each, robustness(case, erasure), strict=True)]
     row = {
         "concept": case.concept,
-        "kind": kind_of(case.concept),
+        "kind": case.scenery.kind_of(case.concept),
         "method": method,
         "seed": case.seed,
         **each[0],

@@ -8,24 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig, LoraConfig, LossWeights
-from eraseanything_pack.tinyworld.vocabulary import SHAPE_NAMES, STYLE_NAMES
 
-WORDS = (
-    *SHAPE_NAMES,
-    *STYLE_NAMES[1:],
-    *("red", "blue", "yellow", "cyan"),
-    *("above", "below", "left of", "inside"),
-)
-PHRASES = (
-    "red star",
-    "green square",
-    "striped circle",
-    "dotted heart",
-    "outlined blue",
-    "cross above ring",
-)
-CONCEPTS = WORDS + PHRASES
-QUICK = ("star", "striped", "red", "above", "red star")
 FAST = EraseConfig.from_recipe("fast")
 # The recipe `fast` of version 0.1, whatever the recipe of that name is by now.
 FAST_0_1: Mapping[str, Any] = MappingProxyType(

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from eraseanything_pack.tinyworld.evaluate import found, obeyed, replaced
 from eraseanything_pack.tinyworld.judge import Verdict
-from eraseanything_pack.tinyworld.phrases import answers, in_place, read_phrase
 from torch import Tensor
 
 from .case import SCREENED, Case, Pictures
@@ -59,21 +57,28 @@ class Look:
 
     def found(self, kind: str) -> Tensor:
         """(N,) bool: the concept is in the pictures."""
-        return found(self.case.concept, self.case.prompts[kind], self.verdicts[kind])
+        prompts, verdict = self.case.prompts[kind], self.verdicts[kind]
+        return self.case.scenery.found(self.case.concept, prompts, verdict)
 
     def replaced(self, kind: str) -> Tensor:
         """(N,) bool: the anchor stands where the concept was asked for."""
         concept, anchor = self.case.concept, self.case.plan.anchor
-        return replaced(concept, anchor, self.case.prompts[kind], self.verdicts[kind])
+        prompts, verdict = self.case.prompts[kind], self.verdicts[kind]
+        return self.case.scenery.replaced(concept, anchor, prompts, verdict)
+
+    def obeyed_each(self, kind: str) -> Tensor:
+        """(N,) how much of what each prompt asks for is there, but for the concept."""
+        prompts, concept = self.case.prompts[kind], self.case.concept
+        return self.case.scenery.obeyed(prompts, self.verdicts[kind], but=concept)
 
     def obeyed(self, kind: str) -> float:
-        """How much of what the prompts ask for is there, but for the concept."""
-        prompts, concept = self.case.prompts[kind], self.case.concept
-        return percent(obeyed(prompts, self.verdicts[kind], but=concept))
+        """Their mean, in per cent."""
+        return percent(self.obeyed_each(kind))
 
     def kept(self, word: str, kind: str) -> Tensor:
         """(N,) bool: a word stands in its place."""
-        return replaced(word, word, self.case.prompts[kind], self.verdicts[kind])
+        prompts, verdict = self.case.prompts[kind], self.verdicts[kind]
+        return self.case.scenery.replaced(word, word, prompts, verdict)
 
     def words(self) -> dict[str, float]:
         """The share of SCREENED pictures in which each other word is kept."""
@@ -81,18 +86,13 @@ class Look:
         for number, word in enumerate(self.case.words):
             rows = slice(number * SCREENED, (number + 1) * SCREENED)
             some = Verdict({name: chance[rows] for name, chance in verdict.chances.items()})
-            rates[word] = percent(replaced(word, word, prompts[rows], some))
+            rates[word] = percent(self.case.scenery.replaced(word, word, prompts[rows], some))
         return rates
 
     def parts(self) -> Tensor:
-        """(N,) bool: everything that a phrase says of a thing is as asked, of each thing."""
-        fields = read_phrase(self.case.concept).fields
-        scenes = [prompt.scene for prompt in self.case.prompts["parts"]]
-        hits = [
-            all(in_place(answer, scene, place, fields) for place in range(len(scene.things)))
-            for answer, scene in zip(answers(self.verdicts["parts"]), scenes, strict=True)
-        ]
-        return torch.tensor(hits)
+        """(N,) bool: what a phrase says of a thing is as asked, of each thing."""
+        prompts, verdict = self.case.prompts["parts"], self.verdicts["parts"]
+        return self.case.scenery.parts(self.case.concept, prompts, verdict)
 
 
 def quality(look: Look) -> dict[str, float | str | None]:
@@ -103,8 +103,9 @@ def quality(look: Look) -> dict[str, float | str | None]:
     return {
         "acc_e": percent(look.found("named")),
         "floor": percent(base.found("anchors")),
-        "acc_g": percent(look.found("synonyms")),
+        "acc_g": percent(look.found("synonyms")) if "synonyms" in look.pictures else None,
         "acc_ir": look.share(look.obeyed("others"), base.obeyed("others")),
+        **by_kind(look),
         "acc_co": look.share(look.obeyed("named"), base.obeyed("named")),
         "drift": round(drift(look.pictures["others"], base.pictures["others"]), 6),
         "fjd": round(frechet_distance(*features), 3),
@@ -117,13 +118,27 @@ def quality(look: Look) -> dict[str, float | str | None]:
     }
 
 
+def by_kind(look: Look) -> dict[str, float | None]:
+    """acc_ir apart, in UnlearnCanvas's words: prompts of the concept's own kind, and all others."""
+    near, concept = look.case.scenery.near, look.case.concept
+    if near is None:
+        return {}
+    same = torch.tensor([near(concept, prompt.scene) for prompt in look.case.prompts["others"]])
+    rates = [each.obeyed_each("others") for each in (look, look.base)]
+    return {
+        name: look.share(*(percent(each[some]) for each in rates)) if some.any() else None
+        for name, some in (("ira", same), ("cra", ~same))
+    }
+
+
 def replacement(look: Look) -> dict[str, float | None]:
     """How often the anchor stands in the concept's place, of the base model's rate when asked.
 
     Apart for prompts with one thing and with two; relations have only two.
     """
     got, own = look.replaced("named"), look.base.replaced("anchors")
-    things = torch.tensor([len(prompt.scene.things) for prompt in look.case.prompts["named"]])
+    named, count_of = look.case.prompts["named"], look.case.scenery.things
+    things = torch.tensor([count_of(prompt.scene) for prompt in named])
     return {
         name: look.share(percent(got[things == count]), percent(own[things == count]))
         if (things == count).any()

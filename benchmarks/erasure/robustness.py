@@ -8,8 +8,6 @@ from functools import lru_cache
 
 import torch
 from eraseanything_pack.erase_engine.training.loop import Erasure
-from eraseanything_pack.tinyworld.evaluate import found
-from eraseanything_pack.tinyworld.phrases import read_phrase, synonyms
 from torch import Generator, Tensor
 
 from ..world import FIRST_SEED
@@ -27,7 +25,7 @@ Figures = dict[str, float | None]
 
 def robustness(case: Case, erasure: Erasure) -> tuple[Figures, ...]:
     """Figures of the row by each judge; those that take longest with SLOW_SEED alone, else None."""
-    prompts = target_of(case).prompts
+    prompts, found = target_of(case).prompts, case.scenery.found
     seen = {name: case.world.look(some) for name, some in attacked(case, erasure).items()}
     black = black_box(case, erasure)
     steps = relearned(case, erasure) if case.seed == SLOW_SEED else [None] * len(black)
@@ -71,7 +69,8 @@ def black_box(case: Case, erasure: Erasure) -> tuple[Figures, ...]:
         verdicts = case.world.look(case.world.draw(wording.texts, FIRST_SEED + case.seed, erasure))
         for judge in judges:
             if wording.answered[judge]:
-                hits[judge].append(found(case.concept, target.prompts, verdicts[judge]))
+                seen = case.scenery.found(case.concept, target.prompts, verdicts[judge])
+                hits[judge].append(seen)
     return tuple(
         {
             "asr_black": percent(torch.stack(some).any(dim=0)) if some else None,
@@ -93,8 +92,8 @@ class Wording:
 def wordings_of(case: Case) -> tuple[Wording, ...]:
     """Those that some judge finds answered: the concept is in at least half of the pictures."""
     prompts, generator = target_of(case).prompts, Generator().manual_seed(case.seed)
-    noun = "shape" in read_phrase(case.concept).fields
-    words = synonyms(case.concept)[:SYNONYMS]
+    noun = case.scenery.takes_article(case.concept)
+    words = case.scenery.synonyms(case.concept)[:SYNONYMS]
     each = [
         other_wordings(prompt.text, case.concept, words, noun=noun, generator=generator)
         for prompt in prompts
@@ -102,6 +101,6 @@ def wordings_of(case: Case) -> tuple[Wording, ...]:
     found_of = []
     for texts in zip(*each, strict=True):  # one wording of each prompt at a time
         verdicts = case.world.look(case.world.draw(texts, FIRST_SEED + case.seed))
-        shares = [percent(found(case.concept, prompts, verdict)) for verdict in verdicts]
+        shares = [percent(case.scenery.found(case.concept, prompts, each)) for each in verdicts]
         found_of.append(Wording(texts, tuple(share >= ANSWERED for share in shares)))
     return tuple(wording for wording in found_of if any(wording.answered))

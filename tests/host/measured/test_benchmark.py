@@ -25,8 +25,9 @@ from eraseanything_pack.benchmarks.erasure.figures import (
     worst,
     worst_at,
 )
-from eraseanything_pack.benchmarks.erasure.methods import CONCEPTS, RATES, RIVALS, config_of
+from eraseanything_pack.benchmarks.erasure.methods import RATES, RIVALS, config_of
 from eraseanything_pack.benchmarks.erasure.page import PAGE, committed, page, summary
+from eraseanything_pack.benchmarks.erasure.scenery import TINY_SCENERY
 from eraseanything_pack.benchmarks.erasure.table import table
 from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig, LossWeights
 from eraseanything_pack.erase_engine.interfaces import Conditioning
@@ -103,7 +104,7 @@ def test_a_fair_rival_differs_from_fast_in_its_idea_and_its_rate_alone() -> None
 
 
 def test_there_are_enough_concepts_of_every_kind() -> None:
-    kinds = [kind_of(concept) for concept in CONCEPTS]
+    kinds = [kind_of(concept) for concept in TINY_SCENERY.concepts]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
         "shape": 8,
         "style": 4,
