@@ -8,7 +8,7 @@ from .host.schema import node_schema
 
 
 class LoadTinyFlux(io.ComfyNode):
-    """MODEL, CLIP and VAE of the tiny world."""
+    """MODEL, CLIP and VAE of a miniature."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -17,8 +17,9 @@ class LoadTinyFlux(io.ComfyNode):
             node_id="EraseAnythingTinyFlux",
             display_name="Load Tiny Model (demo)",
             search_aliases=["miniature", "test model", "demo"],
-            description="A complete model in miniature, 128 x 128 pictures of coloured shapes: "
-            "try everything in seconds, without a GPU and without a download.",
+            description="A complete model in miniature, 128 x 128 pictures of coloured shapes, or "
+            "of artists' drawings, persons and brands: try everything in seconds, without a GPU "
+            "and without a download.",
             inputs=[
                 io.Combo.Input(
                     "family",
@@ -26,7 +27,8 @@ class LoadTinyFlux(io.ComfyNode):
                     default=names[0],
                     optional=True,
                     tooltip="Which model it is a miniature of. Flux is sampled with cfg 1, SD3.5 "
-                    f"with cfg {MINIATURES['SD3.5'].cfg:g}.",
+                    f"with cfg {MINIATURES['SD3.5'].cfg:g}. The gallery draws subjects in "
+                    "five artists' hands, persons and logos; the others draw shapes.",
                 )
             ],
             outputs=[io.Model.Output("MODEL"), io.Clip.Output("CLIP"), io.Vae.Output("VAE")],

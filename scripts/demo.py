@@ -28,7 +28,7 @@ from tinyworld.load import MINIATURES
 
 OUTPUT = PACK / "output" / "demo"
 WORKFLOW = PACK / "example_workflows" / "erase_object.json"
-FAMILIES = {name.lower(): name for name in MINIATURES}
+FAMILIES = {name.lower(): name for name in MINIATURES} | {"gallery": "Flux, gallery"}
 PICTURES_IN_ROW, SIDE = 10, 128  # of a sheet; pixels
 
 
@@ -56,7 +56,7 @@ def arguments() -> argparse.Namespace:
 
 
 def run(concept: str, kind: str, family: str) -> None:
-    named, others = evaluation_prompts(concept)
+    named, others = evaluation_prompts(family, concept)
     shutil.rmtree(OUTPUT, ignore_errors=True)
     with comfy_server(comfyui_path(), OUTPUT / "comfyui") as server:
         say(f"ComfyUI is up. Erasing {concept}:")
@@ -75,7 +75,7 @@ def run(concept: str, kind: str, family: str) -> None:
     say("To look at:")
     for path in sorted(OUTPUT.glob("*.*")):
         say(f"  {path.relative_to(PACK)}")
-    say(summary(concept, judge_pictures(concept, erase, keep), seconds, forwards_of(lora)))
+    say(summary(concept, judge_pictures(family, concept, erase, keep), seconds, forwards_of(lora)))
 
 
 def demo_prompt(

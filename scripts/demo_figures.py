@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,9 +19,9 @@ from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from erase_engine.lora.file import read_metadata
-from tinyworld.evaluate import found, look, obeyed, prompts_with, prompts_without
 from tinyworld.load import MINIATURES
 
+PACK = "eraseanything_pack"  # modules of the gallery import others of the pack
 MODELS = ("base", "erased")
 PROMPTS = 48  # that name the concept, and as many that do not
 SEED = 1_000_000  # the first of the judge's seeds; training never gets so far
@@ -116,19 +119,30 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
-def evaluation_prompts(concept: str) -> tuple[list[str], list[str]]:
+def measures_of(family: str) -> Any:
+    """The module that words prompts of a miniature's world, and looks at pictures of them."""
+    if PACK not in sys.modules:
+        sys.modules[PACK] = ModuleType(PACK)
+        sys.modules[PACK].__path__ = [str(Path(__file__).parents[1])]
+    return import_module(f"{PACK}.{MINIATURES[family].world}.evaluate")
+
+
+def evaluation_prompts(family: str, concept: str) -> tuple[list[str], list[str]]:
     """Prompts that name the concept, and prompts that don't; training sees neither."""
-    named = prompts_with(concept, PROMPTS)
-    others = prompts_without(concept, PROMPTS)
+    measures = measures_of(family)
+    named = measures.prompts_with(concept, PROMPTS)
+    others = measures.prompts_without(concept, PROMPTS)
     return [one.text for one in named], [one.text for one in others]
 
 
-def judge_pictures(concept: str, erase: Drawn, keep: Drawn) -> Figures:
+def judge_pictures(family: str, concept: str, erase: Drawn, keep: Drawn) -> Figures:
     """What the judge finds in the pictures of the two kinds of prompts."""
-    named = prompts_with(concept, PROMPTS)
-    others = prompts_without(concept, PROMPTS)
-    hits = {model: found(concept, named, look(erase.tensor(model))) for model in MODELS}
-    kept = {model: obeyed(others, look(keep.tensor(model))) for model in MODELS}
+    measures = measures_of(family)
+    named = measures.prompts_with(concept, PROMPTS)
+    others = measures.prompts_without(concept, PROMPTS)
+    seen = {model: [measures.look(one.tensor(model)) for one in (erase, keep)] for model in MODELS}
+    hits = {model: measures.found(concept, named, seen[model][0]) for model in MODELS}
+    kept = {model: measures.obeyed(others, seen[model][1]) for model in MODELS}
     return Figures(
         found=hits["erased"].float().mean().item(),
         base_found=hits["base"].float().mean().item(),

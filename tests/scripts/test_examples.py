@@ -100,6 +100,6 @@ def test_our_nodes_say_which_pack_to_install(path: Path) -> None:
 
 
 def test_each_has_a_picture_and_says_what_to_press(workflow: dict[str, Any]) -> None:
-    assert len(FILES) == 9 and all(path.with_suffix(".jpg").is_file() for path in FILES)
+    assert len(FILES) == 10 and all(path.with_suffix(".jpg").is_file() for path in FILES)
     notes = [node["widgets_values"][0] for node in workflow["nodes"] if "Note" in node["type"]]
     assert any("Press **Run**" in note for note in notes)
