@@ -62,13 +62,18 @@ def flux(**sizes: int) -> Any:
 
 @functools.cache
 def clip() -> Any:
-    """The tiny text encoders, which remember what they have read: tests train often."""
+    """The tiny text encoders: tests train often on the same texts."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
     made = build_clip(load_weights("text"))
     made.tokenizer.eraseanything_vocabulary = TINY_WORLD
-    made.tokenize = remembered(made.tokenize)
-    made.encode_from_tokens = remembered(made.encode_from_tokens)
-    return made
+    return remembering(made)
+
+
+def remembering(clip_: Any) -> Any:
+    """A CLIP that finds the tokens and the features of a text once."""
+    clip_.tokenize = remembered(clip_.tokenize)
+    clip_.encode_from_tokens = remembered(clip_.encode_from_tokens)
+    return clip_
 
 
 def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
