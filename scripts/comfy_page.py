@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,8 @@ SWITCHES = [
 ON_CANVAS = (800, 600)
 SIZE = {"width": 1400, "height": 1400}  # the train node is a tall one
 # Settings of the page: which of its two renderers draws nodes.
-CLASSIC = {"Comfy.VueNodes.Enabled": False}
-NODES_2 = {"Comfy.VueNodes.Enabled": True}
+RENDERER = "Comfy.VueNodes.Enabled"
+CLASSIC, NODES_2 = {RENDERER: False}, {RENDERER: True}
 READY_MS, WAIT_MS = 300_000, 200
 ENDINGS = ("execution_success", "execution_error", "execution_interrupted")
 # What lies over the page of a first start: the offer of Nodes 2.0 and its explanation.
@@ -62,8 +62,10 @@ def write_settings(base: Path, settings: dict[str, Any]) -> None:
 
 
 @contextmanager
-def open_page(browser: Browser, server: Server) -> Iterator[Page]:
-    """A fresh visit to the server's page, with the graph empty."""
+def open_page(
+    browser: Browser, server: Server, *, before: Callable[[Tab], object] = lambda tab: None
+) -> Iterator[Page]:
+    """A fresh visit to the server's page, with the graph empty; `before` sees the empty tab."""
     context = browser.new_context(viewport=SIZE, device_scale_factor=1)  # type: ignore[arg-type]
     context.set_default_timeout(READY_MS)
     context.add_init_script(DISMISS)
@@ -72,6 +74,7 @@ def open_page(browser: Browser, server: Server) -> Iterator[Page]:
     page.tab.on("pageerror", lambda error: page.troubles.append(f"uncaught: {error.stack}"))
     page.tab.on("websocket", lambda socket: socket.on("framereceived", page.receive))
     try:
+        before(page.tab)
         page.tab.goto(server.url, wait_until="commit")
         page.wait_until_ready()
         yield page

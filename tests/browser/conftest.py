@@ -10,6 +10,7 @@ from comfy_page import chromium
 from comfy_server import Server, comfy_server
 from playwright.sync_api import Browser
 from setup import NEWEST_PAGE, comfyui_path
+from visits import Visit, visits
 
 # The page that the oldest host brings, and one of the newest published.
 FRONTENDS = ("pinned", "newest")
@@ -47,3 +48,9 @@ def browser() -> Iterator[Browser]:
     """Gone before other folders' tests: while Playwright runs, `asyncio.run` is refused."""
     with chromium() as running:
         yield running
+
+
+@pytest.fixture(scope="package")
+def visit(server: Server, browser: Browser) -> Iterator[Visit]:
+    with visits(browser, server) as opened:
+        yield opened

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from comfy_page import Page, open_page, write_settings
+from comfy_page import Page
 from comfy_server import Server
-from playwright.sync_api import Browser
+from visits import Visit
 
 pytestmark = pytest.mark.both_frontends
 
@@ -24,11 +24,9 @@ CHOSEN = {
 
 
 @pytest.fixture
-def page(server: Server, browser: Browser) -> Iterator[Page]:
-    write_settings(server.base, {})
-    with open_page(browser, server) as opened:
+def page(visit: Visit) -> Iterator[Page]:
+    with visit() as opened:
         yield opened
-        assert opened.own_troubles() == []
 
 
 def test_it_stands_in_the_node_library_and_runs(page: Page, server: Server) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from comfy_page import Page, open_page, write_settings
-from comfy_server import PACK, Server
-from playwright.sync_api import Browser, expect
+from comfy_page import Page
+from comfy_server import PACK
+from playwright.sync_api import expect
+from visits import Visit
 
 pytestmark = pytest.mark.both_frontends
 
@@ -17,11 +18,10 @@ LANGUAGE = "/en.md"
 
 
 @pytest.fixture(scope="module")
-def page(server: Server, browser: Browser) -> Iterator[Page]:
-    write_settings(server.base, {})
-    with open_page(browser, server) as opened:
+def page(visit: Visit) -> Iterator[Page]:
+    with visit() as opened:
         yield opened
-        assert [each for each in opened.own_troubles() if LANGUAGE not in each] == []
+        opened.troubles = [each for each in opened.troubles if LANGUAGE not in each]
 
 
 @pytest.mark.parametrize("node", NODES)

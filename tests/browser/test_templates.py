@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from comfy_page import Page, open_page, write_settings
-from comfy_server import PACK, Server
-from playwright.sync_api import Browser
+from comfy_page import Page
+from comfy_server import PACK
+from visits import Visit
 
 pytestmark = pytest.mark.both_frontends
 
@@ -17,12 +17,10 @@ LITTLE = {"steps": 2, "resolution": 64, "batch": 1, "batch_size": 1, "width": 64
 
 
 @pytest.fixture(scope="module")
-def page(server: Server, browser: Browser) -> Iterator[Page]:
+def page(visit: Visit) -> Iterator[Page]:
     """One visit, with the renderer that this frontend begins with."""
-    write_settings(server.base, {})
-    with open_page(browser, server) as opened:
+    with visit() as opened:
         yield opened
-        assert opened.own_troubles() == []
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

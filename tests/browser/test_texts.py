@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
+from comfy_page import CLASSIC, NODES_2, Page
 from comfy_server import Server
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
+from visits import Visit
 
 from erase_engine.lora.file import save_lora
 from tinyworld.models import FLUX_CONFIG
@@ -32,10 +33,9 @@ def write_lora(server: Server, name: str, record: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="module", params=[CLASSIC, NODES_2], ids=["classic", "nodes_2"])
-def page(request: Any, server: Server, browser: Browser) -> Iterator[Page]:
+def page(request: Any, visit: Visit) -> Iterator[Page]:
     """A tiny Flux and a Concept Plan."""
-    write_settings(server.base, request.param)
-    with open_page(browser, server) as opened:
+    with visit(request.param) as opened:
         opened.run(
             """() => {
                 const add = kind => {
@@ -49,7 +49,6 @@ def page(request: Any, server: Server, browser: Browser) -> Iterator[Page]:
         )
         opened.look_at(PLAN)
         yield opened
-        assert opened.own_troubles() == []
 
 
 def test_a_plan_is_read_changed_and_read_again(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 from comfy_page import Page
@@ -18,12 +19,10 @@ PATIENCE_MS = 300_000
 expect.set_options(timeout=PATIENCE_MS)
 
 
-def prepare(page: Page, *, by_hand: bool = False, **widgets: Any) -> Locator:
+def prepare(page: Page, **widgets: Any) -> Locator:
     """The example workflow with little to do; the view of its train node."""
-    if by_hand:
-        page.load_template("erase_object")
-    else:
-        page.load(json.loads(WORKFLOW.read_text(encoding="utf-8")))
+    workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
+    page.load(workflow | {"id": str(uuid.uuid4())})  # the page knows no run of it
     page.keep_only(*KINDS)
     page.set_widgets(TRAIN, **{**QUICK, **widgets})
     page.look_at(TRAIN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from eraseanything_pack.erase_engine.lora.file import prefixed
 from eraseanything_pack.nodes.attention.preview import AttentionPreview
 from eraseanything_pack.nodes.lora.apply import ApplyErasure
 from eraseanything_pack.nodes.lora.slots import CONNECT
+from eraseanything_pack.nodes.training import memory_check
 from eraseanything_pack.nodes.training.erase import EraseConcept
 from eraseanything_pack.tinyworld.models import CLIP_CONFIG, build_clip, load_weights
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
@@ -60,21 +62,42 @@ def flux(**sizes: int) -> Any:
 
 @functools.cache
 def clip() -> Any:
-    """The tiny text encoders, which remember what they have encoded: tests train often."""
+    """The tiny text encoders: tests train often on the same texts."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
     made = build_clip(load_weights("text"))
     made.tokenizer.eraseanything_vocabulary = TINY_WORLD
-    encode, known = made.encode_from_tokens, {}
+    return remembering(made)
 
-    def remembered(tokens: Any, **options: Any) -> Any:
-        key = repr((tokens, options))
+
+def remembering(clip_: Any) -> Any:
+    """A CLIP that finds the tokens and the features of a text once."""
+    clip_.tokenize = remembered(clip_.tokenize)
+    clip_.encode_from_tokens = remembered(clip_.encode_from_tokens)
+    return clip_
+
+
+def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same answers, each found once; a dict is copied, since the host takes entries out."""
+    known: dict[str, Any] = {}
+
+    def found(given: Any, **options: Any) -> Any:
+        key = repr((given, options))
         if key not in known:
-            known[key] = encode(tokens, **options)
-        found = known[key]
-        return dict(found) if isinstance(found, dict) else found  # the host takes entries out
+            known[key] = function(given, **options)
+        return dict(known[key]) if isinstance(known[key], dict) else known[key]
 
-    made.encode_from_tokens = remembered
-    return made
+    return found
+
+
+class Estimates(dict[Any, Any]):
+    """Of nets of one shape; the node's own are of one model, and tests build many alike."""
+
+    def setdefault(self, model: Any, default: Any) -> Any:
+        shape = model.model_config.unet_config
+        return super().setdefault((type(model.model_config), repr(shape)), default)
+
+
+memory_check._known = Estimates()
 
 
 def unet() -> Any:

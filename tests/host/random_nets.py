@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import nullcontext
 from typing import Any
 
@@ -28,13 +29,19 @@ def random_patcher(
 
 def random_weights(net: Any, seed: int) -> dict[str, torch.Tensor]:
     """Weights that leave no layer without effect; scales of norms lie around 1."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for name, weight in net.state_dict().items():
-        draw = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+    weights, state = net.state_dict(), {}
+    drawn = draws(tuple(weight.shape for weight in weights.values()), seed)
+    for (name, weight), draw in zip(weights.items(), drawn, strict=True):
         scale = weight.ndim == 1 and ("norm" in name or ".ln_" in name) and "bias" not in name
         state[name] = (1 + 0.2 * draw if scale else draw / weight.shape[-1] ** 0.5).to(weight.dtype)
     return state
+
+
+@functools.lru_cache(maxsize=4)
+def draws(shapes: tuple[torch.Size, ...], seed: int) -> tuple[torch.Tensor, ...]:
+    """Normal numbers, remembered: tests build one net many times, and most of that is drawing."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
 
 
 def trained_lora(

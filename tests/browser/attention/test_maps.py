@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
+from comfy_page import CLASSIC, NODES_2, Page
 from comfy_server import PACK, PACK_NAME, Server
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Locator, expect
+from visits import Visit
 
 WORKFLOW = PACK / "example_workflows" / "erase_object.json"
 KINDS = ("EraseAnythingTinyFlux", "EraseAnythingAttention")
@@ -35,10 +36,9 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="class", params=[CLASSIC, NODES_2], ids=["classic", "nodes_2"])
-def page(request: Any, server: Server, browser: Browser) -> Iterator[Page]:
+def page(request: Any, visit: Visit) -> Iterator[Page]:
     """The attention node alone, with two models, after it has run."""
-    write_settings(server.base, request.param)
-    with open_page(browser, server) as opened:
+    with visit(request.param) as opened:
         workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
         opened.load(workflow | {"id": str(uuid.uuid4())})  # the history knows no maps of it
         opened.keep_only(*KINDS)
@@ -50,7 +50,6 @@ def page(request: Any, server: Server, browser: Browser) -> Iterator[Page]:
         opened.queue()
         wait_for_maps(opened)
         yield opened
-        assert opened.own_troubles() == []
 
 
 COMPARE_WITH_ITSELF = """() => {

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
-from comfy_server import PACK, Server
-from playwright.sync_api import Browser, Locator, expect
+from comfy_page import CLASSIC, NODES_2, Page
+from comfy_server import PACK
+from playwright.sync_api import Locator, expect
+from visits import Visit
 
 WORKFLOW = PACK / "example_workflows" / "look_inside.json"
 WATCHED = "EraseAnythingWatched"
@@ -24,10 +25,9 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(params=[CLASSIC, NODES_2], ids=["classic", "nodes_2"])
-def page(request: Any, server: Server, browser: Browser) -> Iterator[Page]:
+def page(request: Any, visit: Visit) -> Iterator[Page]:
     """Two samplers of one model, watched, without the training between them."""
-    write_settings(server.base, request.param)
-    with open_page(browser, server) as opened:
+    with visit(request.param) as opened:
         workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
         opened.load(workflow | {"id": str(uuid.uuid4())})
         opened.keep_only(*KINDS)
@@ -40,7 +40,6 @@ def page(request: Any, server: Server, browser: Browser) -> Iterator[Page]:
             }"""
         )
         yield opened
-        assert opened.own_troubles() == []
 
 
 def pixels(view: Locator) -> list[str]:

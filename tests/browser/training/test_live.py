@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
+from comfy_page import CLASSIC, NODES_2, Page, open_page
 from comfy_server import PACK_NAME, Server
 from playwright.sync_api import Browser, expect
+from playwright.sync_api import Page as Tab
 from train_view import (
     TRAIN,
     drawn_share,
@@ -18,6 +19,7 @@ from train_view import (
     wait_for,
     wait_for_step,
 )
+from visits import Visit
 
 LONG = 2000  # steps that no test waits for
 
@@ -28,13 +30,10 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def page(server: Server, browser: Browser, settings: dict[str, Any]) -> Iterator[Page]:
+def page(visit: Visit, settings: dict[str, Any]) -> Iterator[Page]:
     """The page, where a test may leave a training running, but no trouble."""
-    write_settings(server.base, settings)
-    with open_page(browser, server) as opened:
+    with visit(settings) as opened:
         yield opened
-        opened.cancel()
-        assert opened.own_troubles() == []
 
 
 both_renderers = pytest.mark.parametrize(
@@ -42,8 +41,13 @@ both_renderers = pytest.mark.parametrize(
 )
 
 
+# With Nodes 2.0 its two reloads are left to `make test-all`: maps, restored alike, have one there.
 @pytest.mark.both_frontends
-@both_renderers
+@pytest.mark.parametrize(
+    "settings",
+    [CLASSIC, pytest.param(NODES_2, marks=pytest.mark.thorough)],
+    ids=["classic", "nodes_2"],
+)
 def test_a_reloaded_page_finds_its_curve_again(page: Page) -> None:
     view = prepare(page, steps=LONG)
     page.tab.wait_for_timeout(1500)  # for the page's own saving of a draft
@@ -70,7 +74,7 @@ def test_a_reloaded_page_finds_its_curve_again(page: Page) -> None:
 
 @pytest.mark.both_frontends
 def test_two_nodes_show_their_own_trainings(page: Page) -> None:
-    prepare(page, steps=4)
+    prepare(page, steps=1)
     page.run(
         """id => {
             const node = app.rootGraph.getNodeById(id);
@@ -80,7 +84,7 @@ def test_two_nodes_show_their_own_trainings(page: Page) -> None:
             const flux = app.rootGraph.nodes.find(each => each.type.endsWith("TinyFlux"));
             flux.connect(0, twin, 0);
             flux.connect(1, twin, 1);
-            twin.widgets.find(widget => widget.name === "steps").value = 6;
+            twin.widgets.find(widget => widget.name === "steps").value = 2;
         }""",
         TRAIN,
     )
@@ -89,7 +93,7 @@ def test_two_nodes_show_their_own_trainings(page: Page) -> None:
     wait_for(first, "done")
     wait_for(second, "done")
     counts = sorted(each.locator(".steps").inner_text() for each in (first, second))
-    assert counts == ["step 4 of 4", "step 6 of 6"]
+    assert counts == ["step 1 of 1", "step 2 of 2"]
     assert first.locator("img").count() + second.locator("img").count() == 5  # one has no VAE
 
 
@@ -157,22 +161,20 @@ def test_another_workflows_node_shows_nothing(page: Page) -> None:
     wait_for(page.views().first, "idle")
 
 
-def test_a_finished_curve_comes_back_without_a_training(server: Server, browser: Browser) -> None:
+def test_a_finished_curve_comes_back_without_a_training(page: Page, server: Server) -> None:
     """With the node's output, as the cache and the history keep it."""
-    write_settings(server.base, CLASSIC)
     for visit in ("trains", "finds it in the cache", "opens the history"):
-        with open_page(browser, server) as page:
-            view = prepare(page, steps=3, seed=11)
-            if visit == "opens the history":
-                *_, last = server.get("/history").values()
-                page.run("outputs => { app.nodeOutputs = outputs; }", last["outputs"])
-            else:
-                page.queue()
-            wait_for(view, "done")
-            assert step_of(view) == 3 and view.locator("img").count() == 5, visit
-            events = [text for text in page.received if "eraseanything.step" in text]
-            assert bool(events) == (visit == "trains")
-            assert page.own_troubles() == []
+        view = prepare(page, steps=2, seed=11)  # a workflow that has shown nothing yet
+        if visit == "opens the history":
+            *_, last = server.get("/history").values()
+            page.received.clear()
+            page.run("outputs => { app.nodeOutputs = outputs; }", last["outputs"])
+        else:
+            page.queue()
+        wait_for(view, "done")
+        assert step_of(view) == 2 and view.locator("img").count() == 5, visit
+        events = [text for text in page.received if "eraseanything.step" in text]
+        assert bool(events) == (visit == "trains")
 
 
 @pytest.mark.parametrize(
@@ -212,20 +214,21 @@ def test_texts_are_never_html(page: Page) -> None:
     assert page.run("() => window.hacked") is None
 
 
+def without_our_nodes(route: Any) -> None:
+    nodes = route.fetch().json()
+    kept = {name: node for name, node in nodes.items() if "EraseAnything" not in name}
+    route.fulfill(json=kept)
+
+
 def test_without_the_backend_nothing_happens(server: Server, browser: Browser) -> None:
     """The scripts may be there alone: from a cache, or where the pack failed to load."""
-    write_settings(server.base, CLASSIC)
     asked: list[str] = []
-    with open_page(browser, server) as page:
 
-        def without_our_nodes(route: Any) -> None:
-            nodes = route.fetch().json()
-            kept = {name: node for name, node in nodes.items() if "EraseAnything" not in name}
-            route.fulfill(json=kept)
+    def before(tab: Tab) -> None:
+        tab.route("**/object_info", without_our_nodes)
+        tab.on("request", lambda request: asked.append(request.url))
 
-        page.tab.route("**/object_info", without_our_nodes)
-        page.tab.on("request", lambda request: asked.append(request.url))
-        page.reload()
+    with open_page(browser, server, before=before) as page:
         loaded = "() => app.extensions.some(each => each.name === 'eraseanything.live')"
         assert page.run(loaded)
         page.run("() => app.loadGraphData()")

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from comfy_page import CLASSIC, NODES_2, Page, open_page, write_settings
-from comfy_server import Server
-from playwright.sync_api import Browser, Locator, expect
+from comfy_page import CLASSIC, NODES_2, Page
+from playwright.sync_api import Locator, expect
 from train_view import (
     TRAIN,
     drawn_share,
@@ -19,9 +18,11 @@ from train_view import (
     wait_for,
     wait_for_step,
 )
+from visits import Visit
 
 EVENT = "eraseanything.step"
-WHOLE = 16  # steps: a slow browser still sees their middle
+WHOLE = 8  # steps: a slow browser still sees their middle
+MOMENTS = (WHOLE // 4, WHOLE // 2)
 EMPTY_SPOT = (1200, 700)  # of the canvas, where neither nodes nor menus lie
 
 
@@ -43,19 +44,15 @@ def recorded() -> list[str]:
 
 
 @pytest.fixture(scope="class", params=[CLASSIC, NODES_2], ids=["classic", "nodes_2"])
-def finished(
-    request: Any, server: Server, browser: Browser, recorded: list[str]
-) -> Iterator[Finished]:
-    """From the template browser to the end; the first page trains, the others hear it again."""
-    write_settings(server.base, request.param)
-    with open_page(browser, server) as page:
-        view = prepare(page, by_hand=True, steps=WHOLE)
+def finished(request: Any, visit: Visit, recorded: list[str]) -> Iterator[Finished]:
+    """The first page trains, the others hear it again."""
+    with visit(request.param) as page:
+        view = prepare(page, steps=WHOLE)
         moments = list(heard_again(page, view, recorded) if recorded else trained(page, view))
         if not recorded:
             recorded += [text for text in page.received if is_ours(json.loads(text))]
         events = [json.loads(text, parse_constant=refuse)["data"] for text in recorded]
         yield Finished(page, view, events, *zip(*moments, strict=True))
-        assert page.own_troubles() == []
 
 
 Moment = tuple[str, float]  # the curves' pixels, and how far they reach
@@ -65,7 +62,7 @@ def trained(page: Page, view: Locator) -> Iterator[Moment]:
     """A training of the server's, at three moments."""
     page.queue()
     wait_for(view, "training")
-    for step in (WHOLE // 8, WHOLE // 2):
+    for step in MOMENTS:
         wait_for_step(view, step)
         yield pixels(view), drawn_share(view)
     wait_for(view, "done")
@@ -75,7 +72,7 @@ def trained(page: Page, view: Locator) -> Iterator[Moment]:
 def heard_again(page: Page, view: Locator, recorded: list[str]) -> Iterator[Moment]:
     """The recorded events, come through the page's own socket, at three moments."""
     workflow = page.run("() => app.rootGraph.id")
-    moments = iter((WHOLE // 8, WHOLE // 2))
+    moments = iter(MOMENTS)
     awaited = next(moments)
     for text in recorded:
         event = json.loads(text)["data"] | {"workflow": workflow}

@@ -33,6 +33,7 @@ from wide import PIXELS, TEXT_LENGTH, Gradients, built, gradients, state_and_tex
 WIDTH = CONFIG["hidden_size"]
 
 
+@pytest.mark.thorough  # as those of scaled float8 in test_packed_weights.py
 def test_float8_gradients_are_those_of_the_weights_dequantized() -> None:
     packed, plain = built("float8_e4m3fn"), build(dtype="bfloat16")
     with torch.inference_mode():
@@ -43,8 +44,11 @@ def test_float8_gradients_are_those_of_the_weights_dequantized() -> None:
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
 
 
-# A second step of float8 is the same work, most of it torch's casts: half a minute.
-@pytest.mark.parametrize(("dtype", "steps"), [("bfloat16", 2), ("float8_e4m3fn", 1)])
+# Float8 is tiny nets' in quick tests, of each family: here half a minute, most of it torch's casts.
+FLOAT8 = pytest.param("float8_e4m3fn", 1, marks=pytest.mark.thorough)
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [("bfloat16", 2), FLOAT8])
 def test_steps_give_a_lora_and_the_model_back(dtype: str, steps: int) -> None:
     model, config, encoded = built(dtype), config_of(PIXELS, steps=steps), encoded_plan(8)
     before = snapshot(model, encoded.concept)

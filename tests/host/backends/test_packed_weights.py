@@ -146,6 +146,11 @@ def test_gradients_are_those_of_the_weights_unpacked(models: tuple[Any, Any]) ->
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.parametrize(
+    "models",
+    [pytest.param("scaled_float8", marks=pytest.mark.thorough), "packed"],  # a quarter of a minute
+    indirect=True,
+)
 def test_training_gives_a_lora(models: tuple[Any, Any]) -> None:
     encoded, generator = encoded_plan(TEXT_LENGTH), torch.Generator().manual_seed(0)
     with torch.inference_mode(), training_session(models[0], checkpointing=False) as backend:

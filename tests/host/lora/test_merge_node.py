@@ -20,13 +20,24 @@ from eraseanything_pack.nodes.lora.slots import EMPTY
 STAR, HEART = "EraseAnything/star_00001.safetensors", "EraseAnything/heart_00001.safetensors"
 
 
+@pytest.fixture(scope="module")
+def trained() -> dict[str, bytes]:
+    """The files of two erasures, once a test has trained them."""
+    return {}
+
+
 @pytest.fixture
-def model(loras: Path) -> Any:
+def model(loras: Path, trained: dict[str, bytes]) -> Any:
     """A MODEL with two erasures of it in the folder."""
     model = graph.flux()
-    strong = {"negative_guidance": 5.0, "steps": 4}
-    graph.erase(model, **strong)
-    graph.erase(model, concept="heart", synonyms="", **strong)
+    if not trained:
+        strong = {"negative_guidance": 5.0, "steps": 4}
+        graph.erase(model, **strong)
+        graph.erase(model, concept="heart", synonyms="", **strong)
+        trained |= {name: (loras / name).read_bytes() for name in (STAR, HEART)}
+    for name, content in trained.items():
+        (loras / name).parent.mkdir(exist_ok=True)
+        (loras / name).write_bytes(content)
     return model
 
 

@@ -33,7 +33,8 @@ OLD = {"steps": 160, "negative_guidance": 0.0, "rank": 8, "targets": "text_poole
 
 @pytest.fixture(scope="module")
 def tiny() -> tuple[Any, ...]:
-    return load_tiny("Flux")
+    model, clip, vae = load_tiny("Flux")
+    return model, graph.remembering(clip), vae
 
 
 def run(tiny: tuple[Any, ...], vae: Any = None, **widgets: Any) -> Any:

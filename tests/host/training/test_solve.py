@@ -72,6 +72,12 @@ def change(state: dict[str, torch.Tensor], name: str = TEXT) -> torch.Tensor:
     return strength * state[f"{name}.lora_B.weight"] @ down
 
 
+@pytest.fixture(scope="module")
+def hardened(tiny: Tiny, star: EncodedPrompts) -> Erasure:
+    """A training that nothing has stopped."""
+    return train(tiny[0], star, config("fast"))
+
+
 def test_the_concepts_tokens_go_to_the_anchors_and_what_is_held_stays(
     tiny: Tiny, star: EncodedPrompts
 ) -> None:
@@ -92,26 +98,28 @@ def test_the_concepts_tokens_go_to_the_anchors_and_what_is_held_stays(
 
 
 @pytest.mark.parametrize("recipe", ["instant", "fast"])
-def test_the_same_seed_gives_the_same_bits(tiny: Tiny, star: EncodedPrompts, recipe: str) -> None:
-    one, other = (train(tiny[0], star, config(recipe)) for _ in range(2))
+def test_the_same_seed_gives_the_same_bits(
+    tiny: Tiny, star: EncodedPrompts, hardened: Erasure, recipe: str
+) -> None:
+    other = train(tiny[0], star, config(recipe))
+    one = hardened if recipe == "fast" else train(tiny[0], star, config(recipe))
     assert one.state.keys() == other.state.keys()
     assert all(torch.equal(one.state[key], other.state[key]) for key in one.state)
 
 
 @pytest.mark.parametrize("step", [2, 3, 7], ids=["in a round", "between rounds", "tempering"])
 def test_it_goes_on_where_it_was_stopped(
-    tiny: Tiny, star: EncodedPrompts, tmp_path: Path, step: int
+    tiny: Tiny, star: EncodedPrompts, hardened: Erasure, tmp_path: Path, step: int
 ) -> None:
     def stop(report: StepReport) -> None:
         if report.losses and report.step == step:
             raise KeyboardInterrupt
 
-    whole = train(tiny[0], star, config("fast"))
     with pytest.raises(KeyboardInterrupt):
         train(tiny[0], star, config("fast"), checkpoint=Checkpoint(tmp_path), on_step=stop)
     resumed = train(tiny[0], star, config("fast"), checkpoint=Checkpoint(tmp_path))
-    assert all(torch.equal(whole.state[key], resumed.state[key]) for key in whole.state)
-    assert whole.history == resumed.history and whole.forwards == resumed.forwards
+    assert all(torch.equal(hardened.state[key], resumed.state[key]) for key in hardened.state)
+    assert hardened.history == resumed.history and hardened.forwards == resumed.forwards
 
 
 def test_the_attack_brings_the_concept_back(tiny: Tiny, star: EncodedPrompts) -> None:

@@ -1,0 +1,55 @@
+"""One page of ComfyUI for many tests: to open it takes longer than most of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from comfy_page import RENDERER, WAIT_MS, Page, open_page, write_settings
+from comfy_server import Server
+from playwright.sync_api import Browser
+
+SIDE_PANEL = "Comfy.RightSidePanel.IsOpen"  # of newer pages: help opens it
+
+# `with visit(NODES_2) as page:` is an empty canvas, drawn by this renderer, or by the page's own.
+Visit = Callable[..., AbstractContextManager[Page]]
+
+
+@contextmanager
+def visits(browser: Browser, server: Server) -> Iterator[Visit]:
+    """Opens a server's page once; every visit begins with an empty one and ends without trouble."""
+    write_settings(server.base, {})
+    with open_page(browser, server) as page:
+        own = {RENDERER: page.run("name => app.extensionManager.setting.get(name)", RENDERER)}
+
+        @contextmanager
+        def visit(settings: dict[str, Any] = own) -> Iterator[Page]:
+            begin_again(page, settings)
+            yield page
+            page.cancel()  # what a test may have left running
+            assert page.own_troubles() == []
+
+        yield visit
+
+
+def begin_again(page: Page, settings: dict[str, Any]) -> None:
+    """Once nothing runs: no workflow but an empty one, looked at as at first; these settings."""
+    while any(page.server.get("/queue").values()):
+        page.tab.wait_for_timeout(WAIT_MS)
+    page.run(EMPTY, {SIDE_PANEL: False, **settings})
+    page.troubles.clear()
+    page.received.clear()
+
+
+EMPTY = """async settings => {
+    const { command, setting, sidebarTab, workflow } = app.extensionManager;
+    sidebarTab.activeSidebarTabId = null;
+    await command.execute("Comfy.NewBlankWorkflow");
+    for (const each of [...workflow.openWorkflows])
+        if (each !== workflow.activeWorkflow) await workflow.closeWorkflow(each);
+    for (const [name, value] of Object.entries(settings))
+        if (name in setting.settings) await setting.set(name, value);
+    app.rootGraph.clear();
+    app.canvas.ds.reset();
+}"""
