@@ -44,7 +44,7 @@ class Case:
         named = self._named()
         others, scenery = self.scenery.synonyms(self.concept), self.scenery
         about = {word: self._about(word) for word in self.words}
-        self.prompts = {
+        prompts = {
             "named": named,
             "anchors": [self.renamed(prompt, self.plan.anchor) for prompt in named],
             "synonyms": [
@@ -59,6 +59,7 @@ class Case:
             **{f"word {word}": some for word, some in about.items()},
             "parts": scenery.part_prompts(self.concept, PARTS, self.seed, self.is_new),
         }
+        self.prompts = {kind: some for kind, some in prompts.items() if some}
 
     @property
     def scenery(self) -> Scenery:
@@ -67,7 +68,7 @@ class Case:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        return tuple(kind for kind in KINDS if self.prompts[kind])
+        return tuple(kind for kind in KINDS if kind in self.prompts)
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from eraseanything_pack.benchmarks.erasure.case import Case
 from eraseanything_pack.benchmarks.erasure.measure import look_at
 from eraseanything_pack.benchmarks.erasure.prompts import group_of
 from eraseanything_pack.benchmarks.erasure.quality import Look, quality, suspects
+from eraseanything_pack.benchmarks.erasure.scenery import TINY_SCENERY
 from eraseanything_pack.benchmarks.world import World
 from eraseanything_pack.tinyworld.judge import Judge
 from eraseanything_pack.tinyworld.judge_networks import NO_SHAPE
@@ -28,7 +29,7 @@ Change = Callable[[Thing], Thing]
 class DrawnWorld:
     """A world whose judges are real, and whose base model draws just what a prompt asks for."""
 
-    judges = (Judge.load(), Judge.load("judge2"))
+    judges, scenery = (Judge.load(), Judge.load("judge2")), TINY_SCENERY
     look = World.look
 
     def __init__(self, anchor: str, keep: tuple[str, ...] = ()) -> None:

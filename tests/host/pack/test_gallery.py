@@ -52,7 +52,7 @@ def test_it_draws_what_is_asked(gallery: Loaded) -> None:
         ("cat", "object"),
         *(
             pytest.param(*one, marks=pytest.mark.thorough)
-            for one in (("ink", "style"), ("Mira", "person"), ("tux", "object"))
+            for one in (("ink", "style"), ("Mira", "person"), ("python", "object"))
         ),
     ],
 )
