@@ -15,13 +15,13 @@ ATTACKS = (
 )
 LOWER_IS_BETTER = ("acc_e", "floor", "acc_g", "drift", "fjd", "ideal", "ideal_p90", *ATTACKS)
 HIGHER_IS_BETTER = (
-    *("acc_ir", "acc_co", "replaced_one", "replaced_two"),
+    *("acc_ir", "ira", "cra", "acc_co", "replaced_one", "replaced_two"),
     *("worst_word", "parts", "relearned", "black_wordings"),
 )
 COSTS = ("forwards", "seconds", "peak_mb")
 FIGURES = (
     *("acc_e", "floor", "acc_g", "replaced_one", "replaced_two", "ideal", "ideal_p90"),
-    *("worst_word", "parts", "acc_ir", "acc_co", "drift", "fjd"),
+    *("worst_word", "parts", "acc_ir", "ira", "cra", "acc_co", "drift", "fjd"),
     *(*ATTACKS, "black_wordings", "relearned", *COSTS),
 )
 

@@ -18,6 +18,8 @@ TITLES = {
     "worst_word": "worst word",
     "parts": "parts",
     "acc_ir": "Acc_ir",
+    "ira": "IRA",
+    "cra": "CRA",
     "acc_co": "Acc_co",
     "drift": "drift",
     "fjd": "FJD",
