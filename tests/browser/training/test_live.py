@@ -187,8 +187,8 @@ def test_a_recipe_that_solves_shows_it(
     view = prepare(page, recipe=recipe, steps=20)
     page.queue()
     if losses:
-        wait_for(view, "hardening")
-        assert view.locator(".state").inner_text() == "Hardening against attacks"
+        hardening = view.and_(page.tab.locator("[data-state=hardening]"))
+        hardening.locator(".state", has_text="Hardening against attacks").wait_for()
     wait_for(view, "done")
     assert view.locator(".loss .name").all_inner_texts() == losses
     whens = ["before", now, "replacement", "before", now]

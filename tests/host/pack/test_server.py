@@ -29,7 +29,7 @@ SMALL = {"resolution": 64, "width": 64, "height": 64}
 BLUEPRINT = PACK / "subgraphs" / "Erase and Compare.json"
 # Inputs that a template may set; all others of our nodes hold what the node itself begins with.
 CHOSEN = {"concept", "kind", "replace_with", "resolution", "prompt", "words", "view", "strength"}
-CHOSEN |= {"erase_prompts", "keep_prompts", "synonyms", "keep", "recipe", "pictures"}
+CHOSEN |= {"erase_prompts", "keep_prompts", "synonyms", "keep", "recipe", "pictures", "family"}
 
 
 @pytest.fixture(scope="module")
