@@ -21,8 +21,8 @@ from train_view import (
 from visits import Visit
 
 EVENT = "eraseanything.step"
-WHOLE = 8  # steps: a slow browser still sees their middle
-MOMENTS = (WHOLE // 4, WHOLE // 2)
+WHOLE = 24  # steps: a slow browser still sees their middle
+MOMENTS = (WHOLE // 12, WHOLE // 3)
 EMPTY_SPOT = (1200, 700)  # of the canvas, where neither nodes nor menus lie
 
 
