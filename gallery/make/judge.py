@@ -6,17 +6,16 @@ they judge comes out of that decoder. A quarter is misdrawn, and then is none of
 
 from __future__ import annotations
 
-import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, cross_entropy, grid_sample, interpolate
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate
 
 from ...tinyworld.judge_networks import JudgeNetwork, plain_network
-from ...tinyworld.make.judge import round_trip
+from ...tinyworld.make.judge import round_trip, train
 from ...tinyworld.models import TinyAutoencoder, autoencoder_of, load_weights, save_weights
 from ..judge import HEADS, MAY_BE_NONE, FrozenFeatures, frozen_network, none_of
 from ..vocabulary import FIELDS, HELD_OUT, WEIGHTS, Scene, random_scene
@@ -115,32 +114,6 @@ def lesson(autoencoder: TinyAutoencoder, count: int, seed: int) -> tuple[Tensor,
     return pictures, {name: torch.cat([none[name], truth[name][wrong:]]) for name in truth}
 
 
-def train(network: nn.Module, pictures: Tensor, truth: dict[str, Tensor], steps: int) -> None:
-    """In place, by cross entropy of all heads together; `pictures` are shown a little moved."""
-    trained = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
-    start = time.time()
-    for step in range(steps):
-        rows = torch.randint(0, len(pictures), (64,))
-        some = pictures[rows].float()
-        if some.ndim == 4:
-            some = torch.roll(some / 255, torch.randint(-3, 4, (2,)).tolist(), (2, 3))
-        answers = network(some)
-        losses = [
-            cross_entropy(answers[name], truth[name][rows], ignore_index=NOT_THERE)
-            for name in HEADS
-            if (truth[name][rows] != NOT_THERE).any()
-        ]
-        loss = torch.stack(losses).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % 100 == 0:
-            print(f"{step} {time.time() - start:.0f}s {loss.item():.3f}", flush=True)
-
-
 @torch.no_grad()
 def right(network: nn.Module, pictures: Tensor, truth: Mapping[str, Tensor]) -> dict[str, float]:
     """Per cent right for each head, where there is something to see; pictures in 0..1."""
@@ -205,7 +178,7 @@ def train_heads(
     norm.running_mean.copy_(features.mean(0))  # type: ignore[union-attr]
     norm.running_var.copy_(features.var(0))  # type: ignore[union-attr]
     heads = _Heads(norm, network.heads)
-    train(heads, features, truth, steps)
+    train(heads, features, truth, steps, shown=lambda features: features)
 
 
 class _Heads(nn.Module):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -131,18 +131,32 @@ def lesson(
     return pictures, truth_of(scenes)
 
 
-def train(network: JudgeNetwork, pictures: Tensor, truth: dict[str, Tensor], steps: int) -> None:
-    """In place, by cross entropy of all heads together."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
+def moved(pictures: Tensor) -> Tensor:
+    """uint8 pictures as 0..1, a few pixels away."""
+    shift = torch.randint(-3, 4, (2,)).tolist()
+    return torch.roll(pictures.float() / 255, shift, (2, 3))
+
+
+def train(
+    network: nn.Module,
+    lesson: Tensor,
+    truth: dict[str, Tensor],
+    steps: int,
+    *,
+    shown: Callable[[Tensor], Tensor] = moved,
+) -> None:
+    """In place, by cross entropy of all heads together; each batch of the lesson as `shown`."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
     start = time.time()
     for step in range(steps):
-        rows = torch.randint(0, len(pictures), (64,))
-        shift = torch.randint(-3, 4, (2,)).tolist()
-        answers = network(torch.roll(pictures[rows].float() / 255, shift, (2, 3)))
+        rows = torch.randint(0, len(lesson), (64,))
+        answers = network(shown(lesson[rows]))
         losses = [
-            nn.functional.cross_entropy(answers[name], truth[name][rows], ignore_index=-1)
-            for name in HEADS
+            nn.functional.cross_entropy(answer, truth[name][rows], ignore_index=-1)
+            for name, answer in answers.items()
+            if (truth[name][rows] >= 0).any()
         ]
         loss = torch.stack(losses).sum()
         optimizer.zero_grad()
