@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -77,14 +78,14 @@ def remembering(clip_: Any) -> Any:
 
 
 def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same answers, each found once; a dict is copied, since the host takes entries out."""
+    """The same answers, each found once; a dict is copied whole, since its owner changes it."""
     known: dict[str, Any] = {}
 
     def found(given: Any, **options: Any) -> Any:
         key = repr((given, options))
         if key not in known:
             known[key] = function(given, **options)
-        return dict(known[key]) if isinstance(known[key], dict) else known[key]
+        return deepcopy(known[key]) if isinstance(known[key], dict) else known[key]
 
     return found
 
