@@ -101,10 +101,15 @@ class Solve:
         self._own["undoing"].copy_(self._undoing(count))
 
     def _undoing(self, done: int) -> Tensor:
-        """(n,) `Entrance.undoing`, after so many rounds; 0 where no other comes."""
+        """(n,) `_way_back`, after so many rounds; 0 where no other comes."""
         if done * self.config.searches < self.searches:
-            return self.entrances.text.undoing().to(self.attack.change)
+            return self._way_back().to(self.attack.change)
         return torch.zeros_like(self.attack.change[0])
+
+    def _way_back(self) -> Tensor:
+        """(n,) `Entrance.undoing`, which has the solution apart from the model's own weights."""
+        with self.objective.lora.disabled():
+            return self.entrances.text.undoing()
 
     @property
     def _soft(self) -> bool:
@@ -112,7 +117,7 @@ class Solve:
 
         A relation is in the tokens of two things as well, which the entrance alone can't move.
         """
-        shortest = self.entrances.text.undoing().norm().item()
+        shortest = self._way_back().norm().item()
         by_degrees = self.objective.model.encoded.kind in ("style", "relation")
         return by_degrees or shortest < self.config.soft
 

@@ -23,6 +23,7 @@ from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.tinyworld.load import load_tiny
 from eraseanything_pack.tinyworld.models import FLUX_CONFIG, load_weights
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
+from safetensors.torch import load_file
 from tiny_diffusers import backend_of
 from tiny_flux import build
 
@@ -128,6 +129,29 @@ def test_the_attack_brings_the_concept_back(tiny: Tiny, star: EncodedPrompts) ->
     searching = replace(searching, entrance=replace(searching.entrance, rounds=1, searches=20))
     held_out = train(tiny[0], star, searching).history["attack"]
     assert sum(held_out[-5:]) < 0.9 * sum(held_out[:5])
+
+
+def test_attacks_begin_at_the_way_back_from_the_solution(
+    tiny: Tiny, star: EncodedPrompts, tmp_path: Path
+) -> None:
+    """From the model's own weights, and not from those with the last solution on them."""
+
+    def stop(report: StepReport) -> None:
+        if report.losses and report.step == 3:  # the first round's end
+            raise KeyboardInterrupt
+
+    numbers = config("fast")
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny[0], star, numbers, checkpoint=Checkpoint(tmp_path), on_step=stop)
+    states = [load_file(path) for path in tmp_path.rglob("*.safetensors")]
+    kept = {key.rpartition(".")[2]: each for state in states for key, each in state.items()}
+    assert star.entrance is not None
+    with torch.inference_mode(), training_session(tiny[0]) as backend:
+        solution = Entrances(backend, star.entrance, numbers.entrance, rank=numbers.lora.rank)
+        solution.solve()
+        solution.solve(kept["found"][0])
+        expected = solution.text.undoing()
+    assert (kept["undoing"] - expected).norm() < 1e-3 * expected.norm()
 
 
 def test_a_phrase_is_trained_behind_the_entrance(tiny: Tiny) -> None:
