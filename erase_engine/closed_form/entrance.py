@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config import EntranceConfig
 from ..interfaces import Adapters, FlowModel, LinearSlice
 from .least_squares import Edit, low_rank_solution
+from .own_side import length_of, on_own_side
 from .text_rows import Features, TextRows
 
 PASSES = 4  # solutions in a row, each with the weights that the last one's movements ask for
@@ -106,6 +107,7 @@ class Entrance:
         self.config, self.ridge, self.rank = config, ridge, rank
         self.own = rows.own.to(output.device)
         self.text = rows.concept[rows.own].to(output.device, torch.float32)
+        self.others = rows.held.to(output.device, torch.float32)
         concept, anchor, self.held = map(output.given, (rows.concept, rows.anchor, rows.held))
         share = torch.where(self.own, config.own_share, 1.0)
         self.edit = Edit(concept, output(anchor - concept), share)
@@ -159,8 +161,9 @@ class Entrance:
     def _attacked(self, attacks: Tensor) -> Edit:
         """(token + attack) is to become what the token becomes; attacks in shares of its norm."""
         text, change = self.text, self.edit.change[self.own]
+        length = length_of(text)
         moved = [
-            self._output.given(text + text.norm(dim=1, keepdim=True) * attack)
+            self._output.given(text + on_own_side(length * attack, text, self.others))
             for attack in attacks.to(text)
         ]
         share = self.config.attack_share * self.config.own_share / self.config.attacks

@@ -14,9 +14,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ...closed_form.own_side import length_of, within
 from ...interfaces import Conditioning
 from ..encoded_prompts import EncodedPrompts
-from .moved_text import SHARE, length_of, moved_text, within
+from .moved_text import SHARE, moved_text
 
 
 class Adversary:

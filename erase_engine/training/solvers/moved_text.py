@@ -1,4 +1,4 @@
-"""Changes of text features, as an attack makes them: within a limit, on some tokens of a prompt."""
+"""A prompt with some tokens changed, as an attack changes them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,6 @@ from torch import Tensor
 from ...interfaces import Prompt
 
 SHARE = 0.5  # of the prompts in a step that are attacked; the others stay as people write them
-TINY = 1e-12
-
-
-def length_of(x: Tensor) -> Tensor:
-    """(..., 1) the norm of each vector (..., n), never 0."""
-    return x.norm(dim=-1, keepdim=True).clamp_min(TINY)
-
-
-def within(change: Tensor, limit: Tensor | float) -> Tensor:
-    """The change (..., n), shortened where it is longer than `limit`."""
-    return change * (limit / length_of(change)).clamp_max(1)
 
 
 def moved_text(prompt: Prompt, tokens: Tensor, change: Tensor) -> Prompt:

@@ -7,10 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
+from ...closed_form.own_side import length_of, on_own_side, within
 from ...config import EntranceConfig
 from ...interfaces import Conditioning
 from ..encoded_prompts import EncodedPrompts
-from .moved_text import length_of, moved_text, within
+from .moved_text import moved_text
 
 STARTS_AT = 0.3  # of the radius
 
@@ -28,6 +29,8 @@ class SharedAttack:
         self._encoded, self._config, self._device = encoded, config, device
         self._share = share  # of the prompts that are attacked, on average
         width = encoded.concept.prompts[0].text.shape[1]
+        assert encoded.entrance is not None
+        self._held = encoded.entrance.text.held.to(device, torch.float32)
         self.change = torch.zeros(config.attacks, width, device=device)  # (K, n)
 
     def begin(self, start: Tensor, generator: Generator) -> None:
@@ -45,7 +48,9 @@ class SharedAttack:
         for place in hit.nonzero().flatten().tolist():
             tokens = self._encoded.tokens.concept[rows[place]]
             own, text = tokens[tokens >= 0].to(self._device), prompts[place].text.to(self._device)
-            change = text[own].float().norm(dim=-1, keepdim=True) * self._leaf[self._chosen[place]]
+            said = text[own].float()
+            change = length_of(said) * self._leaf[self._chosen[place]]
+            change = change + (on_own_side(change, said, self._held) - change).detach()
             prompts[place] = moved_text(replace(prompts[place], text=text), own, change)
         return Conditioning(tuple(prompts)), hit
 

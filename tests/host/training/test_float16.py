@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from eraseanything_pack.erase_engine.closed_form.own_side import TINY
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.erase_engine.training.losses import keep_loss
-from eraseanything_pack.erase_engine.training.solvers.moved_text import TINY
 from eraseanything_pack.erase_engine.training.solvers.optimizer import AdapterOptimizer
 from eraseanything_pack.nodes.host.session import training_session
 from random_nets import trained_lora
