@@ -172,8 +172,11 @@ class Run:
         return self.options.run / "checkpoint.pt"
 
     def go_on(self) -> None:
-        """From the checkpoint, where there is one."""
+        """From the checkpoint; else from finished weights, where the options say so."""
         if not self.checkpoint.exists():
+            if self.options.from_weights:
+                self.model.load_state_dict(load_weights(self.net.name, self.world.folder))
+                self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
             return
         saved = torch.load(self.checkpoint, weights_only=True)
         self.step, self.average = saved["step"], saved["average"]
@@ -212,7 +215,8 @@ class Run:
         made_by = f"python scripts/make_weights.py {self.net.name} --world {self.options.world}"
         made = {"made_by": made_by, "step": self.step, "torch": torch.__version__}
         asked = {
-            name: getattr(self.options, name) for name in ("steps", "batch", "pictures", "seed")
+            name: getattr(self.options, name)
+            for name in ("steps", "batch", "pictures", "seed", "from_weights")
         }
         save_weights(self.net.name, state, made | asked, self.world.folder)
 
@@ -223,6 +227,9 @@ def parse(net: Net, description: str | None, arguments: Sequence[str]) -> argpar
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--pictures", type=int, default=24_000)
     parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument(
+        "--from-weights", action="store_true", help="start from the weights that are there"
+    )
     parser.add_argument("--run", type=Path, help="a folder for what the run needs to go on")
     options = parser.parse_args(arguments)
     options.run = options.run or Path(f".weights/{options.world}_{net.name}")
