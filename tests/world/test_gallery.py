@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from tiny_words import PACK
+from word_encoder import WordEncoder
 
 evaluate: Any = import_module(f"{PACK}.gallery.evaluate")
 judge: Any = import_module(f"{PACK}.gallery.judge")
@@ -78,6 +79,25 @@ def test_the_planners_sentences_are_of_the_gallery() -> None:
     assert {"logo", "style", "background"} <= known
     for template in (one for group in planning.GALLERY.templates.values() for one in group):
         assert "{c}" in template or "{a_c}" in template
+
+
+@pytest.mark.parametrize("concept", ["Mira", "tux"])
+def test_a_plan_keeps_every_other_name_of_its_kind(concept: str) -> None:
+    """How near a pooled vector says that a name is says nothing: all of them have to stay."""
+    encoder = WordEncoder()
+    planner: Any = import_module(f"{PACK}.erase_engine.concepts.planner")
+    request: Any = import_module(f"{PACK}.erase_engine.concepts.request")
+    kind = "person" if concept == "Mira" else "object"
+    asked = request.ConceptRequest(concept=concept, kind=kind)
+    made = planner.plan_concept(asked, encoder, vocabulary=planning.GALLERY)
+    field = vocabulary.FIELDS["person" if concept == "Mira" else "mark"]
+    missed = [
+        word
+        for word in field
+        if word not in (concept, made.anchor, vocabulary.NOTHING)
+        and not any(word in text for text in made.keep)
+    ]
+    assert not missed
 
 
 @pytest.mark.parametrize(
