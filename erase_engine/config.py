@@ -80,7 +80,7 @@ class EntranceConfig:
     radius: float = within(0.5, 1e-3, 10)  # of an attack, in a token's norm
     rate: float = within(0.35, 1e-3, 10)  # share of the radius that a search moves
     tempering: int = within(32, 0, 100_000)  # steps of training under attack, of soft solutions
-    soft: float = within(0.2, 0, 100)  # a change of a token, in its norm, as short undoes these
+    soft: float = within(0.3, 0, 100)  # a change of a token, in its norm, as short undoes these
     tempering_rate: float = within(0.8, 1e-6, 100)  # share of the learning rate in them
     tempering_keep: int = within(2, 1, 1024)  # keep prompts in one of them
     attack_share: float = within(2.0, 0, 1e3)  # what all attacks of a round count
