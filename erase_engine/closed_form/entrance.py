@@ -107,7 +107,7 @@ class Entrance:
         self.config, self.ridge, self.rank = config, ridge, rank
         self.own = rows.own.to(output.device)
         self.text = rows.concept[rows.own].to(output.device, torch.float32)
-        self.others = rows.held.to(output.device, torch.float32)
+        self.others = rows.held.to(output.device, torch.float32)  # as encoded
         concept, anchor, self.held = map(output.given, (rows.concept, rows.anchor, rows.held))
         share = torch.where(self.own, config.own_share, 1.0)
         self.edit = Edit(concept, output(anchor - concept), share)

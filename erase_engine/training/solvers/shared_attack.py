@@ -20,17 +20,23 @@ class SharedAttack:
     """u_k <- project( u_k + rate radius g / |g| ),   |u_k| <= radius;   token + |token| u_k
 
     g is the gradient that leads to the teacher's velocity under the concept. What is found for many
-    prompts at once belongs to the concept, and not to one sentence.
+    prompts at once belongs to the concept, and not to one sentence. Each token's change ends where
+    a row that is `held` (M, n) is nearer: see `on_own_side`.
     """
 
     def __init__(
-        self, encoded: EncodedPrompts, config: EntranceConfig, device: torch.device, *, share: float
+        self,
+        encoded: EncodedPrompts,
+        config: EntranceConfig,
+        device: torch.device,
+        *,
+        held: Tensor,
+        share: float,
     ) -> None:
         self._encoded, self._config, self._device = encoded, config, device
         self._share = share  # of the prompts that are attacked, on average
         width = encoded.concept.prompts[0].text.shape[1]
-        assert encoded.entrance is not None
-        self._held = encoded.entrance.text.held.to(device, torch.float32)
+        self._held = held.to(device)
         self.change = torch.zeros(config.attacks, width, device=device)  # (K, n)
 
     def begin(self, start: Tensor, generator: Generator) -> None:

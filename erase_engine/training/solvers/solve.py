@@ -48,7 +48,8 @@ class Solve:
             self.entrances.put(objective.lora)
         # L_attn is of prompts as people write them: where it counts, half of them stay so.
         share = SHARE if config.weights.attention else 1.0
-        self.attack = SharedAttack(model.encoded, self.config, model.backend.device, share=share)
+        held, device = self.entrances.text.others, model.backend.device
+        self.attack = SharedAttack(model.encoded, self.config, device, held=held, share=share)
         self.searches = config.hardening_steps if self.solved else 0
         self.steps = config.steps - self.searches  # of training
         if self.solved:
