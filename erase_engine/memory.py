@@ -98,21 +98,25 @@ def solved_bytes(rows: TextRows) -> int:
     return sum(each.numel() for each in rows.tensors) * (4 + 3 * 8) + SQUARES * 8 * widest**2
 
 
-def trajectory_bytes(states: int, shape: tuple[int, int, int]) -> int:
-    """Float32 latents of all trajectories, of so many states of each of the three kinds of paths.
+def trajectory_bytes(config: EraseConfig, shape: tuple[int, int, int]) -> int:
+    """Float32 latents of all trajectories.
 
     A concept's or anchor's state has two answers of the teacher beside it, a keep prompt's one.
     """
-    return states * (3 + 3 + 2) * math.prod(shape) * 4
+    latents = 2 * 3 * config.paths + 2 * config.keep_paths
+    return config.trajectory_steps * latents * math.prod(shape) * 4
 
 
 def sampled_bytes(config: EraseConfig, latents: LatentGrid) -> int:
-    """What is kept of sampling: trajectories, or the paths of one step; and drawn pictures."""
+    """What is kept of sampling: trajectories, or the paths of one step; and drawn pictures.
+
+    Of a closed form's recipe the most: of a concept that is trained.
+    """
+    config = config.trained()
     shape = latents.shape(config.height, config.width)
     latent = math.prod(shape) * 4
     if config.sampling == "cached":
-        states = config.paths * config.trajectory_steps
-        kept = trajectory_bytes(states, shape)
+        kept = trajectory_bytes(config, shape)
     else:
         kept = (config.trajectory_steps + 1) * max(config.batch, config.keep_per_step) * latent
     return kept + (config.paths * latent if config.weights.reconstruction > 0 else 0)

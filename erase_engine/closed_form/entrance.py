@@ -54,6 +54,11 @@ class Entrances:
         """Of the concept's tokens, the share of the change they need that is not made."""
         return self.text.unsolved
 
+    @property
+    def solved(self) -> bool:
+        """Whether so little is left that the solution erases the concept."""
+        return self.unsolved <= self.text.config.most_unsolved
+
     def solve(self, attacks: Tensor | None = None) -> None:
         """Solves the tokens' entrance anew, so that it also holds against `attacks` (K, n)."""
         self.text.solve(attacks)

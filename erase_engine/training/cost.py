@@ -44,11 +44,12 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
 
     Previews come on top.
     """
-    cost = expected_forwards(encoded, config, guided=guided)
+    recipe = EraseConfig.from_recipe("fast").trained()
+    cost = expected_forwards(encoded, config.trained(), guided=guided)
     if not cost:
         return "It takes no pass of the model."
     most = "at most " if config.solver == "solve" else ""
-    fast = expected_forwards(encoded, EraseConfig.from_recipe("fast"), guided=guided)
+    fast = expected_forwards(encoded, recipe, guided=guided)
     share = f"{cost / fast:.1f} times" if cost > fast else f"{cost / fast:.0%} of"
     times = f"{share} those of the recipe fast (at most {fast:,})"
     return f"It takes {most}{cost:,} passes of the model{'' if cost == fast else f', {times}'}."

@@ -1,11 +1,11 @@
-"""The training loop: trajectories first, then steps of a solver, each reported."""
+"""The training loop: a closed form where there is one, trajectories, then steps, each reported."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Generator, Tensor
@@ -19,6 +19,7 @@ from .encoded_prompts import EncodedPrompts
 from .last_state import LastState, Snapshot
 from .objective import STATES, Objective
 from .solvers.adversary import Adversary
+from .solvers.solve import solved_entrances
 from .solvers.table import SOLVERS
 from .teacher import (
     CountedModel,
@@ -115,13 +116,10 @@ def train_erasure(
     slices = backend.linear_slices(adapted_layers(backend, config))
     numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
     lora = backend.adapters(slices, **numbers, generator=generator)
-    expected = expected_forwards(encoded, config, guided=backend.cfg != 1)
-    model = CountedModel(backend, encoded, config, ForwardCount(expected))
+    model = CountedModel(backend, encoded, config, ForwardCount(0))
     tell = Teller(on_step, config.steps, model.count)
     with checkpoint.opened(encoded, config):
         objective = _objective(model, lora, generator, checkpoint, tell)
-        if config.solver == "solve":
-            tell(0, {}, 0.0, stage="solving")
         training = Training(objective, tell.history)
         if saved := checkpoint.load():
             training.resume(saved)  # fails before anything is saved over what it was given
@@ -161,15 +159,25 @@ def _objective(
     checkpoint: Checkpoint,
     tell: Teller,
 ) -> Objective:
-    """The losses, on states that are sampled now or were before; without steps there are none."""
-    config, trajectories, adversary = model.config, None, None
+    """The losses, on states that are sampled now or were before; without steps there are none.
+
+    A closed form goes first: how much is to be sampled depends on what it can do.
+    """
+    entrances, trajectories, adversary = None, None, None
+    if model.config.solver == "solve":
+        tell(0, {}, 0.0, stage="solving")
+        entrances = solved_entrances(model)
+        if not entrances.solved:
+            model = replace(model, config=model.config.trained())
+    config, guided = model.config, model.backend.cfg != 1
+    model.count.expected = expected_forwards(model.encoded, config, guided=guided)
     if config.attack:
         radius, rate = config.attack, config.attack_rate
         adversary = Adversary(model.encoded, radius=radius, rate=rate, device=model.backend.device)
     if config.steps:
         trajectories = _trajectories(model, generator, checkpoint, on_pass=tell.sampled)
     states = STATES[config.sampling](model, lora, trajectories, tell.sampled)
-    return Objective(model, lora, states, generator, adversary)
+    return Objective(model, lora, states, generator, adversary, entrances)
 
 
 def _trajectories(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from ..closed_form.entrance import Entrances
 from ..config import EraseConfig
 from ..interfaces import Adapters
 from .losses import (
@@ -34,6 +35,7 @@ class Objective:
     states: CachedStates
     generator: Generator
     adversary: Adversary | SharedAttack | None = None
+    entrances: Entrances | None = None  # solved, for the solver "solve"
 
     @property
     def config(self) -> EraseConfig:

@@ -159,14 +159,14 @@ def test_fresh_sampling_keeps_one_path_and_the_pictures() -> None:
     latent = 16 * 32 * 32 * 4
     assert sampled_bytes(config, LatentGrid(16)) == (29 + config.paths) * latent
     cached = replace(config, sampling="cached")
-    states = trajectory_bytes(config.paths * 28, (16, 32, 32))
+    states = trajectory_bytes(cached, (16, 32, 32))
     assert sampled_bytes(cached, LatentGrid(16)) == states + config.paths * latent
 
 
 def test_the_sentence_adds_text_to_the_states() -> None:
     config = EraseConfig(**CONFIG, trajectories=4096, trajectory_steps=1000)
     memory = MemoryEstimate(weights=2**31, kept=2**30, working=0, lora=0, rest=0)
-    states = trajectory_bytes(config.paths * 1000, (16, *(2 * (config.height // 8,))))
+    states = trajectory_bytes(config, (16, *(2 * (config.height // 8,))))
     assert described(memory, config, LatentGrid(16), text_bytes=2**30 - states) == (
         "Expected to need about 3.0 GB: 2.0 GB for the weights and 1.0 GB for a step; and 1.0 GB "
         "of the computer's memory for sampled states and text."

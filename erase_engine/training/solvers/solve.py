@@ -12,7 +12,7 @@ from ...closed_form.entrance import Entrances
 from ...config import EraseConfig
 from ..losses import esd_loss
 from ..objective import Objective
-from ..teacher import FORWARD_AND_BACKWARD
+from ..teacher import FORWARD_AND_BACKWARD, CountedModel
 from .gradient import Together, numbers_of
 from .moved_text import SHARE
 from .shared_attack import SharedAttack
@@ -23,6 +23,15 @@ ENDINGS = (
     "The closed form was hardened, and trained against its attacks as far as that is worth it.",
     "The closed form alone: attacks are not searched for, and may bring a concept back.",
 )
+
+
+def solved_entrances(model: CountedModel) -> Entrances:
+    """The closed form of the plan, at no pass of the model."""
+    assert model.encoded.entrance is not None
+    numbers = {"config": model.config.entrance, "rank": model.config.lora.rank}
+    found = Entrances(model.backend, model.encoded.entrance, **numbers)
+    found.solve()
+    return found
 
 
 class Solve:
@@ -38,12 +47,9 @@ class Solve:
 
     def __init__(self, objective: Objective) -> None:
         model, config = objective.model, objective.config
-        assert model.encoded.entrance is not None
+        assert objective.entrances is not None
         self.objective, self.config = objective, config.entrance
-        numbers = {"config": self.config, "rank": config.lora.rank}
-        self.entrances = Entrances(model.backend, model.encoded.entrance, **numbers)
-        self.entrances.solve()
-        self.solved = self.entrances.unsolved <= self.config.most_unsolved
+        self.entrances, self.solved = objective.entrances, objective.entrances.solved
         if self.solved or not config.steps:
             self.entrances.put(objective.lora)
         # L_attn is of prompts as people write them: where it counts, half of them stay so.

@@ -83,7 +83,7 @@ def test_states_take_what_is_said(small_flow: Any, encoded: Any) -> None:
         for bank in (banks.erase, banks.keep)
         for one in (bank.states, bank.teacher_velocity)
     )
-    assert held == trajectory_bytes(CONFIG.paths * CONFIG.trajectory_steps, model.latent_shape)
+    assert held == trajectory_bytes(CONFIG, model.latent_shape)
 
 
 def test_a_gpu_that_is_too_small_is_named(monkeypatch: pytest.MonkeyPatch, fitting: Any) -> None:

@@ -100,7 +100,7 @@ def test_fast_solves_hardens_shows_it_and_ends_by_itself(
     assert len(losses["loss"]) == figures["steps"]
     assert told[-1]["step"] == told[-1]["total"] == figures["steps"]
     states = list(dict.fromkeys(event["state"] for event in told if event["state"] != "training"))
-    assert states == ["starting", "sampling", "solving", "hardening", "done"]
+    assert states == ["starting", "solving", "sampling", "hardening", "done"]
     drawn = [event["previews"] for event in told if event["previews"]]
     assert list(dict.fromkeys(each["step"] for each in drawn)) == [0, figures["steps"]]
     assert bar == sorted(set(bar)) and bar[-1] == (figures["forwards"], figures["forwards"])

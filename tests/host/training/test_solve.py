@@ -16,6 +16,7 @@ from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.erase_engine.training.checkpoint import Checkpoint
+from eraseanything_pack.erase_engine.training.cost import expected_forwards
 from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts, encode_prompts
 from eraseanything_pack.erase_engine.training.loop import Erasure, StepReport, train_erasure
 from eraseanything_pack.nodes.host.encode import encoder_for, ordinary_tensors
@@ -164,8 +165,11 @@ def test_a_phrase_is_trained_behind_the_entrance(tiny: Tiny) -> None:
         solution.solve()
         assert solution.unsolved > numbers.entrance.most_unsolved
         closed = solution.text.up @ solution.text.down
-    done = train(tiny[0], phrase, config("fast"))
+    wanted = config("fast", steps=40)
+    done = train(tiny[0], phrase, wanted)
     assert {"esd", "keep"} <= done.history.keys() and "attack" not in done.history
+    passes = [expected_forwards(phrase, each, guided=False) for each in (wanted, wanted.trained())]
+    assert passes[0] < passes[1] == done.forwards  # it sees more of its prompts than a word
     assert any("attn" in key for key in done.state)
     if f"{TEXT}.alpha" in done.state:
         assert (change(done.state) - closed).norm() > 0.5 * closed.norm()
