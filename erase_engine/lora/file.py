@@ -58,7 +58,7 @@ def save_lora(
         raise FileExistsError(TAKEN.format(path))
     tensors = {
         key: value.detach().cpu().to(dtype)
-        for key, value in sorted(prefixed(_folded(state)).items())
+        for key, value in sorted(prefixed(folded(state)).items())
     }
     record = {
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True, allow_nan=False)
@@ -165,7 +165,7 @@ def _check_header(path: Path) -> None:
         )
 
 
-def _folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same LoRA without alphas: B has been multiplied by alpha / r."""
     folded = {key: value for key, value in state.items() if not key.endswith(ALPHA)}
     for key, alpha in state.items():

@@ -8,12 +8,14 @@ from typing import Any
 import comfy.patcher_extension as extension
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel
 from ...erase_engine.lora.adapters import LoraSet
+from ...erase_engine.lora.dialects import DOWN, UP
+from ...erase_engine.lora.file import folded
 
 KEY = "eraseanything_range"
-A = ".lora_A.weight"
 NOT_ALWAYS_ON = (
     "Got a training on an erasure that is on in a part of sampling, expected one that is always "
     "on. Set start to 0 and end to 1 on Apply Erasure LoRA."
@@ -49,13 +51,18 @@ def require_always_on(model: Any) -> None:
 def _adapters(
     model: Any, state: Mapping[str, Tensor], strength: float
 ) -> tuple[LoraSet, dict[str, Any]]:
-    """The LoRA, `strength` times as strong, and where it acts."""
+    """The LoRA, `strength` times as strong, and where it acts.
+
+    Other trainers give each layer a rank of its own: smaller ones are filled up with zeros.
+    """
+    mine = folded(state)
+    names = [key.removesuffix(DOWN) for key in mine if key.endswith(DOWN)]
+    rank = max(len(mine[name + DOWN]) for name in names)
     with torch.inference_mode(False):
-        mine = {key: tensor.clone() for key, tensor in state.items()}
-        names = [key.removesuffix(A) for key in mine if key.endswith(A)]
         for name in names:
-            rank = float(len(mine[name + A]))
-            mine[f"{name}.alpha"] = strength * mine.get(f"{name}.alpha", torch.tensor(rank))
+            down, up = mine[name + DOWN], mine[name + UP]
+            mine[name + DOWN] = pad(down.clone(), (0, 0, 0, rank - len(down)))
+            mine[name + UP] = pad(strength * up.clone(), (0, rank - len(down)))
         slices = ComfyFlowModel(model).linear_slices(names)
         lora = LoraSet.from_state(slices, mine)
     for parameter in lora.parameters():
