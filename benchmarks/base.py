@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .pack import ROOT, import_pack
 
+HELD_OUT = 24  # prompts of each pair of words that no training saw together
 SHOWN, COLUMNS, LETTERS = 32, 8, 24  # pictures, in a row; letters in a line of a caption
 
 
@@ -28,6 +29,12 @@ def save_captioned(path: Path, pictures: Tensor, texts: list[str]) -> None:
     rows = [Row(cells[at : at + COLUMNS], captions[at : at + COLUMNS]) for at in starts]
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(rows).save(path)
+
+
+def looked_at(world: Any, prompts: list[Any], seed: int) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Pictures of the prompts, and each judge's figures."""
+    pictures = world.draw([prompt.text for prompt in prompts], seed)
+    return pictures, [figures(world, prompts, verdict) for verdict in world.look(pictures)]
 
 
 def figures(world: Any, prompts: list[Any], verdict: Any) -> dict[str, Any]:
@@ -48,22 +55,25 @@ def main() -> None:
     options = parser.parse_args()
     import_pack()
     from .result_file import versions, write_result
-    from .world import FAMILY, FIRST_SEED, World, option_of, stem_of
+    from .world import FAMILY, FIRST_SEED, World, stem_of
 
     family = options.model or FAMILY
     world = World(family)
     prompts = world.scenery.any_prompts(options.prompts, options.seed)
-    pictures = world.draw([prompt.text for prompt in prompts], FIRST_SEED + options.seed)
-    verdicts = world.look(pictures)
+    pictures, judged = looked_at(world, prompts, FIRST_SEED + options.seed)
+    if held_out := world.scenery.held_out_prompts(HELD_OUT, options.seed):
+        for own, apart in zip(judged, looked_at(world, held_out, FIRST_SEED)[1], strict=True):
+            own["held_out"] = apart
     if options.sheet:
         save_captioned(options.sheet, pictures[:SHOWN], [prompt.text for prompt in prompts])
-    first, second = (figures(world, prompts, verdict) for verdict in verdicts)
+    first, second = judged
     found, kept = first["found"], first["everything"]
     for name, share in found.items():
         print(f"{name:10} {share:5.1f}%")
     print(f"everything asked for: {kept}%; worst concept: {min(found, key=found.__getitem__)}")
     out = options.out or ROOT / f"benchmarks/results/{stem_of(family, name='base')}.json"
-    asked = f"--prompts {options.prompts} --seed {options.seed}{option_of(family)}"
+    model = "" if family == FAMILY else f' --model "{family}"'
+    asked = f"--prompts {options.prompts} --seed {options.seed}{model}"
     result = {
         "command": f"python -m benchmarks.base {asked}",
         "versions": versions(),

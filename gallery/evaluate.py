@@ -17,7 +17,9 @@ from ..tinyworld.judge import Verdict
 from .judge import HEADS, plain_judge
 from .vocabulary import (
     ARTISTS,
+    BACKGROUNDS,
     FIELDS,
+    HELD_OUT,
     MARKS,
     PEOPLE,
     SUBJECTS,
@@ -123,6 +125,17 @@ def prompts_without(
 def any_prompts(count: int, seed: int = 0, *, accept: Accept = lambda prompt: True) -> list[Prompt]:
     """Prompts of all kinds; `accept` may refuse some."""
     return _prompts(accept, count, FIRST_SEED + 2 * seed + 1)
+
+
+def held_out_prompts(each: int, seed: int = 0) -> list[Prompt]:
+    """`each` prompts of every subject and artist that were never drawn together for training."""
+    rng, prompts = Random(FIRST_SEED + 2 * seed), []
+    for subject, artist in sorted(HELD_OUT):
+        for _ in range(each):
+            scene = Scene("object", rng.choice(BACKGROUNDS), subject=subject, artist=artist)
+            text = caption(scene, rng, PLAIN_WORDS)
+            prompts.append(Prompt(text, scene, "background" in text))
+    return prompts
 
 
 def exchanged(scene: Scene, concept: str, anchor: str) -> Scene:

@@ -64,6 +64,7 @@ GALLERY_SCENERY = Scenery(
     concepts=(*OBJECTS, *WORDS["artist"], *PERSONS, *MARKS, *RELATIONS),
     quick=("cat", "ink", "Mira", "python"),
     any_prompts=evaluate.any_prompts,
+    held_out_prompts=evaluate.held_out_prompts,
     prompts_with=evaluate.prompts_with,
     prompts_without=evaluate.prompts_without,
     word_prompts=word_prompts,

@@ -37,6 +37,7 @@ Prompts = Sequence[Any]  # of a world's own kind: each has a `text` and a `scene
 class Scenery:
     """One world's prompts, and what a verdict says of pictures of them.
 
+    `held_out_prompts(each, seed)` are of pairs of words that no training saw together.
     `prompts_with(concept, count, seed, accept=...)` names the concept, `prompts_without` does not;
     `word_prompts(word, count, seed, accept)` names another word, and `part_prompts` the parts of a
     phrase. `found`, `replaced` and `obeyed` are those of `tinyworld.evaluate`.
@@ -45,6 +46,7 @@ class Scenery:
     concepts: tuple[str, ...]
     quick: tuple[str, ...]
     any_prompts: Callable[..., list[Any]]
+    held_out_prompts: Callable[..., list[Any]]
     prompts_with: Callable[..., list[Any]]
     prompts_without: Callable[..., list[Any]]
     word_prompts: Callable[..., list[Any]]
@@ -103,6 +105,7 @@ TINY_SCENERY = Scenery(
     concepts=WORDS + PHRASES,
     quick=("star", "striped", "red", "above", "red star"),
     any_prompts=evaluate.any_prompts,
+    held_out_prompts=lambda *_: [],
     prompts_with=evaluate.prompts_with,
     prompts_without=evaluate.prompts_without,
     word_prompts=word_prompts,

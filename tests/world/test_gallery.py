@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import import_module
 from random import Random
 from typing import Any
@@ -50,6 +51,12 @@ def test_two_subjects_of_each_artist_are_never_drawn_for_training() -> None:
     assert sorted(artist for _, artist in held) == sorted(2 * vocabulary.ARTISTS)
     assert len({subject for subject, _ in held}) == len(held)
     assert not any(scene.held_out for scene in scenes(3000, 1))
+    prompts = evaluate.held_out_prompts(3)
+    asked = [(prompt.scene.subject, prompt.scene.artist) for prompt in prompts]
+    assert sorted(asked) == sorted(3 * [*held])
+    assert all(
+        {*pair} <= {*re.findall(r"\w+", p.text)} for p, pair in zip(prompts, asked, strict=True)
+    )
 
 
 def test_captions_say_what_the_scene_holds() -> None:
