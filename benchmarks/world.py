@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
+import comfy.model_management
 import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
@@ -60,19 +62,32 @@ def judges_of(family: str) -> tuple[Judge, Judge]:
 
 
 class World:
-    """A miniature, by its family's name, its text encoders, autoencoder, judges and scenery."""
+    """A miniature, by its family's name, its text encoders, autoencoder, judges and scenery.
 
-    def __init__(self, family: str = FAMILY) -> None:
-        self.model, clip, self.vae = load_tiny(family)
+    Pictures are drawn `quickly`, or else as the model's own numbers have it.
+    """
+
+    def __init__(self, family: str = FAMILY, *, quickly: bool = True) -> None:
+        model, clip, self.vae = load_tiny(family)
         self.encoder, self.vocabulary = (
             ComfyTextEncoder(clip),
             vocabulary_of(MINIATURES[family].world),
         )
         self.scenery, self.judges = scenery_of(family), judges_of(family)
         self.unconditional = self.encoder.encode([""]).prompts[0]
+        self._guidance, self._quickly = MINIATURES[family].guidance, quickly
+        self._put(model)
+
+    def of(self, model: Any) -> World:
+        """The same world around another MODEL."""
+        other = copy(self)
+        other._put(model)
+        return other
+
+    def _put(self, model: Any) -> None:
         # Few tokens: keeping activations costs a few megabytes, recomputing them a third more time.
-        guidance = MINIATURES[family].guidance
-        self.backend = ComfyFlowModel(self.model, guidance=guidance, checkpointing=False)
+        self.model = model
+        self.backend = ComfyFlowModel(model, guidance=self._guidance, checkpointing=False)
 
     def plan(self, concept: str, *, seed: int = 0, **fields: Any) -> ConceptPlan:
         """What the node plans when only the concept and its kind are filled in."""
@@ -85,7 +100,7 @@ class World:
         config = replace(config, width=128, height=128)
         encoded = encode_prompts(plan, self.encoder, **needed_by(config))
         generator = torch.Generator().manual_seed(config.seed)
-        with self.backend.session():
+        with self.session():
             return train_erasure(self.backend, encoded, config, generator=generator)
 
     @property
@@ -106,21 +121,28 @@ class World:
         steps: int = STEPS,
     ) -> Tensor:
         """(N, 3, 128, 128) pictures in 0..1 by the base model, or with an erasure on."""
-        with self.erased(erasure), quickly():
+        with self.erased(erasure), quickly(self._quickly):
             return draw_pictures(
                 self.backend, self.encoder, self.vae, prompts, seed=seed, steps=steps
             ).float()
 
     def sample(self, cond: Conditioning, noise: Tensor) -> Tensor:
         """As `draw`, from N rows of text features and (N, 16, 16, 16) noise, inside `erased`."""
-        with quickly():
+        with quickly(self._quickly):
             given = self.backend, self.vae, cond, noise, self.unconditional
             return draw_conditioned(*given, steps=STEPS).float()
 
     @contextmanager
+    def session(self) -> Iterator[ComfyFlowModel]:
+        """The backend, with its model loaded as samplers load it: patches that it has are on."""
+        comfy.model_management.load_models_gpu([self.model])
+        with self.backend.session() as backend:
+            yield backend
+
+    @contextmanager
     def erased(self, erasure: Erasure | None) -> Any:
         """The backend in session, with an erasure on where there is one."""
-        with self.backend.session():
+        with self.session():
             if erasure is None:
                 yield self.backend
                 return
@@ -133,6 +155,6 @@ class World:
                 yield self.backend
 
 
-def quickly() -> torch.autocast:
+def quickly(enabled: bool = True) -> torch.autocast:
     """Matrix products in bfloat16."""
-    return torch.autocast("cpu", dtype=torch.bfloat16)
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled)

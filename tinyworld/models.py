@@ -172,12 +172,17 @@ def t5_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def build_model(state: dict[str, Tensor] | None = None) -> Any:
-    """A ModelPatcher around ComfyUI's Flux at tiny size; random weights where `state` is None."""
-    return flux_of(FLUX_CONFIG if state is None else flux_config(state), state)
+def build_model(state: dict[str, Tensor] | None = None, *stored: Any, **fields: Any) -> Any:
+    """A ModelPatcher around ComfyUI's Flux at tiny size; random weights where `state` is None.
+
+    How weights are `stored`, and `fields`, are those of `patcher_of`.
+    """
+    return flux_of(FLUX_CONFIG if state is None else flux_config(state), state, *stored, **fields)
 
 
-def flux_of(config: Mapping[str, Any], state: dict[str, Tensor] | None = None) -> Any:
+def flux_of(
+    config: Mapping[str, Any], state: dict[str, Tensor] | None = None, *stored: Any, **fields: Any
+) -> Any:
     """A ModelPatcher around ComfyUI's Flux of this size; random weights where `state` is None."""
     import comfy.ldm.flux.model
     import comfy.supported_models
@@ -185,15 +190,26 @@ def flux_of(config: Mapping[str, Any], state: dict[str, Tensor] | None = None) -
     sizes = dict(config)
     if hasattr(comfy.ldm.flux.model, "invert_slices"):  # newer hosts ask for one more
         sizes["txt_ids_dims"] = []
-    return patcher_of(comfy.supported_models.Flux(sizes), state)
+    return patcher_of(comfy.supported_models.Flux(sizes), state, *stored, **fields)
 
 
-def patcher_of(config: Any, state: dict[str, Tensor] | None) -> Any:
-    """A ModelPatcher around the net that the host builds of its own config, in float32."""
+def patcher_of(
+    config: Any,
+    state: dict[str, Tensor] | None,
+    stored: tuple[torch.dtype, torch.dtype | None] = (torch.float32, None),
+    **fields: Any,
+) -> Any:
+    """A ModelPatcher around the net that the host builds of its own config.
+
+    Weights are `stored` in one dtype and cast to the other for each layer, where there is one;
+    `fields` are of the config.
+    """
     import comfy.model_management
     import comfy.model_patcher
 
-    config.set_inference_dtype(torch.float32, None)
+    for name, value in fields.items():
+        setattr(config, name, value)
+    config.set_inference_dtype(*stored)
     offload = comfy.model_management.unet_offload_device()
     base = config.get_model({}, "", device=offload)
     if state is not None:

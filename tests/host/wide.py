@@ -24,12 +24,13 @@ def built(dtype: str = "bfloat16") -> Any:
     return build(dtype=dtype)
 
 
-def state_and_text() -> tuple[torch.Tensor, torch.Tensor, Any]:
+def state_and_text(**text: int) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """`text`: sizes of its features, where they are not FLUX.1-dev's."""
     x_t = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(3))
-    return x_t, torch.tensor([0.6]), encoded_plan(TEXT_LENGTH).concept
+    return x_t, torch.tensor([0.6]), encoded_plan(TEXT_LENGTH, **text).concept
 
 
-def gradients(model: Any) -> Gradients:
+def gradients(model: Any, **text: int) -> Gradients:
     """Of velocity and attention mass, with respect to adapters whose B is away from 0."""
     request, generator = (
         AttentionCapture(torch.tensor(TOKENS), (0,)),
@@ -41,6 +42,6 @@ def gradients(model: Any) -> Gradients:
         for parameter in lora.parameters()[1::2]:
             parameter.data.normal_(std=0.3, generator=generator)
         with lora.attach(slices):
-            velocity = backend.velocity(*state_and_text(), capture=request)
+            velocity = backend.velocity(*state_and_text(**text), capture=request)
             found = torch.autograd.grad(loss_of(velocity, request.mass), lora.parameters())
     return dict(zip(parameter_names(lora), found, strict=True))

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import comfy.lora
-import comfy.model_patcher
-import comfy.ops
 import comfy.sd
-import comfy.utils
 import pytest
 import torch
 from eraseanything_pack.benchmarks.full_width import TOKENS, build, config_of, encoded_plan
+from eraseanything_pack.benchmarks.stored import FLOAT8, PackedPatcher, pack, packed_model
 from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
@@ -23,11 +20,10 @@ from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.nodes.training.memory_check import needed
-from torch import Tensor, nn
+from torch import Tensor
 from wide import PIXELS, TEXT_LENGTH, gradients, state_and_text
 
 SCALE = 2.0**-9  # a power of two, so that it makes no difference what it is multiplied with
-FLOAT8 = torch.float8_e4m3fn
 
 
 # --- float8 with a scale for each layer ----------------------------------------------------------
@@ -61,68 +57,14 @@ PACKED = (
 )
 
 
-class Packed(Tensor):
-    """A matrix as a heap of bytes, with a scale for each row; patches wait for the unpacking."""
-
-    scale: Tensor
-    patches: tuple[Any, ...] = ()
-
-    @classmethod
-    def of(cls, weight: Tensor) -> Packed:
-        scale = weight.abs().amax(dim=1, keepdim=True).float() / 127
-        packed = (weight / scale).round().to(torch.int8).flatten().as_subclass(cls)
-        packed.scale = scale
-        return packed
-
-    @property
-    def shape(self) -> torch.Size:  # type: ignore[override]
-        return torch.Size((len(self.scale), self.numel() // len(self.scale)))
-
-    def detach(self) -> Packed:
-        return self
-
-    def unpacked(self) -> Tensor:
-        return self.as_subclass(Tensor).view(self.shape) * self.scale
-
-
-class PackedLinear(comfy.ops.manual_cast.Linear):
-    def cast_bias_weight(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        weight = self.weight.unpacked()
-        if self.weight.patches:
-            weight = comfy.lora.calculate_weight(self.weight.patches, weight, "weight")
-        return weight.to(x), self.bias.to(x)
-
-    def forward_comfy_cast_weights(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, *self.cast_bias_weight(x))
-
-
-class PackedPatcher(comfy.model_patcher.ModelPatcher):
-    """Leaves patches with the weights that they are for."""
-
-    def patch_weight_to_device(self, key: str, *args: Any, **options: Any) -> None:
-        weight = comfy.utils.get_attr(self.model, key)
-        if isinstance(weight, Packed):
-            weight.patches = self.patches.get(key, ())
-        else:
-            super().patch_weight_to_device(key, *args, **options)
-
-    def unpatch_model(self, *args: Any, **options: Any) -> None:
-        for weight in self.model.parameters():
-            if isinstance(weight, Packed):
-                weight.patches = ()
-        super().unpatch_model(*args, **options)
-
-
 def packed(plain: Any) -> Any:
     """As GGUF nodes load a model: layers of their own (some are enough), and a patcher."""
     model = build()
     for name in PACKED:
         layer = model.model.diffusion_model.get_submodule(name)
-        layer.__class__ = PackedLinear
-        weight = Packed.of(layer.weight)
-        layer.weight = nn.Parameter(weight, requires_grad=False)
-        plain.model.diffusion_model.get_submodule(name).weight.copy_(weight.unpacked())
-    return PackedPatcher(model.model, model.load_device, model.offload_device)
+        pack(layer)
+        plain.model.diffusion_model.get_submodule(name).weight.copy_(layer.weight.unpacked())
+    return packed_model(model)
 
 
 # --- tests ---------------------------------------------------------------------------------------
