@@ -75,6 +75,7 @@ class EntranceConfig:
     most_moved: float = within(0.42, 1e-3, 1e3)  # of a held token, in mean tokens
     most_unsolved: float = within(0.45, 0, 1)  # a concept of which more is left is trained instead
     trained_paths: int = within(48, 1, 4096)  # `trajectories` of such a concept
+    trained_keep_paths: int = within(80, 1, 4096)  # and its `keep_trajectories`
     rounds: int = within(4, 0, 1000)  # of attacks; after each it is solved anew
     searches: int = within(5, 1, 1000)  # steps of gradient in a round
     attacks: int = within(4, 1, 1000)  # found in a round, each for all prompts
@@ -183,7 +184,8 @@ class EraseConfig:
         """For a concept that a closed form can't erase: steps see more of its prompts."""
         if self.solver != "solve":
             return self
-        return replace(self, trajectories=self.entrance.trained_paths)
+        paths, keep_paths = self.entrance.trained_paths, self.entrance.trained_keep_paths
+        return replace(self, trajectories=paths, keep_trajectories=keep_paths)
 
     def watched_blocks(self, count: int) -> tuple[int, ...]:
         """Numbers of the blocks whose attention is read, of `count`; -1 is the last."""
