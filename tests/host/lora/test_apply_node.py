@@ -128,23 +128,6 @@ def test_the_field_s_names_act_as_ours(model: Any, file: str, loras: Path, prefi
         torch.testing.assert_close(found, ours, rtol=0, atol=1e-5)
 
 
-def test_ranks_and_alphas_may_differ_by_layer_in_a_range_too(model: Any, loras: Path) -> None:
-    state = graph.lora_state(model)
-    downs = [key for key in state if key.endswith("lora_A.weight")]
-    theirs = dict(state)
-    for number, key in enumerate(downs):
-        name, rank = key.removesuffix(".lora_A.weight"), 1 + number % len(state[key])
-        theirs[key] = state[key][:rank].clone()
-        theirs[f"{name}.lora_B.weight"] = state[f"{name}.lora_B.weight"][:, :rank].clone()
-        theirs[f"{name}.alpha"] = torch.tensor([2.0 + number])  # as some trainers shape it
-    save_file(theirs, loras / "a.safetensors")
-    always = graph.picture(graph.apply(model, file="a.safetensors").args[0])
-    early = graph.apply(model, file="a.safetensors", end=0.5).args[0]
-    both = graph.apply(early, file="a.safetensors", start=0.5).args[0]
-    torch.testing.assert_close(graph.picture(both), always, rtol=0, atol=1e-4)
-    assert (graph.picture(model) - always).abs().max() > 1e-3
-
-
 def test_a_connected_lora_is_checked_as_a_file_is(model: Any) -> None:
     lora = graph.connected(graph.lora_state(model))
     key = next(key for key in lora if key.endswith("lora_B.weight"))
