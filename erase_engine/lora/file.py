@@ -171,7 +171,7 @@ def folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, alpha in state.items():
         layer = key.removesuffix(ALPHA)
         if layer != key:
-            folded[layer + UP] = state[layer + UP] * (alpha / len(state[layer + DOWN]))
+            folded[layer + UP] = state[layer + UP] * (alpha.item() / len(state[layer + DOWN]))
     return folded
 
 

@@ -55,7 +55,7 @@ def _adapters(
 
     Other trainers give each layer a rank of its own: smaller ones are filled up with zeros.
     """
-    mine = folded(state)
+    mine = folded({key: value.float() for key, value in state.items()})
     names = [key.removesuffix(DOWN) for key in mine if key.endswith(DOWN)]
     rank = max(len(mine[name + DOWN]) for name in names)
     with torch.inference_mode(False):

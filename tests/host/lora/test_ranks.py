@@ -16,7 +16,10 @@ def model() -> Any:
     return graph.flux()
 
 
-def test_ranks_and_alphas_may_differ_by_layer_in_a_range_too(model: Any, loras: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e4m3fn], ids=str)
+def test_ranks_and_alphas_may_differ_by_layer_in_a_range_too(
+    model: Any, loras: Path, dtype: torch.dtype
+) -> None:
     state = graph.lora_state(model)
     for number, name in enumerate(
         [k.removesuffix(".lora_A.weight") for k in state if "lora_A" in k]
@@ -25,6 +28,7 @@ def test_ranks_and_alphas_may_differ_by_layer_in_a_range_too(model: Any, loras: 
         rank = 1 + number % len(state[a])
         state |= {a: state[a][:rank].clone(), b: state[b][:, :rank].clone()}
         state[f"{name}.alpha"] = torch.tensor([2.0 + number])  # as some trainers shape it
+    state = {k: v if k.endswith("alpha") else v.to(dtype) for k, v in state.items()}
     save_file(state, loras / "a.safetensors")
     always = graph.picture(graph.apply(model, file="a.safetensors").args[0])
     early = graph.apply(model, file="a.safetensors", end=0.5).args[0]
