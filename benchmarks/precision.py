@@ -18,6 +18,7 @@ from .pack import import_pack
 import_pack()
 
 import torch
+from eraseanything_pack.erase_engine.lora.file import prefixed
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.tinyworld.load import MINIATURES
@@ -73,8 +74,7 @@ def cases_of(concept: str, count: int) -> dict[str, Case]:
 
 def measured(case: Case, erasure: Erasure) -> Row:
     """Figures by the first judge, in percent of the model's own rate but for `found`."""
-    prefixed = {f"transformer.{key}": value for key, value in erasure.state.items()}
-    model, _ = apply_lora(case.world.model, prefixed, 1.0, name="the erasure")
+    model, _ = apply_lora(case.world.model, prefixed(erasure.state), 1.0, name="the erasure")
     applied = case.world.of(model)
     kinds = ("named", "others", *(f"word {word}" for word in siblings(case)))
     texts = {kind: [prompt.text for prompt in case.prompts[kind]] for kind in kinds}

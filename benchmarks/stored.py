@@ -23,6 +23,8 @@ import torch
 from eraseanything_pack.tinyworld.models import build_model
 from torch import Tensor, nn
 
+from .full_width import DTYPES
+
 FLOAT8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FLOAT8).max
 BLOCK = 32  # numbers that share a scale in a 4 bit file
@@ -30,9 +32,9 @@ BLOCK = 32  # numbers that share a scale in a 4 bit file
 State = Mapping[str, Tensor]
 
 
-def cast(state: State, dtype: torch.dtype, compute: torch.dtype | None = None) -> Any:
-    """Every weight in `dtype`, computed in that or in `compute`, as *Load Diffusion Model* does."""
-    return build_model({key: value.to(dtype) for key, value in state.items()}, (dtype, compute))
+def cast(state: State, dtype: str) -> Any:
+    """Every weight in one of DTYPES, as *Load Diffusion Model* does it."""
+    return build_model(dict(state), DTYPES[dtype])
 
 
 def scaled_float8(state: State) -> Any:
@@ -42,7 +44,7 @@ def scaled_float8(state: State) -> Any:
         scale = state[name].abs().max() / LARGEST
         state[name] = (state[name] / scale).to(FLOAT8)
         state[name.removesuffix("weight") + "scale_weight"] = scale
-    return build_model(state, (torch.bfloat16, None), scaled_fp8=FLOAT8)
+    return build_model(state, DTYPES["bfloat16"], scaled_fp8=FLOAT8)
 
 
 class Packed(Tensor):
@@ -115,7 +117,7 @@ def packed_model(model: Any) -> PackedPatcher:
 
 def packed(state: State, **how: int) -> Any:
     """Every matrix packed, computed in bfloat16."""
-    model = cast(state, torch.bfloat16)
+    model = cast(state, "bfloat16")
     for layer in model.model.diffusion_model.modules():
         if isinstance(layer, nn.Linear):
             pack(layer, **how)
@@ -124,10 +126,8 @@ def packed(state: State, **how: int) -> Any:
 
 STORED: Mapping[str, Callable[[State], Any]] = MappingProxyType(
     {
-        "float32": partial(cast, dtype=torch.float32),
-        "bfloat16": partial(cast, dtype=torch.bfloat16),
-        "float16": partial(cast, dtype=torch.float16),
-        "float8": partial(cast, dtype=FLOAT8, compute=torch.bfloat16),
+        **{name: partial(cast, dtype=name) for name in ("float32", "bfloat16", "float16")},
+        "float8": partial(cast, dtype="float8_e4m3fn"),
         "scaled float8": scaled_float8,
         "8 bit, packed": packed,
         "4 bit, packed": partial(packed, block=BLOCK, most=7),

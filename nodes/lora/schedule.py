@@ -58,11 +58,11 @@ def _adapters(
     mine = folded({key: value.float() for key, value in state.items()})
     names = [key.removesuffix(DOWN) for key in mine if key.endswith(DOWN)]
     rank = max(len(mine[name + DOWN]) for name in names)
+    for name in names:
+        missing = rank - len(mine[name + DOWN])
+        mine[name + DOWN] = pad(mine[name + DOWN], (0, 0, 0, missing))
+        mine[name + UP] = pad(strength * mine[name + UP], (0, missing))
     with torch.inference_mode(False):
-        for name in names:
-            down, up = mine[name + DOWN], mine[name + UP]
-            mine[name + DOWN] = pad(down.clone(), (0, 0, 0, rank - len(down)))
-            mine[name + UP] = pad(strength * up.clone(), (0, rank - len(down)))
         slices = ComfyFlowModel(model).linear_slices(names)
         lora = LoraSet.from_state(slices, mine)
     for parameter in lora.parameters():

@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 import torch
+from eraseanything_pack.benchmarks.full_width import DTYPES
 from eraseanything_pack.benchmarks.world import FIRST_SEED, World
 from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.lora.file import prefixed
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.tinyworld.evaluate import found, obeyed, prompts_with, prompts_without
 from eraseanything_pack.tinyworld.models import build_model, load_weights
@@ -48,14 +50,12 @@ def models(request: pytest.FixtureRequest, pack: Any, tmp_path_factory: Any) -> 
     """The MODEL that the pack makes of a file, and one of the same numbers unpacked."""
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
     written(path, getattr(gguf.GGMLQuantizationType, request.param))
-    nodes, ops, dequant = (importlib.import_module(f"{pack.__name__}.{n}") for n in MODULES)
-    state = importlib.import_module(f"{pack.__name__}.loader").gguf_sd_loader(str(path))
-    model = build_model(state, BF16, custom_operations=ops.GGMLOps())
+    names = ("nodes", "ops", "dequant", "loader")
+    nodes, ops, dequant, loader = (importlib.import_module(f"{pack.__name__}.{n}") for n in names)
+    state, stored = loader.gguf_sd_loader(str(path)), DTYPES["bfloat16"]
+    model = build_model(state, stored, custom_operations=ops.GGMLOps())
     unpacked = {k: Tensor(dequant.dequantize_tensor(v, torch.float32)) for k, v in state.items()}
-    return nodes.GGUFModelPatcher.clone(model), build_model(unpacked, BF16)
-
-
-MODULES, BF16 = ("nodes", "ops", "dequant"), (torch.bfloat16, None)
+    return nodes.GGUFModelPatcher.clone(model), build_model(unpacked, stored)
 
 
 def written(path: Path, kind: Any) -> None:
@@ -90,8 +90,7 @@ def test_it_is_erased_from_and_given_back(models: tuple[Any, Any], world: World)
     there, before = world.of(model), bits(model)
     erasure = there.erase(there.plan("star"), EraseConfig.from_recipe("fast"))
     assert erasure.ended and erasure.solved
-    state = {f"transformer.{key}": value for key, value in erasure.state.items()}
-    erased = there.of(apply_lora(model, state, 1.0, name="star")[0])
+    erased = there.of(apply_lora(model, prefixed(erasure.state), 1.0, name="star")[0])
     stars, others = prompts_with("star", 12), prompts_without("star", 12)
 
     def verdict(where: World, prompts: Any) -> Any:
