@@ -166,20 +166,22 @@ class Trajectories:
 def cache_all_trajectories(
     model: CountedModel, *, generator: Generator, on_pass: Callable[[], None]
 ) -> Trajectories:
-    """Teacher paths. Concept and anchor share their noise: the erased model moves between them."""
+    """Teacher paths: half of the prompts' under the concept, the others' under the anchor."""
     config = model.config
     cached = partial(cache_trajectories, times=model.times, at_once=config.batch, on_pass=on_pass)
     fresh = config.sampling == "fresh"
-    noise = model.noise(1 if fresh else config.paths, generator)
+    noise = model.noise(1 if fresh else 2 * config.paths, generator)
     rows = _every_row(len(model.encoded.concept), len(noise), generator)
     if fresh:
         first = cached(model.erase_teacher, rows, noise=noise, times=model.times[:2])
         return Trajectories(first, None, pictures_to_keep(model, generator, on_pass))
+    halves = zip((0, 1), rows.chunk(2), noise.chunk(2), strict=True)
     concept, anchor = (
-        cached(partial(model.erase_teacher, follow=prompt), rows, noise=noise) for prompt in (0, 1)
+        cached(partial(model.erase_teacher, follow=prompt), some, noise=start)
+        for prompt, some, start in halves
     )
     keep = None
-    if keeps(config):
+    if keeps(config) and config.keep_paths:
         rows = _every_row(len(model.encoded.keep), config.keep_paths, generator)
         noise = model.noise(config.keep_paths, generator)
         keep = cached(partial(model.keep_teacher, follow=0), rows, noise=noise)

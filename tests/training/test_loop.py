@@ -175,6 +175,7 @@ def test_other_words_keep_the_attention_that_they_would_lose(small_flow, encoded
             weights=LossWeights(esd=0.0, attention=1.0, keep=0.0),
             attention_others=others,
             steps=100,
+            seed=2,  # at which it would lose much
         )
         return 1 - left_of_attention(small_flow, near, found, token=0)
 

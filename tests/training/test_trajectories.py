@@ -104,6 +104,19 @@ def test_passes_come_in_turn_and_one_may_cancel() -> None:
     assert asked == [16, 16, 16, 4, 4]  # three times of sixteen paths, then of the other four
 
 
+@pytest.mark.parametrize(("trajectories", "different"), [(1, 2), (2, 3)])
+def test_no_prompt_is_sampled_twice_while_there_are_others(
+    small_flow, encoded, trajectories: int, different: int
+) -> None:
+    """There are three; concept and anchor have paths of different prompts, from their own noise."""
+    config = EraseConfig(batch=4, trajectories=trajectories, width=32, height=32)
+    model = CountedModel(small_flow, encoded, config, ForwardCount(0))
+    generator = torch.Generator().manual_seed(0)
+    erase = cache_all_trajectories(model, generator=generator, on_pass=lambda: None).erase
+    assert len(erase.rows) == 2 * trajectories and len(erase.rows.unique()) == different
+    assert len(erase.states[:, 0].unique(dim=0)) == 2 * trajectories
+
+
 def test_each_prompts_paths_follow_its_own_velocity(small_flow, encoded) -> None:
     """The concept's first, then the anchor's; both kinds know both velocities."""
     config = EraseConfig(batch=4, trajectories=4, trajectory_steps=3, width=32, height=32)
