@@ -62,8 +62,9 @@ def main() -> None:
     prompts = world.scenery.any_prompts(options.prompts, options.seed)
     pictures, judged = looked_at(world, prompts, FIRST_SEED + options.seed)
     if held_out := world.scenery.held_out_prompts(HELD_OUT, options.seed):
-        for own, apart in zip(judged, looked_at(world, held_out, FIRST_SEED)[1], strict=True):
-            own["held_out"] = apart
+        _, apart = looked_at(world, held_out, FIRST_SEED + options.seed)
+        for own, figures_apart in zip(judged, apart, strict=True):
+            own["held_out"] = figures_apart
     if options.sheet:
         save_captioned(options.sheet, pictures[:SHOWN], [prompt.text for prompt in prompts])
     first, second = judged

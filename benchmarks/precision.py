@@ -2,8 +2,8 @@
 
 One concept is erased by the recipe `fast` from the miniature Flux stored in each of seven ways, and
 each LoRA is applied, by the node's own code, to the model in each of them. Pictures are drawn in
-each way's own numbers and compared with those of the same model without the LoRA. Some fifteen
-minutes of a core. Writes JSON and prints two tables.
+each way's own numbers and compared with those of the same model without the LoRA. Some twenty
+minutes of a core. Writes JSON and prints three tables.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .erasure.case import Case
 from .erasure.figures import drift, percent
 from .erasure.methods import config_of
 from .erasure.quality import Look, replacement, worst_word
+from .erasure.scenery import WORDS
 from .result_file import RESULTS, versions, write_result
 from .stored import STORED
 from .world import FAMILY, FIRST_SEED, World
@@ -39,7 +40,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--concept", default=CONCEPT, help=f"default: {CONCEPT}")
+    parser.add_argument("--concept", default=CONCEPT, choices=WORDS, help=f"default: {CONCEPT}")
     parser.add_argument("--count", type=int, default=COUNT, help="pictures of each kind of prompt")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -54,7 +55,8 @@ def main() -> None:
             rows.append({"trained": trained, "applied": applied, **measured(case, erasure)})
             print(json.dumps(rows[-1]), flush=True)
     result = {
-        "command": f"python -m benchmarks.precision --concept {options.concept}",
+        "command": f"python -m benchmarks.precision --concept {options.concept} --count "
+        f"{options.count}",
         "versions": versions(),
         "seed": SEED,
         "count": options.count,
@@ -73,7 +75,10 @@ def cases_of(concept: str, count: int) -> dict[str, Case]:
 
 
 def measured(case: Case, erasure: Erasure) -> Row:
-    """Figures by the first judge, in percent of the model's own rate but for `found`."""
+    """Figures by the first judge, in percent of the model's own rate but for `found`.
+
+    The worst word is one of the concept's own kind.
+    """
     model, _ = apply_lora(case.world.model, prefixed(erasure.state), 1.0, name="the erasure")
     applied = case.world.of(model)
     kinds = ("named", "others", *(f"word {word}" for word in siblings(case)))

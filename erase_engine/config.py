@@ -22,8 +22,8 @@ AttentionForm = Literal["ratio", "sum"]
 Sampling = Literal["cached", "fresh"]
 Blocks = Literal["all"] | tuple[int, ...]
 
-DRAWS_PER_PATH = 8  # at the least: a path that fewer states are drawn from is not worth sampling
-MOST_RANK = 256
+DRAWS_PER_PATH = 2  # at the least: a path that fewer states are drawn from is not worth sampling
+MOST_RANK, MOST_PATHS = 256, 4096
 SHARED = ("keep", "ridge", "pooled_ridge")  # between several concepts of one closed form
 
 
@@ -74,15 +74,15 @@ class EntranceConfig:
     own_share: float = within(2.0, 0, 1e3)  # what the concept's tokens count, others 1
     most_moved: float = within(0.42, 1e-3, 1e3)  # of a held token, in mean tokens
     most_unsolved: float = within(0.45, 0, 1)  # a concept of which more is left is trained instead
-    trained_paths: int = within(48, 1, 4096)  # `trajectories` of such a concept
-    trained_keep_paths: int = within(80, 1, 4096)  # and its `keep_trajectories`
+    trained_paths: int = within(4, 1, 100)  # times `trajectories`, for such a concept
+    trained_keep_paths: int = within(2, 1, 100)  # times `keep_trajectories`
     rounds: int = within(4, 0, 1000)  # of attacks; after each it is solved anew
     searches: int = within(5, 1, 1000)  # steps of gradient in a round
     attacks: int = within(4, 1, 1000)  # found in a round, each for all prompts
     radius: float = within(0.5, 1e-3, 10)  # of an attack, in a token's norm
     rate: float = within(0.35, 1e-3, 10)  # share of the radius that a search moves
     tempering: int = within(32, 0, 100_000)  # steps of training under attack, of soft solutions
-    soft: float = within(0.3, 0, 100)  # a change of a token, in its norm, as short undoes these
+    soft: float = within(0.28, 0, 100)  # a change of a token, in its norm, as short undoes these
     tempering_rate: float = within(0.8, 1e-6, 100)  # share of the learning rate in them
     tempering_keep: int = within(2, 1, 1024)  # keep prompts in one of them
     attack_share: float = within(2.0, 0, 1e3)  # what all attacks of a round count
@@ -123,8 +123,8 @@ class EraseConfig:
     budget_every: int = within(10, 1, 100_000)  # steps between two measurements of the drift
     rsc_temperature: float = within(0.07, 1e-3, 100)
     sampling: Sampling = "cached"  # states of cached paths; or fresh: of one sampled for each
-    trajectories: int = within(8, 1, 4096)  # most paths or pictures that the teacher samples
-    keep_trajectories: int = within(0, 0, 4096)  # of keep prompts; 0: as many as `trajectories`
+    trajectories: int = within(8, 1, MOST_PATHS)  # most paths or pictures to sample
+    keep_trajectories: int = within(0, 0, MOST_PATHS)  # of keep prompts; 0: `trajectories`
     trajectory_steps: int = within(20, 1, 1000)
     guidance: float | None = 3.0  # input of guidance-distilled models; None: the model has none
     width: int = within(512, PIXELS_PER_TOKEN, 8192)  # pixels
@@ -147,10 +147,10 @@ class EraseConfig:
         _check_blocks(self.attention_blocks)
 
     @property
-    def hardening_steps(self) -> int:
-        """How many steps search for attacks, in whole rounds, where the entrance can be solved."""
-        searches = self.entrance.searches
-        return min(self.steps // searches, self.entrance.rounds) * searches
+    def searches(self) -> int:
+        """How many of the steps search for attacks on a closed form, in whole rounds."""
+        each, rounds = self.entrance.searches, self.entrance.rounds
+        return each * min(self.steps // each, rounds) if self.solver == "solve" else 0
 
     @property
     def paths(self) -> int:
@@ -159,9 +159,9 @@ class EraseConfig:
 
     @property
     def keep_paths(self) -> int:
-        """Paths of keep prompts, limited alike."""
-        most = self.keep_trajectories or self.trajectories
-        return min(most, math.ceil(self.steps * self.keep_per_step / DRAWS_PER_PATH))
+        """Paths of keep prompts, limited alike; a search of an attack needs none."""
+        draws = (self.steps - self.searches) * self.keep_per_step
+        return min(self.keep_trajectories or self.trajectories, math.ceil(draws / DRAWS_PER_PATH))
 
     def for_concepts(self, count: int) -> EraseConfig:
         """What a closed form of several concepts takes: `count` times the rank, and a share of each
@@ -180,12 +180,27 @@ class EraseConfig:
             entrance=replace(entrance, **shares, rounds=0, tempering=0),
         )
 
-    def trained(self) -> EraseConfig:
-        """For a concept that a closed form can't erase: steps see more of its prompts."""
+    def after_solving(self, *, solved: bool = False, soft: bool = False) -> EraseConfig:
+        """What a closed form leaves to do: rounds of attacks, and steps under attack where it is
+        `soft`. A concept that is not `solved` by it is trained, by steps that see more prompts.
+        """
+        entrance, keep = self.entrance, self.keep_trajectories or self.trajectories
         if self.solver != "solve":
             return self
-        paths, keep_paths = self.entrance.trained_paths, self.entrance.trained_keep_paths
-        return replace(self, trajectories=paths, keep_trajectories=keep_paths)
+        if not solved:
+            return replace(
+                self,
+                trajectories=min(entrance.trained_paths * self.trajectories, MOST_PATHS),
+                keep_trajectories=min(entrance.trained_keep_paths * keep, MOST_PATHS),
+                entrance=replace(entrance, rounds=0),
+            )
+        soft |= not self.searches  # where there is no time for a round of attacks
+        return replace(
+            self,
+            steps=self.searches + soft * min(self.steps - self.searches, entrance.tempering),
+            learning_rate=entrance.tempering_rate * self.learning_rate,
+            keep_per_step=min(entrance.tempering_keep, self.keep_per_step),
+        )
 
     def watched_blocks(self, count: int) -> tuple[int, ...]:
         """Numbers of the blocks whose attention is read, of `count`; -1 is the last."""
@@ -269,11 +284,9 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def _check_side(name: str, pixels: int) -> None:
-    if pixels % PIXELS_PER_TOKEN:
-        raise ValueError(
-            f"Got {name} {pixels} pixels, expected a multiple of {PIXELS_PER_TOKEN}. "
-            f"Use {pixels - pixels % PIXELS_PER_TOKEN}."
-        )
+    if left := pixels % PIXELS_PER_TOKEN:
+        fit = f"a multiple of {PIXELS_PER_TOKEN}. Use {pixels - left}."
+        raise ValueError(f"Got {name} {pixels} pixels, expected {fit}")
 
 
 def _check_blocks(blocks: Blocks) -> None:

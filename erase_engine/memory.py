@@ -112,7 +112,7 @@ def sampled_bytes(config: EraseConfig, latents: LatentGrid) -> int:
 
     Of a closed form's recipe the most: of a concept that is trained.
     """
-    config = config.trained()
+    config = config.after_solving()
     shape = latents.shape(config.height, config.width)
     latent = math.prod(shape) * 4
     if config.sampling == "cached":

@@ -59,8 +59,37 @@ def test_what_the_recipes_promise() -> None:
 def test_a_short_training_samples_fewer_paths() -> None:
     config = EraseConfig(trajectories=40, steps=160, batch=8)
     assert config.paths == 40
-    assert dataclasses.replace(config, steps=4).paths == 4
+    assert dataclasses.replace(config, steps=4).paths == 16
     assert dataclasses.replace(config, steps=1, batch=1).paths == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "steps", "searches", "paths", "keep_paths"),
+    [
+        ({"solved": True, "soft": False}, 20, 20, 12, 0),
+        ({"solved": True, "soft": True}, 52, 20, 12, 32),
+        ({"solved": False, "soft": True}, 160, 0, 48, 80),
+    ],
+)
+def test_what_fast_does_after_its_closed_form(
+    how: dict[str, bool], steps: int, searches: int, paths: int, keep_paths: int
+) -> None:
+    left = EraseConfig.from_recipe("fast").after_solving(**how)
+    assert (left.steps, left.searches) == (steps, searches)
+    assert (left.paths, left.keep_paths) == (paths, keep_paths)
+
+
+def test_a_limit_of_steps_and_own_paths_are_kept_after_the_closed_form() -> None:
+    fast = EraseConfig.from_recipe("fast", trajectories=100, keep_trajectories=0)
+    trained = fast.after_solving()
+    assert (trained.trajectories, trained.keep_trajectories) == (400, 200)
+    assert dataclasses.replace(fast, trajectories=4000).after_solving().trajectories == 4096
+    short = dataclasses.replace(fast, steps=12).after_solving(solved=True, soft=True)
+    assert (short.steps, short.searches) == (12, 10)
+    assert dataclasses.replace(fast, steps=3).after_solving(solved=True).steps == 3
+    for recipe in ("instant", "paper"):
+        config = EraseConfig.from_recipe(recipe)
+        assert config.after_solving(solved=True, soft=True).steps == config.steps
 
 
 def test_alpha_is_the_rank_unless_given() -> None:

@@ -59,6 +59,11 @@ class Entrances:
         """Whether so little is left that the solution erases the concept."""
         return self.unsolved <= self.text.config.most_unsolved
 
+    @property
+    def soft(self) -> bool:
+        """Whether a short way leads back from the solution."""
+        return self.text.undoing().norm().item() < self.text.config.soft
+
     def solve(self, attacks: Tensor | None = None) -> None:
         """Solves the tokens' entrance anew, so that it also holds against `attacks` (K, n)."""
         self.text.solve(attacks)

@@ -219,7 +219,7 @@ class Checkpoint:
         assert self.root is not None
         old = [name for name in (OLD_TRAJECTORIES, STATE) if (self.root / name).exists()]
         others = [*self._refused, *(f"{name} (of an older version)" for name in old)]
-        settings = "another concept, other settings or other text encoders"
+        settings = "another concept, settings, text encoders or version of this pack"
         taken = {each.split(" ")[0] for each in others} | {self._identity[:DIGITS]}
         folders = sorted(path.parent.name for path in self.root.glob(f"*/{TRAJECTORIES}"))
         others += [f"{name} ({settings})" for name in folders if name not in taken]

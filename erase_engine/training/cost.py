@@ -14,7 +14,8 @@ def expected_forwards(encoded: EncodedPrompts, config: EraseConfig, *, guided: b
 
     Trajectories: `paths` x `trajectory_steps` x (2 for the concept's paths + 2 for the anchor's +
     1 for the keep prompts' + 1 for pictures that are to be drawn). Each step: 3 x `batch` + 3 x
-    `keep_per_step` for each of L_keep and L_lora, and for L_rsc `keep_per_step` x (3 + 1 + K).
+    `keep_per_step` for each of L_keep and L_lora, and for L_rsc `keep_per_step` x (3 + 1 + K). A
+    search of an attack: 3 x `batch`.
 
     Fresh: for trajectories 2; and for the states of each loss but L_lora a path and the teacher's
     answer, which L_rsc reads off its 1 + K paths.
@@ -24,8 +25,9 @@ def expected_forwards(encoded: EncodedPrompts, config: EraseConfig, *, guided: b
     fresh, budget = config.sampling == "fresh", config.solver == "budget"
     if not config.steps:
         return 0
-    step = config.batch * (trained + (sampled * state + 2 if fresh else 0))
-    step += keep * (trained + (sampled * state + 1 if fresh else 0)) if weights.keep > 0 else 0
+    erase = config.batch * (trained + (sampled * state + 2 if fresh else 0))
+    preserve = keep * (trained + (sampled * state + 1 if fresh else 0))
+    step = erase + (preserve if weights.keep > 0 else 0)
     step += keep * trained if weights.reconstruction > 0 else 0
     if weights.rsc > 0 and encoded.contrast is not None:
         words = 1 + encoded.contrast.per_pair
@@ -36,7 +38,8 @@ def expected_forwards(encoded: EncodedPrompts, config: EraseConfig, *, guided: b
         start += config.paths * sampled * state
     probes = config.steps // config.budget_every if budget else 0
     start += 2 * keep * (sampled * state + 1) if fresh and budget else 0
-    return start + config.steps * step + probes * 2 * keep
+    steps = config.steps - config.searches
+    return start + config.searches * erase + steps * step + probes * 2 * keep
 
 
 def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool) -> str:
@@ -44,8 +47,8 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
 
     Previews come on top.
     """
-    recipe = EraseConfig.from_recipe("fast").trained()
-    cost = expected_forwards(encoded, config.trained(), guided=guided)
+    recipe = EraseConfig.from_recipe("fast").after_solving()
+    cost = expected_forwards(encoded, config.after_solving(), guided=guided)
     if not cost:
         return "It takes no pass of the model."
     most = "at most " if config.solver == "solve" else ""

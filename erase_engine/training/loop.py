@@ -19,7 +19,7 @@ from .encoded_prompts import EncodedPrompts
 from .last_state import LastState, Snapshot
 from .objective import STATES, Objective
 from .solvers.adversary import Adversary
-from .solvers.solve import solved_entrances
+from .solvers.solve import BY_DEGREES, entrances_of
 from .solvers.table import SOLVERS
 from .teacher import (
     CountedModel,
@@ -48,12 +48,11 @@ class StepReport:
     total_forwards: int  # of the whole training
     history: Mapping[str, list[float]] = field(default_factory=dict)  # each loss up to this step
     stage: Stage = "training"
-    ended: bool = False  # before the last step: there is nothing left to do
 
     @property
     def last(self) -> bool:
         """Whether no step comes after this one."""
-        return self.ended or self.step == self.total
+        return self.step == self.total
 
     @property
     def done_before(self) -> int:
@@ -69,7 +68,7 @@ class Erasure:
     history: dict[str, list[float]]
     forwards: int
     warnings: tuple[str, ...] = ()  # for people: what did not go as it should
-    ended: str = ""  # why it ended before its last step
+    ended: str = ""  # what has become of a closed form, in words; "" without one
     solved: bool = False  # a closed form erases the concept
     unsolved: float = 1.0  # of the change that a closed form is to make, the share not made
 
@@ -128,12 +127,12 @@ def train_erasure(
         return training.outcome(tuple(checkpoint.warnings))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Teller:
     """Tells of a training's steps, and of passes that sample."""
 
     on_step: OnStep
-    total: int  # steps
+    total: int  # steps that are to be done
     count: ForwardCount
     history: dict[str, list[float]] = field(default_factory=dict)
 
@@ -161,14 +160,15 @@ def _objective(
 ) -> Objective:
     """The losses, on states that are sampled now or were before; without steps there are none.
 
-    A closed form goes first: how much is to be sampled depends on what it can do.
+    A closed form goes first: what is left to do depends on what it can do.
     """
     entrances, trajectories, adversary = None, None, None
     if model.config.solver == "solve":
         tell(0, {}, 0.0, stage="solving")
-        entrances = solved_entrances(model)
-        if not entrances.solved:
-            model = replace(model, config=model.config.trained())
+        entrances = entrances_of(model)
+        soft = entrances.soft or model.encoded.kind in BY_DEGREES
+        left = model.config.after_solving(solved=entrances.solved, soft=soft)
+        model, tell.total = replace(model, config=left), left.steps
     config, guided = model.config, model.backend.cfg != 1
     model.count.expected = expected_forwards(model.encoded, config, guided=guided)
     if config.attack:
@@ -232,20 +232,15 @@ class Training:
         self.last_state = LastState(objective, self.solver)
 
     def run(self, checkpoint: Checkpoint, tell: Teller) -> None:
-        """Takes the steps that are left, as long as there is work; saves and tells of them."""
-        solver, done = self.solver, self.last_state.step
-        if solver.solved:
+        """Takes the steps that are left; saves and tells of them."""
+        done = self.last_state.step
+        if self.solver.solved:
             tell(done, {}, 0.0, stage="solved")
-        for step in range(done + 1, self.objective.config.steps + 1):
-            if solver.ended:
-                break
+        for step in range(done + 1, tell.total + 1):
             losses, norm = self.step(step)
             if checkpoint.due(step):
                 checkpoint.save(self.snapshot())
-            if solver.ended:
-                tell.count.expected = tell.count.forwards
-            stage = "hardening" if "attack" in losses else "training"
-            tell(step, losses, norm, stage=stage, ended=bool(solver.ended))
+            tell(step, losses, norm, stage="hardening" if "attack" in losses else "training")
 
     def outcome(self, warnings: tuple[str, ...]) -> Erasure:
         """What the steps so far have made."""

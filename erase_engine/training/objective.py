@@ -28,7 +28,7 @@ from .trajectories import TrainingBatch
 
 @dataclass(frozen=True)
 class Objective:
-    """One training: what does not change while it runs."""
+    """One training: the model, the adapters, what they are trained on, and what they learn from."""
 
     model: CountedModel
     lora: Adapters

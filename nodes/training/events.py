@@ -95,8 +95,8 @@ class TrainingEvents:
         self._curve = Curve()
         self._latest: Event = {"state": "starting", "message": "", "step": 0, "total": 0}
         self._latest |= {"seconds_left": None, "previews": None, "started": time.time()}
-        self._began = self._sent = clock()
-        self._done_before: float | None = None  # share of the work that an earlier run has done
+        self._sent = clock()
+        self._began: tuple[float, float] | None = None  # when, and what share was done then
         self.saved = ""  # the file of a training that was stopped
         self._send(self.event())
 
@@ -109,10 +109,6 @@ class TrainingEvents:
         self._latest["message"] = message
         self._send_now()
 
-    def begin(self) -> None:
-        """The model is loaded and the pictures of before are drawn: time counts from here."""
-        self._began = self._clock()
-
     def step(self, report: StepReport) -> None:
         """Shows a step, unless the last event is too fresh; one that is no pass, at once."""
         pause = report.stage in ("solving", "solved")
@@ -120,20 +116,18 @@ class TrainingEvents:
             self._curve.catch_up(report)
         if report.losses:
             self._curve.add(report.step, report.losses)
-        state = "solving" if pause else report.stage
-        total = report.step if report.ended else report.total  # the steps that there were
-        self._latest |= {"state": state, "step": report.step, "total": total}
+        self._latest |= {"state": report.stage, "step": report.step, "total": report.total}
         self._latest["seconds_left"] = None if pause else finite(self._seconds_left(report))
         if pause or self._clock() - self._sent >= SECONDS_BETWEEN_EVENTS:
             self._send_now()
 
     def _seconds_left(self, report: StepReport) -> float | None:
-        """At the speed of this run: what an earlier one has done took no time of it."""
-        done = report.forwards / max(report.total_forwards, 1)
-        if self._done_before is None:
-            self._done_before = done if report.done_before else 0.0
-        mine = done - self._done_before
-        return (self._clock() - self._began) * (1 - done) / mine if mine else None
+        """At the speed since this run's first pass: loading and solving come before it."""
+        now, done = self._clock(), report.forwards / max(report.total_forwards, 1)
+        if self._began is None:
+            self._began = now, done
+        began, done_then = self._began
+        return (now - began) * (1 - done) / (done - done_then) if done > done_then else None
 
     def preview(self, previews: list[Event], step: int) -> None:
         """Shows new pictures at once."""

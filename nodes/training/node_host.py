@@ -145,7 +145,6 @@ class NodeHost:
         reserved = self.memory.beside_weights if self.memory else 0
         decode = partial(decode_while_training, self.model, self.vae, memory_required=reserved)
         previews = Previews(model, scene, decode) if every else None
-        live.begin()
 
         def on_step(report: StepReport) -> None:
             live.step(report)

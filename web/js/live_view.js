@@ -34,6 +34,7 @@ const HEADINGS = {
   starting: "Loading",
   sampling: "Sampling what to train on",
   solving: "Solving at the text's entrance",
+  solved: "Solved at the text's entrance",
   hardening: "Hardening against attacks",
   training: "Training",
   done: "Done",

@@ -9,23 +9,24 @@ import torch
 from torch import Tensor
 
 from ...closed_form.entrance import Entrances
-from ...config import EraseConfig
 from ..losses import esd_loss
 from ..objective import Objective
-from ..teacher import FORWARD_AND_BACKWARD, CountedModel
+from ..teacher import CountedModel
 from .gradient import Together, numbers_of
 from .moved_text import SHARE
 from .shared_attack import SharedAttack
 
-ENDINGS = (
-    "",
-    "The closed form was hardened against attacks.",
-    "The closed form was hardened, and trained against its attacks as far as that is worth it.",
-    "The closed form alone: attacks are not searched for, and may bring a concept back.",
+ALONE = "The closed form alone: attacks are not searched for, and may bring a concept back."
+HARDENED = "The closed form was hardened against attacks."
+TEMPERED = (
+    "The closed form was hardened, and trained against its attacks as far as that is worth it."
 )
+# Kinds that are undone by degrees, as from a style to another. A relation is in the tokens of two
+# things as well, which the entrance alone can't move.
+BY_DEGREES = ("style", "relation")
 
 
-def solved_entrances(model: CountedModel) -> Entrances:
+def entrances_of(model: CountedModel) -> Entrances:
     """The closed form of the plan, at no pass of the model."""
     assert model.encoded.entrance is not None
     numbers = {"config": model.config.entrance, "rank": model.config.lora.rank}
@@ -48,7 +49,7 @@ class Solve:
     def __init__(self, objective: Objective) -> None:
         model, config = objective.model, objective.config
         assert objective.entrances is not None
-        self.objective, self.config = objective, config.entrance
+        self.objective, self.config, self.searches = objective, config.entrance, config.searches
         self.entrances, self.solved = objective.entrances, objective.entrances.solved
         if self.solved or not config.steps:
             self.entrances.put(objective.lora)
@@ -56,48 +57,27 @@ class Solve:
         share = SHARE if config.weights.attention else 1.0
         held, device = self.entrances.text.others, model.backend.device
         self.attack = SharedAttack(model.encoded, self.config, device, held=held, share=share)
-        self.searches = config.hardening_steps if self.solved else 0
         self.steps = config.steps - self.searches  # of training
-        if self.solved:
-            self.steps = min(self.steps, self.config.tempering)
-        trained = replace(objective, model=replace(model, config=self._training_config()))
-        self.training = Together(replace(trained, adversary=self.attack if self.solved else None))
+        training = replace(model, config=replace(config, steps=self.steps))
+        adversary = self.attack if self.solved else None
+        self.training = Together(replace(objective, model=training, adversary=adversary))
         self._start_own_state()
-        # Of the passes that were counted on, not those of steps that only search or are not taken.
-        counted = config.steps * (config.batch + config.keep_per_step)
-        taken = self.steps * (config.batch + trained.config.keep_per_step)
-        spared = counted - taken - self.searches * config.batch
-        model.count.expected -= FORWARD_AND_BACKWARD * spared
-
-    def _training_config(self) -> EraseConfig:
-        """Of the steps that train: slower, and with fewer keep prompts, where all is solved."""
-        config, entrance = replace(self.objective.config, steps=self.steps), self.config
-        if not self.solved:
-            return config
-        return replace(
-            config,
-            learning_rate=entrance.tempering_rate * config.learning_rate,
-            keep_per_step=min(entrance.tempering_keep, config.keep_per_step),
-        )
 
     @property
     def ended(self) -> str:
-        """Why nothing is left to do."""
-        return ENDINGS[int(self._own["ending"])]
+        """What was made of the closed form; "" where it is left alone."""
+        if not self.solved:
+            return ""
+        return TEMPERED if self.steps else HARDENED if self.searches else ALONE
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
         """A search of an attack, or a step of training."""
         if step > self.searches:
-            found = self.training.step(step - self.searches)
-            if self.solved and step - self.searches >= self.steps:
-                self._own["ending"].fill_(2)
-            return found
+            return self.training.step(step - self.searches)
         losses, norm = self._search(step)
         found = numbers_of(losses, [norm], step=step)
         if step % self.config.searches == 0:
             self._end_round(step // self.config.searches)
-        if step == self.searches and not (self.steps and self._soft):
-            self._own["ending"].fill_(1)
         return found
 
     def _end_round(self, count: int) -> None:
@@ -108,31 +88,15 @@ class Solve:
         self._own["undoing"].copy_(self._undoing(count))
 
     def _undoing(self, done: int) -> Tensor:
-        """(n,) `_way_back`, after so many rounds; 0 where no other comes."""
-        if done * self.config.searches < self.searches:
-            return self._way_back().to(self.attack.change)
-        return torch.zeros_like(self.attack.change[0])
-
-    def _way_back(self) -> Tensor:
-        """(n,) `Entrance.undoing`, which has the solution apart from the model's own weights."""
-        with self.objective.lora.disabled():
-            return self.entrances.text.undoing()
-
-    @property
-    def _soft(self) -> bool:
-        """Whether a short way leads back, or one by degrees, as from a style to another.
-
-        A relation is in the tokens of two things as well, which the entrance alone can't move.
-        """
-        shortest = self._way_back().norm().item()
-        by_degrees = self.objective.model.encoded.kind in ("style", "relation")
-        return by_degrees or shortest < self.config.soft
+        """(n,) the way back, after so many rounds; 0 where no other comes."""
+        if done * self.config.searches >= self.searches:
+            return torch.zeros_like(self.attack.change[0])
+        with self.objective.lora.disabled():  # it has the solution apart from the weights
+            return self.entrances.text.undoing().to(self.attack.change)
 
     def _start_own_state(self) -> None:
         change, text = self.attack.change, self.entrances.text
-        alone = self.solved and not self.searches and not self.steps
         self._own = {
-            "ending": torch.tensor(3.0 if alone else 0.0),  # place in ENDINGS
             "attack": change,
             "found": change.new_zeros(self.config.rounds, *change.shape),
             "undoing": self._undoing(0),  # where the next round's attacks begin

@@ -19,7 +19,7 @@ class Solver(Protocol):
 
     @property
     def ended(self) -> str:
-        """Why there is nothing left to do; "" while there is."""
+        """What has become of a closed form, in words; "" without one."""
         ...
 
     @property

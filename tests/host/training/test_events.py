@@ -88,15 +88,6 @@ def test_what_is_no_pass_is_told_at_once_and_makes_no_point(
     assert [sent[-1][name] for name in ("state", "steps", "seconds_left")] == ["solving", [], None]
 
 
-def test_one_that_ended_by_itself_had_no_more_steps(
-    shown: TrainingEvents, sent: list[dict[str, Any]]
-) -> None:
-    losses = {"esd": 1.0, "attack": 0.9}
-    shown.step(StepReport(20, 40, losses, 1.0, 9, 9, stage="hardening", ended=True))
-    shown.end("done")
-    assert (sent[-1]["step"], sent[-1]["total"]) == (20, 20)
-
-
 def test_losses_that_come_later_or_end_are_caught_up_with_where_they_were() -> None:
     curve = Curve()
     history = {"esd": [1.0, 2.0, 3.0, 4.0], "attack": [0.1, 0.2], "keep": [7.0, 8.0]}
@@ -132,12 +123,13 @@ def test_events_come_a_few_times_a_second(
 def test_time_left_follows_the_forwards(
     shown: TrainingEvents, sent: list[dict[str, Any]], clock: Clock
 ) -> None:
-    clock.now = 50.0  # loading does not count
-    shown.begin()
-    shown.step(report(0))
+    clock.now = 50.0  # loading does not count, nor does solving
+    shown.step(StepReport(0, 100, {}, 0.0, 0, 100, stage="solving"))
+    clock.now += 60.0
+    shown.step(StepReport(0, 100, {}, 0.0, 5, 100, stage="sampling"))
     clock.now += 10.0
     shown.step(report(25, esd=1.0))
-    assert sent[-1]["seconds_left"] == 30.0
+    assert sent[-1]["seconds_left"] == 37.5  # 20 of 100 in 10 seconds: 75 are left
 
 
 @pytest.mark.parametrize(
@@ -172,7 +164,6 @@ def test_a_stopped_training_says_what_it_left(sent: list[dict[str, Any]]) -> Non
 def test_a_training_that_goes_on_shows_its_whole_curve(
     shown: TrainingEvents, sent: list[dict[str, Any]], clock: Clock
 ) -> None:
-    shown.begin()
     clock.now = 10.0
     shown.step(
         StepReport(51, 100, {"esd": 2.0}, 1.0, 51, 100, {"esd": [float(n) for n in range(51)]})
@@ -180,7 +171,7 @@ def test_a_training_that_goes_on_shows_its_whole_curve(
     clock.now += 10.0
     shown.step(StepReport(61, 100, {"esd": 2.0}, 1.0, 61, 100))
     assert sent[-1]["steps"][:2] == [1, 2] and sent[-1]["losses"]["esd"][:2] == [0.0, 1.0]
-    assert sent[-1]["seconds_left"] == pytest.approx(78)  # 10 of 100 in 20 seconds: 39 are left
+    assert sent[-1]["seconds_left"] == pytest.approx(39)  # 10 of 100 in 10 seconds
 
 
 def test_nobody_is_told_where_there_is_no_page() -> None:

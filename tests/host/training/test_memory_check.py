@@ -24,7 +24,13 @@ from eraseanything_pack.nodes.training.memory_check import check_room, meta_twin
 from tiny_flux import NEWER_HOST, build
 
 CONFIG = EraseConfig(
-    width=64, height=64, batch=2, keep_per_step=2, trajectories=3, trajectory_steps=4
+    width=64,
+    height=64,
+    batch=2,
+    keep_per_step=2,
+    trajectories=3,
+    keep_trajectories=5,
+    trajectory_steps=4,
 )
 
 

@@ -168,8 +168,7 @@ def test_a_phrase_is_trained_behind_the_entrance(tiny: Tiny) -> None:
     wanted = config("fast", steps=40)
     done = train(tiny[0], phrase, wanted)
     assert {"esd", "keep"} <= done.history.keys() and "attack" not in done.history
-    passes = [expected_forwards(phrase, each, guided=False) for each in (wanted, wanted.trained())]
-    assert passes[0] < passes[1] == done.forwards  # it sees more of its prompts than a word
+    assert done.forwards == expected_forwards(phrase, wanted.after_solving(), guided=False)
     assert any("attn" in key for key in done.state)
     if f"{TEXT}.alpha" in done.state:
         assert (change(done.state) - closed).norm() > 0.5 * closed.norm()
