@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -9,8 +10,10 @@ from typing import Any
 
 import comfyui_version
 import folder_paths
+from PIL import Image
 from torch import Tensor
 
+from ...erase_engine.atomic_file import atomic_file
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.lora.file import save_lora
@@ -94,6 +97,23 @@ def save_erasure(
     """Writes the LoRA under the next free number, with all that it takes to train it again."""
     record = erasure_metadata(erasure.figures, plan, config, base_model=base_model, host=HOST)
     return save_numbered(stem, erasure.state, record)
+
+
+def cover_of(path: Path) -> Path:
+    """Where ComfyUI and managers of LoRAs look for a file's picture."""
+    return path.with_suffix(".preview.png")
+
+
+def save_cover(path: Path, picture: Image.Image) -> None:
+    """Puts a picture beside a LoRA, in the place of one whose LoRA is gone.
+
+    Where that can't be done the LoRA is as good without.
+    """
+    try:
+        with atomic_file(cover_of(path)) as draft:
+            picture.save(draft, "PNG")
+    except OSError:
+        logging.getLogger(__name__).warning("No picture beside %s.", path, exc_info=True)
 
 
 def _root() -> Path:

@@ -34,7 +34,7 @@ from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
 from ..host.progress import sampling_progress, step_progress
 from ..host.session import training_session
 from ..host.vae import decode_while_training, encode, require_vae_of
-from ..lora.files import lora_name, save_erasure
+from ..lora.files import lora_name, save_cover, save_erasure
 from ..lora.schedule import require_always_on
 from .events import TrainingEvents
 from .interruption import note_of_unfinished
@@ -61,6 +61,7 @@ class NodeHost:
     keep_images: Any = None  # IMAGE
     memory: MemoryEstimate | None = field(default=None, init=False)
     notes: tuple[str, ...] = field(default=(), init=False)  # of the plan
+    previews: Previews | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         family = supported_family(self.model)
@@ -144,7 +145,7 @@ class NodeHost:
         scene = Scene.of(plan, encoded, self.config, model.latents)
         reserved = self.memory.beside_weights if self.memory else 0
         decode = partial(decode_while_training, self.model, self.vae, memory_required=reserved)
-        previews = Previews(model, scene, decode) if every else None
+        previews = self.previews = Previews(model, scene, decode) if every else None
 
         def on_step(report: StepReport) -> None:
             live.step(report)
@@ -159,7 +160,10 @@ class NodeHost:
         """Beside the LoRAs, so that a stopped one can be tried: `star_step60_00001.safetensors`."""
         stem = self.stem if step is None else self.stem.with_name(f"{self.stem.name}_step{step}")
         base_model = model_description(self.model)
-        return save_erasure(stem, erasure, plan=plan, config=self.config, base_model=base_model)
+        path = save_erasure(stem, erasure, plan=plan, config=self.config, base_model=base_model)
+        if self.previews and step is None:
+            save_cover(path, self.previews.cover())
+        return path
 
     def say(self, text: str) -> None:
         without = [NO_PREVIEWS] if self.vae is None else []

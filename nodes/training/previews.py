@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.config import EraseConfig
-from ...erase_engine.contact_sheet import image_of
+from ...erase_engine.contact_sheet import Row, contact_sheet, image_of
 from ...erase_engine.interfaces import Conditioning, FlowModel, LatentGrid, Prompt
 from ...erase_engine.sampling import sampled, start_noise
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
@@ -59,7 +60,7 @@ class Previews:
         self, backend: FlowModel, scene: Scene, decode: Callable[[Tensor], Tensor]
     ) -> None:
         self._backend, self._scene, self._decode = backend, scene, decode
-        self._before = self._draw([0, 1])
+        self._before = self._now = self._draw([0, 1])
         prompt, picture = scene.prompts["replacement"], data_url(self._draw([2])[0])
         self._beside = {"concept": {"replacement": {"prompt": prompt, "picture": picture}}}
 
@@ -68,7 +69,7 @@ class Previews:
 
         The concept's has "replacement", too: what the model drew for it before the training.
         """
-        now = self._draw([0, 1])
+        self._now = self._draw([0, 1])
         return [
             {
                 "role": role,
@@ -78,8 +79,16 @@ class Previews:
                 "change": round((after - before).abs().mean().item(), 4),  # of the whole range
                 **self._beside.get(role, {}),
             }
-            for role, before, after in zip(("concept", "keep"), self._before, now, strict=True)
+            for role, before, after in zip(
+                ("concept", "keep"), self._before, self._now, strict=True
+            )
         ]
+
+    def cover(self) -> Image.Image:
+        """The concept's prompt before the training and when it was last drawn, side by side."""
+        cells = [image_of(pictures[0]) for pictures in (self._before, self._now)]
+        row = Row(cells, ("before", "with the LoRA"))
+        return contact_sheet([row], title=self._scene.prompts["concept"], cell=LONGEST_SIDE)
 
     @torch.no_grad()
     def _draw(self, rows: list[int]) -> Tensor:
