@@ -1,4 +1,4 @@
-"""Events to the page that queued a node, and what a page that reloads asks for."""
+"""Events to the pages that show a running node, and what one asks for that is opened later."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ Event = dict[str, Any]  # JSON: what `TrainingEvents.event` gives
 Send = Callable[[Event], None]
 
 
-_runs: dict[tuple[str, ...], Event] = {}  # the last event of each node, for pages that reload
+# The last event of each node, by whom it is shown to (a workflow or a page) and the node's id.
+_runs: dict[tuple[str, str], Event] = {}
 
 
 def sender(workflow: str) -> Send:
-    """Sends events to the page that queued the running node.
+    """Sends events to every page that has the running node's workflow open, on whatever device.
 
-    Does nothing where there is no page: in tests, in scripts, in prompts without a client.
+    Without a workflow's id, to the page that queued the node. Does nothing where there is no page:
+    in tests, in scripts, in prompts without a client.
     """
     context = get_executing_context()
     server = _server()
     if context is None or server is None or server.client_id is None:
         return lambda event: None
-    client = server.client_id
+    owner, receiver = (workflow, None) if workflow else (server.client_id, server.client_id)
     place = {"node": context.node_id, "prompt_id": context.prompt_id, "workflow": workflow}
 
     def send(event: Event) -> None:
-        _remember((client, workflow, context.node_id), event | place)
-        server.send_sync(EVENT, event | place, client)
+        _remember((owner, context.node_id), event | place)
+        server.send_sync(EVENT, event | place, receiver)
 
     return send
 
@@ -56,7 +58,9 @@ def running_graph() -> dict[str, Any]:
 
 
 def add_route() -> None:
-    """Lets a reloaded page ask for its trainings: `GET /eraseanything/live?client=<id>`."""
+    """Lets a page that is opened later ask for trainings, its workflow's and its own:
+    `GET /eraseanything/live?workflow=<id>&client=<id>`.
+    """
     server = _server()
     if server is None:
         return
@@ -64,11 +68,11 @@ def add_route() -> None:
 
     @server.routes.get(ROUTE)
     async def live(request: web.Request) -> web.Response:
-        client = request.query.get("client", "")
-        return web.json_response([run for key, run in list(_runs.items()) if key[0] == client])
+        owners = {request.query.get("workflow"), request.query.get("client")}
+        return web.json_response([run for key, run in list(_runs.items()) if key[0] in owners])
 
 
-def _remember(key: tuple[str, ...], event: Event) -> None:
+def _remember(key: tuple[str, str], event: Event) -> None:
     _runs.pop(key, None)
     _runs[key] = event
     while len(_runs) > RUNS_REMEMBERED:

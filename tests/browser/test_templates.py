@@ -12,6 +12,7 @@ from visits import Visit
 pytestmark = pytest.mark.both_frontends
 
 TEMPLATES = sorted(path.stem for path in (PACK / "example_workflows").glob("*.json"))
+LIKE_OTHERS = ("erase_artist", "erase_logo")  # as erase_person, but for their words
 # So little that a workflow takes seconds; what it is worth then is no matter here.
 LITTLE = {"steps": 2, "resolution": 64, "batch": 1, "batch_size": 1, "width": 64, "height": 64}
 
@@ -23,7 +24,13 @@ def page(visit: Visit) -> Iterator[Page]:
         yield opened
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.thorough] * (name in LIKE_OTHERS))
+        for name in TEMPLATES
+    ],
+)
 def test_a_workflow_is_opened_and_runs(page: Page, name: str) -> None:
     page.load_template(name)
     page.run(WITH_THE_MINIATURE)

@@ -33,9 +33,10 @@ function show(run) {
   showOn(nodeAt(app.rootGraph, run.node), run);
 }
 
-/** Asks the server for the trainings that this page has queued: it may have been reloaded. */
+/** Asks the server for the workflow's trainings: it may be opened anew, or on another device. */
 async function restore() {
-  const client = encodeURIComponent(api.clientId ?? api.initialClientId ?? "");
-  const answer = await api.fetchApi(`/eraseanything/live?client=${client}`);
+  const client = api.clientId ?? api.initialClientId ?? "";
+  const asked = new URLSearchParams({ client, workflow: String(app.rootGraph?.id ?? "") });
+  const answer = await api.fetchApi(`/eraseanything/live?${asked}`);
   if (answer.ok) for (const run of await answer.json()) show(run);
 }

@@ -161,6 +161,25 @@ def test_another_workflows_node_shows_nothing(page: Page) -> None:
     wait_for(page.views().first, "idle")
 
 
+def test_another_device_with_the_workflow_open_shows_it_too(
+    page: Page, server: Server, browser: Browser
+) -> None:
+    """What came before it was opened, what comes then, and how it ends."""
+    view = prepare(page, steps=LONG)
+    page.queue()
+    wait_for_step(view, 5)
+    with open_page(browser, server) as phone:
+        phone.load(page.run("() => app.rootGraph.serialize()"))
+        phone.look_at(TRAIN)
+        other = phone.views().first
+        wait_for_step(other, 5)
+        assert other.locator("img").count() == 5  # of the last preview
+        wait_for_step(other, step_of(view) + 2)
+        page.cancel()
+        wait_for(other, "cancelled")
+        assert phone.own_troubles() == []
+
+
 def test_a_finished_curve_comes_back_without_a_training(page: Page, server: Server) -> None:
     """With the node's output, as the cache and the history keep it."""
     for visit in ("trains", "finds it in the cache", "opens the history"):

@@ -211,7 +211,7 @@ ENDINGS = [
 
 
 @pytest.mark.parametrize(("trouble", "message"), ENDINGS, ids=lambda one: type(one).__name__)
-def test_trouble_ends_in_words_and_what_is_done_stays(
+def test_trouble_ends_in_words_and_what_is_done_is_saved(
     command: Callable[..., list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -225,6 +225,14 @@ def test_trouble_ends_in_words_and_what_is_done_stays(
     assert files_of(tmp_path) == ["a_step1.safetensors"]
     assert "a_step1.safetensors; add --resume to go on." in capsys.readouterr().err
     assert json.loads(read_metadata(tmp_path / "a_step1.safetensors")["figures"])["steps"] == 1
+
+
+def test_what_was_stopped_goes_on_to_the_same_file(
+    command: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(headless.Progress, "__call__", stop_with(KeyboardInterrupt(), 1))
+        main(command())
     main([*command(), "--resume"])
     main(command(out=tmp_path / "b"))
     whole, resumed = (tmp_path / f"{name}.safetensors" for name in "ba")

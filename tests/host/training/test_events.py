@@ -174,8 +174,8 @@ def test_nobody_is_told_where_there_is_no_page() -> None:
 
 def test_the_last_runs_are_remembered() -> None:
     for number in range(2 * page.RUNS_REMEMBERED):
-        page._remember(("client", "workflow", str(number)), {"number": number})
-    page._remember(("client", "workflow", "40"), {"number": -1})
+        page._remember(("workflow", str(number)), {"number": number})
+    page._remember(("workflow", "40"), {"number": -1})
     assert len(page._runs) == page.RUNS_REMEMBERED
     assert [run["number"] for run in page._runs.values()][-1] == -1
     page._runs.clear()
