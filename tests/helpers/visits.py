@@ -34,12 +34,32 @@ def visits(browser: Browser, server: Server) -> Iterator[Visit]:
 
 
 def begin_again(page: Page, settings: dict[str, Any]) -> None:
-    """Once nothing runs: no workflow but an empty one, looked at as at first; these settings."""
+    """Once nothing runs: no workflow but an empty one, looked at as at first; these settings.
+
+    The page is in English where they name no other language.
+    """
     while any(page.server.get("/queue").values()):
         page.tab.wait_for_timeout(WAIT_MS)
-    page.run(EMPTY, {SIDE_PANEL: False, **settings})
+    page.run(EMPTY, {SIDE_PANEL: False, "Comfy.Locale": "en", **settings})
     page.troubles.clear()
     page.received.clear()
+
+
+def open_help(page: Page, node: str) -> str:
+    """Puts a node on the canvas and asks for its help; its title."""
+    title = page.run(
+        """kind => {
+            app.rootGraph.clear();
+            const node = LiteGraph.createNode(kind);
+            node.pos = [400, 300]; // away from the page's own bars
+            app.rootGraph.add(node);
+            app.canvas.selectNode(node);
+            return node.title;
+        }""",
+        node,
+    )
+    page.tab.get_by_test_id("info-button").click()
+    return title
 
 
 EMPTY = """async settings => {

@@ -2,6 +2,7 @@
 
 import { LossPlot, latest } from "./loss_plot.js";
 import { View, make } from "./page.js";
+import { said } from "./words.js";
 
 /**
  * One prompt's pictures; `change` is the mean difference, as a share of the whole range.
@@ -47,14 +48,14 @@ const ROLES = { concept: "to erase", keep: "to keep" };
 export class LiveView extends View {
   /** @param {() => void} onHeight called when `height` has changed */
   constructor(onHeight) {
-    super("eraseanything-live", "Training", onHeight);
+    super("eraseanything-live", said("Training"), onHeight);
     /** @type {Run | null} */
     this.run = null;
     this.element.tabIndex = 0;
     this.state = make("strong", "state");
     this.steps = make("span", "steps");
     this.left = make("span", "left");
-    this.message = make("p", "message", IDLE);
+    this.message = make("p", "message", said(IDLE));
     this.message.setAttribute("role", "status");
     this.legend = make("ul", "legend");
     this.previews = make("div", "previews");
@@ -88,16 +89,16 @@ export class LiveView extends View {
   draw() {
     const { run } = this;
     this.element.dataset.state = run?.state ?? "idle";
-    this.state.textContent = run ? HEADINGS[run.state] : "";
-    this.steps.textContent = run?.step ? `step ${run.step} of ${run.total}` : "";
-    this.left.textContent = run?.seconds_left == null ? "" : `${duration(run.seconds_left)} left`;
-    if (this.message.textContent !== (run?.message ?? IDLE)) {
-      this.message.textContent = run?.message ?? IDLE;
-    }
+    this.state.textContent = run ? said(HEADINGS[run.state]) : "";
+    this.steps.textContent = run?.step ? said("step {step} of {total}", run) : "";
+    const time = run?.seconds_left == null ? "" : duration(run.seconds_left);
+    this.left.textContent = time && said("{time} left", { time });
+    const message = run?.message ?? said(IDLE);
+    if (this.message.textContent !== message) this.message.textContent = message;
     this.plot.show(run?.steps ?? [], run?.losses ?? {}, run?.total ?? 0);
     this.showLegend();
     this.showPreviews();
-    this.element.setAttribute("aria-label", run ? summary(run) : "Training");
+    this.element.setAttribute("aria-label", run ? summary(run) : said("Training"));
     this.measure();
   }
 
@@ -142,17 +143,21 @@ function isOlder(run, now) {
  */
 function previewOf(preview, step) {
   const figure = make("figure", "preview");
-  const role = ROLES[/** @type {keyof typeof ROLES} */ (preview.role)] ?? preview.role;
+  const role = said(ROLES[/** @type {keyof typeof ROLES} */ (preview.role)] ?? preview.role);
   const pair = make("div", "pair");
-  const now = step ? `step ${step}` : "solved";
+  const before = said("before");
+  const now = step ? said("step {step}", { step }) : said("solved");
   pair.append(
-    picture(preview.before, "before", `${preview.prompt}, before`),
-    picture(preview.after, now, `${preview.prompt}, ${step ? `after ${now}` : now}`),
+    picture(preview.before, before, `${preview.prompt}, ${before}`),
+    picture(preview.after, now, `${preview.prompt}, ${now}`),
   );
   const { replacement } = preview;
-  if (replacement) pair.append(picture(replacement.picture, "replacement", replacement.prompt));
+  if (replacement) {
+    pair.append(picture(replacement.picture, said("replacement"), replacement.prompt));
+  }
   const caption = make("figcaption", "caption");
-  const change = make("span", "change", `pixels differ by ${Math.round(preview.change * 100)}%`);
+  const percent = Math.round(preview.change * 100);
+  const change = make("span", "change", said("pixels differ by {percent}%", { percent }));
   caption.append(make("span", "role", role), change, make("span", "prompt", preview.prompt));
   caption.title = preview.prompt;
   figure.append(pair, caption);
@@ -179,9 +184,9 @@ function picture(source, when, description) {
  * @param {Run} run
  */
 function summary(run) {
-  const where = run.step ? `, step ${run.step} of ${run.total}` : "";
+  const where = run.step ? `, ${said("step {step} of {total}", run)}` : "";
   const losses = latest(run.losses).map(({ label, value }) => `${label} ${short(value)}`);
-  return `${HEADINGS[run.state]}${where}. ${losses.join(", ")}`;
+  return `${said(HEADINGS[run.state])}${where}. ${losses.join(", ")}`;
 }
 
 /** @param {number | null} value */
@@ -193,7 +198,9 @@ function short(value) {
 /** @param {number} seconds */
 function duration(seconds) {
   const whole = Math.ceil(seconds);
-  if (whole < 60) return `${whole} s`;
+  if (whole < 60) return said("{seconds} s", { seconds: whole });
   const minutes = Math.round(whole / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  if (minutes < 60) return said("{minutes} min", { minutes });
+  const hours = Math.floor(minutes / 60);
+  return said("{hours} h {minutes} min", { hours, minutes: minutes % 60 });
 }

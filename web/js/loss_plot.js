@@ -1,5 +1,7 @@
 /** A curve for each loss on one canvas, each on its own scale from zero to its highest value. */
 
+import { said } from "./words.js";
+
 /**
  * @typedef {{name: string, label: string, value: number | null, color: string, dash: string}} Value
  */
@@ -186,7 +188,7 @@ export class LossPlot {
 export function latest(losses, at = -1) {
   return Object.entries(losses).map(([name, values]) => ({
     name,
-    label: LABELS[name] ?? name,
+    label: said(LABELS[name] ?? name),
     value: values.at(at) ?? null,
   }));
 }

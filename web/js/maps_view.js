@@ -2,6 +2,7 @@
 
 import { DIVERGING, SEQUENTIAL, Source, paint, scale } from "./maps_paint.js";
 import { View, make } from "./page.js";
+import { said } from "./words.js";
 
 /**
  * One word: what saliency held it against, and its mean for each model.
@@ -34,7 +35,7 @@ const OWN_KEYS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "En
 export class MapsView extends View {
   /** @param {() => void} onHeight called when `height` has changed */
   constructor(onHeight) {
-    super("eraseanything-maps", "Attention maps", onHeight);
+    super("eraseanything-maps", said("Attention maps"), onHeight);
     /** @type {Maps | null} */
     this.maps = null;
     /** @type {Source[]} */
@@ -43,24 +44,24 @@ export class MapsView extends View {
     /** @type {number | null} index of the word that is pointed at */
     this.pointed = null;
     this.element.dataset.state = "idle";
-    this.message = make("p", "message", IDLE);
+    this.message = make("p", "message", said(IDLE));
     this.chips = make("div", "chips");
     this.chips.setAttribute("role", "group");
-    this.chips.setAttribute("aria-label", "Words");
+    this.chips.setAttribute("aria-label", said("Words"));
     this.tiles = make("div", "tiles");
     this.figures = make("p", "figures");
     this.figures.setAttribute("role", "status");
     this.scales = make("div", "scales");
     this.slider = input("range");
     this.slider.min = this.slider.max = this.slider.value = "0";
-    this.slider.setAttribute("aria-label", "Step");
+    this.slider.setAttribute("aria-label", said("Step"));
     this.slider.addEventListener("input", () => this.draw());
     this.over = input("checkbox");
     this.over.checked = true;
     this.over.addEventListener("change", () => this.draw());
     this.step = make("span", "step");
     this.overLabel = make("label", "over");
-    this.overLabel.append(this.over, "over the picture");
+    this.overLabel.append(this.over, said("over the picture"));
     this.controls = make("div", "controls");
     this.controls.append(this.slider, this.step, this.overLabel);
     this.body.append(this.message, this.chips, this.tiles, this.controls, this.figures, this.scales);
@@ -110,7 +111,7 @@ export class MapsView extends View {
   /** @param {Maps} maps */
   showTiles(maps) {
     const names = maps.models.map((model) => model.name);
-    if (names.length === 2) names.push("difference");
+    if (names.length === 2) names.push(said("difference"));
     const tiles = names.map((name) => {
       const tile = make("figure", "tile");
       const canvas = document.createElement("canvas");
@@ -121,8 +122,8 @@ export class MapsView extends View {
     });
     this.tiles.replaceChildren(...tiles);
     this.scales.replaceChildren(
-      scale(SEQUENTIAL, "0", `${percent(maps.highest)} or more`),
-      ...(names.length > 2 ? [scale(DIVERGING, "gone", "has come")] : []),
+      scale(SEQUENTIAL, "0", said("{percent} or more", { percent: percent(maps.highest) })),
+      ...(names.length > 2 ? [scale(DIVERGING, said("gone"), said("has come"))] : []),
     );
   }
 
@@ -143,7 +144,10 @@ export class MapsView extends View {
     if (!maps) return;
     const index = this.pointed ?? this.chosen;
     const row = Number(this.slider.value);
-    const step = row ? `step ${maps.steps[row - 1]} of ${maps.total}` : `all ${maps.total} steps`;
+    const { total } = maps;
+    const step = row
+      ? said("step {step} of {total}", { step: maps.steps[row - 1], total })
+      : said("all {total} steps", { total });
     this.step.textContent = step;
     this.slider.setAttribute("aria-valuetext", step);
     [...this.chips.children].forEach((chip, at) => {
@@ -190,7 +194,8 @@ export class MapsView extends View {
  */
 function figures(word, view) {
   const means = Object.entries(word.means).map(([name, mean]) => `${name} ${percent(mean)}`);
-  const against = word.against.length ? `, against ${word.against.join(", ")}` : "";
+  const words = word.against.join(", ");
+  const against = words && `, ${said("against {words}", { words })}`;
   return `${word.name}: ${means.join(", ")} (${view}${against})`;
 }
 

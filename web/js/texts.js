@@ -1,6 +1,7 @@
 /** The text that a node leaves when it runs, shown on the node: cards, plans and reports. */
 
 import { View, addViews, make } from "./page.js";
+import { said } from "./words.js";
 
 const PLAN = "eraseanything_plan"; // the key of a plan's JSON in a node's output
 
@@ -22,12 +23,12 @@ class TextView extends View {
    * @param {(plan: string) => void} onEdit
    */
   constructor(onHeight, onEdit) {
-    super("eraseanything-text", "Result", onHeight);
+    super("eraseanything-text", said("Result"), onHeight);
     this.plan = "";
     this.text = make("p", "text");
     this.text.setAttribute("role", "status");
     this.text.tabIndex = 0; // a long text is scrolled by keyboard
-    this.button = make("button", "edit", "Edit this plan");
+    this.button = make("button", "edit", said("Edit this plan"));
     this.button.setAttribute("type", "button");
     this.button.hidden = true;
     this.button.addEventListener("click", () => onEdit(this.plan));
