@@ -10,7 +10,15 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from .interfaces import PIXELS_PER_TOKEN
-from .validation import check_choice, check_fields, check_number, check_ranges, read_json, within
+from .validation import (
+    check_blocks,
+    check_choice,
+    check_fields,
+    check_number,
+    check_ranges,
+    read_json,
+    within,
+)
 
 Targets = Literal[
     "text_in", "text_in_pooled", "text_qk", "dual_qk", "text_all", "text_pooled", "all_attention"
@@ -144,7 +152,7 @@ class EraseConfig:
             check_number("guidance", self.guidance, low=0, high=100)
         _check_side("width", self.width)
         _check_side("height", self.height)
-        _check_blocks(self.attention_blocks)
+        check_blocks("attention_blocks", self.attention_blocks)
 
     @property
     def searches(self) -> int:
@@ -203,7 +211,8 @@ class EraseConfig:
         )
 
     def watched_blocks(self, count: int) -> tuple[int, ...]:
-        """Numbers of the blocks whose attention is read, of `count`; -1 is the last."""
+        """Numbers of the blocks whose attention is read, of `count`; ValueError for others."""
+        check_blocks("attention_blocks", self.attention_blocks, count)
         chosen = range(count) if self.attention_blocks == "all" else self.attention_blocks
         return tuple(index % count if index < 0 else index for index in chosen)
 
@@ -287,14 +296,3 @@ def _check_side(name: str, pixels: int) -> None:
     if left := pixels % PIXELS_PER_TOKEN:
         fit = f"a multiple of {PIXELS_PER_TOKEN}. Use {pixels - left}."
         raise ValueError(f"Got {name} {pixels} pixels, expected {fit}")
-
-
-def _check_blocks(blocks: Blocks) -> None:
-    if blocks == "all":
-        return
-    whole = isinstance(blocks, tuple) and all(type(index) is int for index in blocks)
-    if not whole or not blocks or len(set(blocks)) < len(blocks):
-        raise ValueError(
-            f'Got attention_blocks {blocks!r}, expected "all" or a tuple of different block '
-            "numbers. Write for example (0, 1), or (-1,) for the last block."
-        )

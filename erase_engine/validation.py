@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import field, fields
+from reprlib import Repr
 from typing import Any
 from unicodedata import category
 
@@ -41,17 +42,33 @@ def check_number(
         return
     kind = "a whole number" if whole else "a number"
     span = f"of at least {low:g}" if high == HUGE else f"from {low:g} to {high:g}"
-    raise ValueError(
-        f"Got {name} {shortened(repr(got))}, expected {kind} {span}. Set {name} within it."
-    )
+    raise ValueError(f"Got {name} {told(got)}, expected {kind} {span}. Set {name} within it.")
 
 
 def check_choice(name: str, got: object, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless `got` is one of `choices`."""
     if got not in choices:
         raise ValueError(
-            f"Got {name} {shortened(repr(got))}, expected one of {', '.join(choices)}. "
-            "Choose one of these."
+            f"Got {name} {told(got)}, expected one of {', '.join(choices)}. Choose one of these."
+        )
+
+
+def check_blocks(name: str, got: object, count: int = 0) -> None:
+    """Raises ValueError unless `got` is "all" or a tuple of different numbers, of `count` blocks
+    where that is known.
+    """
+    if got == "all":
+        return
+    numbers = got if isinstance(got, tuple) and all(type(one) is int for one in got) else ()
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f'Got {name} {told(got)}, expected "all" or a tuple of different block numbers. Write '
+            "for example (0, 1), or (-1,) for the last block."
+        )
+    if count and not all(-count <= one < count for one in numbers):
+        raise ValueError(
+            f"Got {name} {told(got)}, expected numbers from {-count} to {count - 1}: this model "
+            f"has {count} such blocks. Name some of these."
         )
 
 
@@ -82,6 +99,26 @@ def read_json(text: str, kind: type) -> dict[str, Any]:
             f"Use what {kind.__name__} itself wrote."
         ) from error
     return check_fields(values, kind)
+
+
+class _Repr(Repr):
+    """As Python writes values, but of what is deep, long or huge no more than a message shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 200, 200
+        self.maxlist = self.maxtuple = self.maxset = self.maxdict = 30
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if abs(x) < 10**100 else f"a number of {x.bit_length()} bits"
+
+
+_REPR = _Repr()
+
+
+def told(value: object) -> str:
+    """A value of any kind for a message, shortened."""
+    return shortened(_REPR.repr(value))
 
 
 def shortened(text: str, limit: int = 80) -> str:

@@ -123,7 +123,9 @@ def test_a_value_outside_its_range_is_an_error_that_names_it(one: dataclasses.Fi
         ({"attention_blocks": (0, 0)}, "Got attention_blocks (0, 0), expected"),
         ({"attention_blocks": "last"}, "Got attention_blocks 'last', expected"),
         ({"attention_blocks": (True,)}, "Got attention_blocks (True,), expected"),
+        ({"attention_blocks": (0,) * 999}, "Got attention_blocks (0, 0, 0"),
         ({"steps": 1.5}, "Got steps 1.5, expected a whole number from 0 to 100000"),
+        ({"steps": 16**5000}, "Got steps a number of 20001 bits, expected a whole number"),
     ],
 )
 def test_wrong_choices(values: dict[str, object], says: str) -> None:
@@ -173,6 +175,24 @@ def test_unknown_recipe_and_field() -> None:
         EraseConfig.from_recipe("best")
     with pytest.raises(ValueError, match="Got ranc for EraseConfig"):
         EraseConfig.from_recipe("fast", ranc=8)
+
+
+def test_a_list_that_is_endless_as_text_is_no_number() -> None:
+    """YAML can say it in a few letters; Python would write it in more than any memory holds."""
+    endless: list[object] = []
+    for _ in range(60):
+        endless = [endless, endless]
+    with pytest.raises(ValueError, match=r"Got guidance \[\[\[.*\]\]\], expected a number"):
+        EraseConfig(guidance=endless)  # type: ignore
+
+
+def test_blocks_that_the_model_has_not_are_named() -> None:
+    assert EraseConfig(attention_blocks=(1, -2)).watched_blocks(2) == (1, 0)
+    for blocks in ((2,), (0, -3), (10**9,)):
+        with pytest.raises(
+            ValueError, match=r"Got attention_blocks .*, expected numbers from -2 t"
+        ):
+            EraseConfig(attention_blocks=blocks).watched_blocks(2)
 
 
 def test_the_rate_holds_and_then_falls_in_a_straight_line() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..concepts.everyday import PICTURES
 from ..concepts.plan import ConceptPlan
 from ..interfaces import FlowModel, TextEncoder
+from ..lora.adapters import adapted_layers
 from ..lora.file import save_lora
 from ..lora.metadata import erasure_metadata
 from ..memory import META, MemoryEstimate, described, estimate_memory
@@ -139,6 +140,8 @@ class CommandHost:
         gc.collect()  # the encoders refer to themselves, and their memory is wanted now
         self.say(plan.describe())
         latents = self.model.latents
+        adapted_layers(self.model, self.job.config)  # says what this model has not
+        self.job.config.watched_blocks(self.model.joint_blocks)
         try:
             memory = _needed(self.model, encoded, self.job)
         except torch.cuda.OutOfMemoryError:

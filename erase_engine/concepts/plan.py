@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from ..interfaces import TextEncoder
-from ..validation import check_choice, check_fields, check_number, read_json, shortened
+from ..validation import check_choice, check_fields, check_number, read_json, shortened, told
 from .grammar import contains, fill
 from .request import LONGEST_SENTENCE, LONGEST_WORDING, check_wordings, tidied
 from .token_positions import concept_tokens
@@ -157,7 +157,7 @@ class ConceptPlan:
 def _check_texts(name: str, texts: object) -> None:
     if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError(
-            f"Got {shortened(repr(texts))} for {name}, expected a list of texts. "
+            f"Got {told(texts)} for {name}, expected a list of texts. "
             "Use what ConceptPlan.to_json wrote."
         )
     for text in texts:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..validation import check_choice, check_fields, check_ranges, shortened, within
+from ..validation import check_choice, check_fields, check_ranges, shortened, told, within
 from .grammar import contains
 from .text_fields import LONGEST_PROMPT, read_fields, split_lists
 from .vocabulary import KINDS, Kind
@@ -75,7 +75,7 @@ class ConceptRequest:
 def tidied(name: str, text: object, limit: int) -> str:
     """The text with single spaces; raises ValueError where it can't be part of a prompt."""
     if not isinstance(text, str):
-        raise ValueError(f"Got {name} {shortened(repr(text))}, expected text. Write it in words.")
+        raise ValueError(f"Got {name} {told(text)}, expected text. Write it in words.")
     text = " ".join(text.split())
     bad = [letter for letter in text if unicodedata.category(letter) in ("Cc", "Cs")]
     if bad:
@@ -93,9 +93,7 @@ def tidied(name: str, text: object, limit: int) -> str:
 
 def tidied_list(name: str, texts: object, limit: int) -> tuple[str, ...]:
     if not isinstance(texts, (tuple, list)) or len(texts) > LONGEST_LIST:
-        got = (
-            f"{len(texts)} entries" if isinstance(texts, (tuple, list)) else shortened(repr(texts))
-        )
+        got = f"{len(texts)} entries" if isinstance(texts, (tuple, list)) else told(texts)
         raise ValueError(
             f"Got {got} for {name}, expected a list of at most {LONGEST_LIST} texts. "
             "Give a list, and a shorter one if it is long."

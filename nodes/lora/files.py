@@ -19,7 +19,7 @@ from ...erase_engine.config import EraseConfig
 from ...erase_engine.lora.file import save_lora
 from ...erase_engine.lora.metadata import erasure_metadata
 from ...erase_engine.training.loop import Erasure
-from ...erase_engine.validation import shortened
+from ...erase_engine.validation import shortened, told
 
 FOLDER = "EraseAnything"  # in models/loras, where no name is given
 HOST = {"comfyui": comfyui_version.__version__}  # for the record of how a file was made
@@ -36,8 +36,7 @@ def lora_file_path(name: object) -> Path:
     found = next(filter(None, (folder_paths.get_full_path("loras", each) for each in names)), None)
     if found is None:
         raise ValueError(
-            f"Got the file {shortened(repr(name))}, which is not in models/loras. "
-            "Choose one from the list."
+            f"Got the file {told(name)}, which is not in models/loras. Choose one from the list."
         )
     return Path(found)
 

@@ -63,6 +63,12 @@ def test_files_of_other_makes_end_it_before_any_work(
     assert not list(tmp_path.glob("a*"))
 
 
+def test_blocks_that_the_model_has_not_are_no_fault_of_its_files(command: Command) -> None:
+    says = r"^Error: Got attention_blocks \(0, 9\), expected numbers from -2 to 1: this model has 2"
+    with pytest.raises(SystemExit, match=says):
+        command("attention_blocks: [0, 9]")
+
+
 def test_a_divergence_is_said(command: Command, capsys: Any) -> None:
     command("learning_rate: 1.0\nsteps: 8")
     assert "It diverged: the loss of erasing went from" in capsys.readouterr().err
