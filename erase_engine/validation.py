@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import field, fields
+from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any
 from unicodedata import category
@@ -14,6 +16,7 @@ UNREADABLE = (
     *(TypeError, ValueError),
 )
 UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format and bidirectional characters
+MOST_NAMED = 12  # fields in one message
 HUGE = 1e9  # the limit of what has no other, so that infinity and NaN never pass
 
 
@@ -74,19 +77,32 @@ def check_blocks(name: str, got: object, count: int = 0) -> None:
 
 def check_fields(values: object, kind: type) -> dict[str, Any]:
     """`values` if it is a dict of fields of the dataclass `kind`; raises ValueError otherwise."""
-    known = [one.name for one in fields(kind)]
+    return check_names(values, [one.name for one in fields(kind)], f"for {kind.__name__}")
+
+
+def check_names(values: object, known: Sequence[str], place: str) -> dict[str, Any]:
+    """`values` if it is a dict of known names; ValueError otherwise, which says the place."""
     if not isinstance(values, dict):
         raise ValueError(
-            f"Got {type(values).__name__} for {kind.__name__}, expected an object with fields "
-            f"{', '.join(known)}. Use what {kind.__name__} itself wrote."
+            f"Got {type(values).__name__} {place}, expected an object with fields "
+            f"{some_of(known)}. Write some of these with their values."
         )
-    unknown = sorted(str(name) for name in values if name not in known)
+    unknown = [name if isinstance(name, str) else told(name) for name in values]
+    unknown = [name for name in unknown if name not in known]
     if unknown:
         raise ValueError(
-            f"Got {shortened(', '.join(unknown))} for {kind.__name__}, expected fields out of "
-            f"{', '.join(known)}. Rename or remove it."
+            f"Got {shortened(', '.join(unknown)) or told('')} {place}, expected fields out of "
+            f"{some_of(known, unknown[0])}. Rename or remove it."
         )
     return values
+
+
+def some_of(names: Sequence[str], like: str = "") -> str:
+    """Names in a line; of many the first ones, or those most like the one that was given."""
+    if len(names) <= MOST_NAMED:
+        return ", ".join(names)
+    nearest = get_close_matches(like[:80], names, MOST_NAMED, cutoff=0) if like else names
+    return f"{', '.join(nearest[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
 
 
 def read_json(text: str, kind: type) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def test_weights_must_erase_something() -> None:
     [
         ("{", "Got text that is not JSON"),
         ("[]", "Got list for EraseConfig, expected an object"),
-        ('{"stesp": 3}', "Got stesp for EraseConfig, expected fields out of recipe, "),
+        ('{"stesp": 3}', "Got stesp for EraseConfig, expected fields out of steps, "),
         ('{"lora": 3}', "Got int for LoraConfig, expected an object"),
         ('{"weights": {"esp": 3}}', "Got esp for LossWeights, expected fields out of esd, "),
         ('{"steps": NaN}', "Got steps nan, expected"),
@@ -175,6 +175,15 @@ def test_unknown_recipe_and_field() -> None:
         EraseConfig.from_recipe("best")
     with pytest.raises(ValueError, match="Got ranc for EraseConfig"):
         EraseConfig.from_recipe("fast", ranc=8)
+
+
+def test_a_name_that_is_not_a_field_is_told_beside_those_most_like_it() -> None:
+    for name in ("keep_per_stepp", "x" * 9000, ""):
+        with pytest.raises(ValueError, match=r"expected fields out of .* and 22 more") as error:
+            EraseConfig.from_recipe("fast", **{name: 1})  # type: ignore
+        assert len(str(error.value)) < 400
+    with pytest.raises(ValueError, match=r"Got stps for EraseConfig, expected fields out of steps"):
+        EraseConfig.from_recipe("fast", stps=1)
 
 
 def test_a_list_that_is_endless_as_text_is_no_number() -> None:

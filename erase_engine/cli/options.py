@@ -17,7 +17,7 @@ from ..concepts.text_fields import read_fields
 from ..concepts.vocabulary import KINDS
 from ..config import RECIPES, EntranceConfig, EraseConfig, LoraConfig, LossWeights
 from ..training.states.pictures import check_pictures_count
-from ..validation import check_fields, shortened
+from ..validation import check_fields, check_names, shortened
 
 SUFFIX = ".safetensors"
 _OF_CONFIG = {one.name for one in fields(EraseConfig)}
@@ -125,14 +125,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"Got the config {path} that can't be read ({why}), expected JSON or YAML with fields "
             "such as steps. Correct the path or the file."
         ) from error
-    known = sorted(_OF_CONFIG | _OF_REQUEST)
-    unknown = sorted(map(str, set(values) - set(known))) if isinstance(values, dict) else [values]
-    if unknown:
-        raise ValueError(
-            f"Got {shortened(str(unknown))} in the config {path}, expected fields out of "
-            f"{', '.join(known)}. Rename or remove them."
-        )
-    return values
+    return check_names(values, sorted(_OF_CONFIG | _OF_REQUEST), f"in the config {path}")
 
 
 def _from_yaml(text: str) -> Any:

@@ -75,8 +75,8 @@ def test_yaml_says_the_same_as_json(job):
 
 
 WRONG = [
-    ({"stpes": 3}, r"Got \['stpes'\] in the config .*json, expected fields out of also_erased"),
-    ([1], r"Got \[\[1\]\] in the config"),
+    ({"stpes": 3}, r"Got stpes in the config .*json, expected fields out of steps, .* and 33 more\. Re"),
+    ([1], r"Got list in the config .*json, expected an object with fields also_erased, "),
     ("{", r"Got the config .*config\.json that can't be read \(Expecting property"),
     ({"steps": "many"}, "Got steps 'many', expected a whole number from 0"),
     ({"lora": {"rnk": 2}}, "Got rnk for LoraConfig, expected fields out of rank"),
