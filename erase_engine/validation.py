@@ -105,10 +105,20 @@ def some_of(names: Sequence[str], like: str = "") -> str:
     return f"{', '.join(nearest[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
 
 
+def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's fields, for `json.loads`; ValueError for a name that stands twice in it."""
+    found = dict[str, Any]()
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"'{shortened(name)}' stands in it twice")
+        found[name] = value
+    return found
+
+
 def read_json(text: str, kind: type) -> dict[str, Any]:
     """The fields of the dataclass `kind` out of JSON text; raises ValueError otherwise."""
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"Got text that is not JSON ({error}), expected a {kind.__name__}. "

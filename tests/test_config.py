@@ -163,6 +163,8 @@ def test_weights_must_erase_something() -> None:
         ('{"lora": 3}', "Got int for LoraConfig, expected an object"),
         ('{"weights": {"esp": 3}}', "Got esp for LossWeights, expected fields out of esd, "),
         ('{"steps": NaN}', "Got steps nan, expected"),
+        ('{"steps": 1, "steps": 2}', "not JSON ('steps' stands in it twice), expected a Erase"),
+        ('{"lora": {"rank": 1, "rank": 2}}', "'rank' stands in it twice"),
     ],
 )
 def test_json_that_is_not_a_config(text: str, says: str) -> None:

@@ -17,7 +17,7 @@ from ..concepts.text_fields import read_fields
 from ..concepts.vocabulary import KINDS
 from ..config import RECIPES, EntranceConfig, EraseConfig, LoraConfig, LossWeights
 from ..training.states.pictures import check_pictures_count
-from ..validation import check_fields, check_names, shortened
+from ..validation import check_fields, check_names, once, shortened
 
 SUFFIX = ".safetensors"
 _OF_CONFIG = {one.name for one in fields(EraseConfig)}
@@ -118,7 +118,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     """The fields in a config file; those that no dataclass has are an error."""
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else _from_yaml(text)
+        values = (
+            json.loads(text, object_pairs_hook=once) if path.suffix == ".json" else _from_yaml(text)
+        )
     except (OSError, RecursionError, ValueError) as error:
         why = " ".join(shortened(str(error), 200).split())
         raise ValueError(
@@ -131,8 +133,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _from_yaml(text: str) -> Any:
     import yaml  # not before it is asked for: the engine runs without
 
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            once([(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..atomic_file import atomic_file, new_file
 from ..families.registry import prefix_for
-from ..validation import HUGE, shortened
+from ..validation import HUGE, once, shortened
 from .dialects import ALPHA, DOWN, OURS, UP, canonical_key, of_text_encoder, other_kind
 from .metadata import SPEC
 
@@ -146,6 +146,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
     _check_header(Path(path))
     try:
         with safe_open(path, "pt") as file:
+            _check_each_once(Path(path))
             yield file
     except SafetensorError as error:
         raise ValueError(
@@ -163,6 +164,19 @@ def _check_header(path: Path) -> None:
             f"Got {path.name} with a header of {size:,} bytes, expected at most {MOST_HEADER:,}. "
             "Choose a LoRA file."
         )
+
+
+def _check_each_once(path: Path) -> None:
+    """Raises ValueError for a name that stands twice in a header, of which the library takes one."""
+    with path.open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    try:
+        json.loads(header, object_pairs_hook=once)
+    except ValueError as error:
+        raise ValueError(
+            f"Got {path.name} with a header that is not one ({error}), expected each name once. "
+            "Train or download it again."
+        ) from error
 
 
 def folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

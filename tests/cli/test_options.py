@@ -75,7 +75,10 @@ def test_yaml_says_the_same_as_json(job):
 
 
 WRONG = [
-    ({"stpes": 3}, r"Got stpes in the config .*json, expected fields out of steps, .* and 33 more\. Re"),
+    (
+        {"stpes": 3},
+        r"Got stpes in the config .*json, expected fields out of steps, .* and 33 more\. Re",
+    ),
     ([1], r"Got list in the config .*json, expected an object with fields also_erased, "),
     ("{", r"Got the config .*config\.json that can't be read \(Expecting property"),
     ({"steps": "many"}, "Got steps 'many', expected a whole number from 0"),
@@ -99,6 +102,9 @@ def test_broken_yaml_and_missing_files_are_named(job, tmp_path):
         with pytest.raises(ValueError, match=r"that can't be read \(maximum recursion") as error:
             job(file="[" * 100_000, name=name)
         assert len(str(error.value)) < 600
+    for name, file in (("a.json", '{"steps": 1, "steps": 2}'), ("a.yaml", "steps: 1\nsteps: 2")):
+        with pytest.raises(ValueError, match=r"can't be read \('steps' stands in it twice\)"):
+            job(file=file, name=name)
     with pytest.raises(ValueError, match=r"none\.json that can't be read \(.*No such file"):
         job("--config", str(tmp_path / "none.json"))
 

@@ -235,6 +235,22 @@ def test_a_header_that_no_lora_has_is_not_read(tmp_path):
         load_lora(path)
 
 
+def test_a_name_that_stands_twice_in_the_header_is_told(tmp_path, state):
+    """The library takes the last one, whatever it says."""
+    whole = save_lora(tmp_path / "a.safetensors", state, {}).read_bytes()
+    name = f'"transformer.{LAYERS[0]}.lora_A.weight":'.encode()
+    size = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + size].replace(
+        name, name + b'{"dtype":"F32","shape":[1],"data_offsets":[0,4]},' + name
+    )
+    broken = tmp_path / "b.safetensors"
+    broken.write_bytes(len(header).to_bytes(8, "little") + header + whole[8 + size :])
+    with pytest.raises(
+        ValueError, match=rf"Got b.safetensors with .*{LAYERS[0]}.*stands in it twice"
+    ):
+        load_lora(broken)
+
+
 def test_a_missing_file_is_an_ordinary_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_lora(tmp_path / "none.safetensors")
