@@ -185,6 +185,6 @@ def _checked_out(path: Path) -> Path:
     blocked = next((one for one in path.parents if one.exists() and not one.is_dir()), None)
     if blocked:
         raise ValueError(
-            f"Got the file {path}, but {blocked} is no folder. Choose another folder's name."
+            f"Got the file {path}, but {blocked} is no folder, expected one. Choose another."
         )
     return path

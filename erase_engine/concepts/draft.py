@@ -48,16 +48,17 @@ class Draft:
         for line in request.keep:
             if not self.writer.is_clean(line):
                 raise ValueError(
-                    f"Got '{shortened(line)}' both to keep and to erase: it says the concept "
-                    f"'{request.concept}' in other words. Remove the line or reword it."
+                    f"Got '{shortened(line)}' both to keep and to erase, expected keep lines "
+                    f"without the concept '{shortened(request.concept)}', which this one says in "
+                    "other words. Remove the line or reword it."
                 )
         related = category and self.vocabulary.categories[category].kind == "relation"
         known = related or (phrase and phrase.relates)
         if request.kind == "relation" and not (known or request.replacement):
             raise ValueError(
-                f"Got the relation '{request.concept}', which the word bank does not know, and no "
-                "replacement, expected one: a sentence without its relation is none. Fill in what "
-                "should appear instead, for example 'far away from'."
+                f"Got the relation '{shortened(request.concept)}', which the word bank does not "
+                "know, and no replacement, expected one: a sentence without its relation is none. "
+                "Fill in what should appear instead, for example 'far away from'."
             )
 
     def candidates(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
 
+from ..validation import shortened
 from .grammar import contains
 from .plan import ConceptPlan
 
@@ -52,9 +53,9 @@ def _beside_others(plan: ConceptPlan, erased: Sequence[str]) -> ConceptPlan:
     )
     if not pairs or not keep:
         raise ValueError(
-            f"Got a plan for '{plan.concept}' of which {len(pairs)} prompt pairs and {len(keep)} "
-            f"keep prompts name none of {', '.join(erased)}, expected at least one of each. "
-            "Plan these concepts together, with Concept Plan's join."
+            f"Got a plan for '{shortened(plan.concept)}' of which {len(pairs)} prompt pairs and "
+            f"{len(keep)} keep prompts name none of {shortened(', '.join(erased))}, expected at "
+            "least one of each. Plan these concepts together, with Concept Plan's join."
         )
     irrelevant = tuple(word for word in plan.irrelevant if not contains(word, erased))
     return replace(

@@ -36,8 +36,9 @@ class PromptPair:
         rising = list(self.tokens) == sorted({index for index in self.tokens if index >= 0})
         if not self.tokens or not rising:
             raise ValueError(
-                f"Got tokens {self.tokens} for '{self.word}' in '{shortened(self.concept_prompt)}',"
-                " expected at least one, rising. Find them with ConceptPlan.located."
+                f"Got tokens {told(self.tokens)} for '{shortened(self.word)}' in "
+                f"'{shortened(self.concept_prompt)}', expected at least one, rising. Find them "
+                "with ConceptPlan.located."
             )
 
     def swap(self, word: str) -> str:
@@ -79,8 +80,8 @@ class ConceptPlan:
         check_wordings(self.concept, self.synonyms)
         if not self.pairs or not self.keep:
             raise ValueError(
-                f"Got a plan for '{self.concept}' with {len(self.pairs)} prompt pairs and "
-                f"{len(self.keep)} keep prompts, expected at least one of each. Add some."
+                f"Got a plan for '{shortened(self.concept)}' with {len(self.pairs)} prompt pairs "
+                f"and {len(self.keep)} keep prompts, expected at least one of each. Add some."
             )
         free = (
             *self.keep,
@@ -91,8 +92,9 @@ class ConceptPlan:
         for text in free:
             if contains(text, self.wordings):
                 raise ValueError(
-                    f"Got '{shortened(text)}' as a prompt free of the concept '{self.concept}', "
-                    f"expected none of {', '.join(self.wordings)} in it. Reword it."
+                    f"Got '{shortened(text)}' as a prompt free of the concept "
+                    f"'{shortened(self.concept)}', expected none of "
+                    f"{shortened(', '.join(self.wordings))} in it. Reword it."
                 )
 
     @property

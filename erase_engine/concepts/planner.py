@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from ..interfaces import TextEncoder
+from ..validation import shortened
 from .draft import CANDIDATES, Draft
 from .everyday import PICTURES
 from .grammar import contains
@@ -99,8 +100,8 @@ def _check_token_limit(request: ConceptRequest, encoder: TextEncoder) -> None:
         count = len(encoder.token_ids(word))
         if count > encoder.max_tokens:
             raise ValueError(
-                f"Concept '{word}' has {count} tokens, expected at most {encoder.max_tokens}, "
-                "which is all the model reads of a prompt. Use fewer words."
+                f"Got the concept '{shortened(word)}' of {count} tokens, expected at most "
+                f"{encoder.max_tokens}, which is all the model reads of a prompt. Use fewer words."
             )
 
 

@@ -111,7 +111,7 @@ def check_wordings(concept: str, synonyms: Sequence[str]) -> None:
     for name, word in (("concept", concept), *(("synonym", one) for one in synonyms)):
         if not any(letter.isalnum() for letter in word):
             raise ValueError(
-                f"Got the {name} '{word}', expected at least one letter or digit. "
+                f"Got the {name} '{shortened(word)}', expected at least one letter or digit. "
                 "Write what should disappear, for example 'dog'."
             )
 
@@ -120,25 +120,27 @@ def _check_contradictions(request: ConceptRequest) -> None:
     for prompt in request.prompts:
         if not contains(prompt, request.wordings):
             raise ValueError(
-                f"Concept '{request.concept}' is not in the prompt '{shortened(prompt)}'. "
-                "Write it word for word, or leave the prompt empty."
+                f"Got the concept '{shortened(request.concept)}', which is not in the prompt "
+                f"'{shortened(prompt)}', expected it there. Write it word for word, or leave the "
+                "prompt empty."
             )
     twice = [word for word in request.wordings if contains(word, request.also_erased)]
     if twice:
         raise ValueError(
-            f"Got '{twice[0]}' in two of the concepts to erase, expected it in one. "
+            f"Got '{shortened(twice[0])}' in two of the concepts to erase, expected it in one. "
             "Remove one of them."
         )
     if contains(request.replacement, request.erased):
         raise ValueError(
-            f"Got the replacement '{request.replacement}' for the concept '{request.concept}', "
-            f"expected one without any of {', '.join(request.erased)}. Name what should appear "
-            "instead, or leave it empty."
+            f"Got the replacement '{shortened(request.replacement)}' for the concept "
+            f"'{shortened(request.concept)}', expected one without any of "
+            f"{shortened(', '.join(request.erased))}. Name what should appear instead, or leave it "
+            "empty."
         )
     for line in request.keep:
         if contains(line, request.erased):
             raise ValueError(
                 f"Got '{shortened(line)}' both to keep and to erase (concept "
-                f"'{request.concept}'), expected keep lines without any of "
-                f"{', '.join(request.erased)}. Remove the line or reword it."
+                f"'{shortened(request.concept)}'), expected keep lines without any of "
+                f"{shortened(', '.join(request.erased))}. Remove the line or reword it."
             )

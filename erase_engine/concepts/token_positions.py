@@ -18,15 +18,16 @@ def concept_tokens(encoder: TextEncoder, prompt: str, wordings: Sequence[str]) -
     places = spans(prompt, wordings)
     if not places:
         raise ValueError(
-            f"Concept '{wordings[0]}' is not in the prompt '{shortened(prompt)}'. "
-            "Write it word for word, or leave the prompt empty."
+            f"Got the concept '{shortened(wordings[0])}', which is not in the prompt "
+            f"'{shortened(prompt)}', expected it there. Write it word for word, or leave the "
+            "prompt empty."
         )
     tokens = {index for place in places for index in encoder.positions(prompt, place)}
     if not tokens:
         raise ValueError(
-            f"Concept '{wordings[0]}' is cut off in the prompt '{shortened(prompt)}': got no place "
-            f"where the model reads all its tokens, expected one within the first "
-            f"{encoder.max_tokens} tokens. Move the concept forward or shorten the prompt."
+            f"Got the concept '{shortened(wordings[0])}', which is cut off in the prompt "
+            f"'{shortened(prompt)}', expected it within the first {encoder.max_tokens} tokens, "
+            "which are all that the model reads. Move the concept forward or shorten the prompt."
         )
     return tuple(sorted(tokens))
 

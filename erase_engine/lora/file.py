@@ -167,7 +167,7 @@ def _check_header(path: Path) -> None:
 
 
 def _check_each_once(path: Path) -> None:
-    """Raises ValueError for a name that stands twice in a header, of which the library takes one."""
+    """Raises ValueError for a name that stands twice in a header: the library takes the last."""
     with path.open("rb") as file:
         header = file.read(int.from_bytes(file.read(8), "little"))
     try:

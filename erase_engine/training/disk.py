@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 from ..config import EraseConfig
 from ..interfaces import LatentGrid
 from ..memory import LORA_COPIES, MemoryEstimate, sampled_bytes
+from ..validation import shortened
 
 MEGABYTE = 2**20
 STATE_COPIES = 3  # of the adapters: themselves, and two moments of the optimizer
@@ -49,6 +50,6 @@ def check_disk(path: Path, needed: int) -> None:
     """ValueError where a file of so many bytes can't be written to `path`."""
     if fault := fault_of_disk(path.parent, needed):
         raise ValueError(
-            f"Got no room for the LoRA {path.name}: {fault}. Expected a folder with room. Make "
-            "some, or choose another name or folder."
+            f"Got no room for the LoRA {shortened(path.name)}: {fault}, expected a folder with "
+            "room. Make some, or choose another name or folder."
         )

@@ -18,6 +18,7 @@ from ..concepts.request import ConceptRequest
 from ..concepts.vocabulary import Vocabulary
 from ..config import EraseConfig
 from ..interfaces import FlowModel, TextEncoder
+from ..validation import shortened
 from .checkpoint import Checkpoint
 from .cost import cost_in_words
 from .disk import DiskNeed, check_disk
@@ -160,9 +161,9 @@ def _require_solved(erasure: Erasure, plan: ConceptPlan, checkpoint: Checkpoint)
     if not erasure.solved:
         checkpoint.clear()  # it would end here again
         raise ValueError(
-            f"Got '{plan.concept}', which the text's entrance alone can't tell from what is to "
-            f"stay ({erasure.unsolved:.0%} of the change is left), expected a concept that it can. "
-            "Choose the recipe fast, which trains the layers behind it."
+            f"Got '{shortened(plan.concept)}', which the text's entrance alone can't tell from "
+            f"what is to stay ({erasure.unsolved:.0%} of the change is left), expected a concept "
+            "that it can. Choose the recipe fast, which trains the layers behind it."
         )
 
 

@@ -112,7 +112,8 @@ def _words_in(prompt: str, field: str, text: str) -> list[str]:
         if not contains(prompt, [name]):
             raise ValueError(
                 f"Got '{shortened(name)}' in {field}, which is not in the prompt "
-                f"'{shortened(prompt)}'. Write words as they stand there, or leave {field} empty."
+                f"'{shortened(prompt)}', expected words of it. Write words as they stand there, or "
+                f"leave {field} empty."
             )
     return names
 

@@ -28,8 +28,8 @@ def encoder_for(clip: Any, model: Any = None) -> ComfyTextEncoder:
     """
     if clip is None:
         raise ValueError(
-            "Got no clip: the checkpoint holds none. Load the model's text encoders, for example "
-            "with DualCLIPLoader or CLIPLoader."
+            "Got no clip: the checkpoint holds none, expected the model's text encoders. Load "
+            "them, for example with DualCLIPLoader or CLIPLoader."
         )
     encoder = ComfyTextEncoder(clip)
     if model is not None and encoder.family is not (wanted := supported_family(model)):

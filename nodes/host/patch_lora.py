@@ -40,8 +40,9 @@ def apply_lora(
     if len(fitting) < layers or made_for != here:
         other = made_for if made_for != here else "another model"
         raise ValueError(
-            f"Got {name} with {layers} layers, of which {len(fitting)} fit this model ({here}). "
-            f"It was made for {shortened(other)}: load that model, or choose another LoRA."
+            f"Got {name} with {layers} layers, of which {len(fitting)} fit this model ({here}), "
+            f"expected all. It was made for {shortened(other)}: load that model, or choose another "
+            "LoRA."
         )
     clone = model.clone()
     if strength:

@@ -36,7 +36,8 @@ def lora_file_path(name: object) -> Path:
     found = next(filter(None, (folder_paths.get_full_path("loras", each) for each in names)), None)
     if found is None:
         raise ValueError(
-            f"Got the file {told(name)}, which is not in models/loras. Choose one from the list."
+            f"Got the file {told(name)}, which is not in models/loras, expected one that is. "
+            "Choose one from the list."
         )
     return Path(found)
 

@@ -24,7 +24,7 @@ def test_edited_prompts_are_located_anew(encoder: WordEncoder) -> None:
     edited = replace(made, pairs=(replace(made.pairs[0], concept_prompt="oh, cat", word="cat"),))
     assert edited.located(encoder).pairs[0].tokens == (2,)
     lost = replace(made, pairs=(replace(made.pairs[0], concept_prompt="oh", word="cat"),))
-    with pytest.raises(ValueError, match="Concept 'cat' is not in the prompt 'oh'"):
+    with pytest.raises(ValueError, match="Got the concept 'cat', which is not in the prompt 'oh'"):
         lost.located(encoder)
 
 

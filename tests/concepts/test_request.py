@@ -45,6 +45,28 @@ def test_requests_that_can_not_be_met(fields: dict[str, object], says: str) -> N
         ConceptRequest(**{"concept": "cat", **fields})  # type: ignore
 
 
+TURNED = "\u202e" + "x" * 150  # a letter that turns others around
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"concept": "\u202e\u2066!"},
+        {"prompts": ["a dog"]},
+        {"replacement": TURNED},
+        {"keep": [TURNED]},
+        {"also_erased": [TURNED]},
+        {"synonyms": ["\u202e"]},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_what_is_refused_is_told_in_letters_that_are_seen(fields: dict[str, object]) -> None:
+    words = [f"word {number} {'y' * 150}" for number in range(90)]
+    with pytest.raises(ValueError, match=r"(?s)^Got .*expected .*\. [A-Z]") as error:
+        ConceptRequest(**{"concept": TURNED, "synonyms": words, **fields})  # type: ignore
+    assert "\u202e" not in str(error.value) and len(str(error.value)) < 600
+
+
 def test_requests_are_tidied() -> None:
     request = ConceptRequest(
         concept=" Van \t Gogh ",

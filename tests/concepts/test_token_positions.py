@@ -33,7 +33,7 @@ def test_tokens_are_found_in_this_very_prompt(
 
 def test_a_concept_that_is_absent_is_named_with_the_prompt(encoder: WordEncoder) -> None:
     says = (
-        "Concept 'nude' is not in the prompt 'a cat'. "
+        "Got the concept 'nude', which is not in the prompt 'a cat', expected it there. "
         "Write it word for word, or leave the prompt empty."
     )
     with pytest.raises(ValueError, match=re.escape(says)):
@@ -47,7 +47,7 @@ def test_a_concept_that_is_cut_off_is_named_with_the_prompt() -> None:
     assert concept_tokens(encoder, "a b c cat", ["cat"]) == (3,)
     assert concept_tokens(encoder, "cat b c d e cat", ["cat"]) == (0,)
     with pytest.raises(
-        ValueError, match=r"Concept 'cat' is cut off in the prompt 'a b c d cat'.*4"
+        ValueError, match=r"Got the concept 'cat', which is cut off in the prompt 'a b c d cat'.*4"
     ):
         concept_tokens(encoder, "a b c d cat", ["cat"])
     with pytest.raises(ValueError, match="cut off"):
@@ -63,5 +63,7 @@ def test_a_users_prompt_that_is_cut_off_is_an_error() -> None:
 
 
 def test_a_concept_longer_than_the_limit_is_named() -> None:
-    with pytest.raises(ValueError, match="Concept 'b c d e f' has 5 tokens, expected at most 4"):
+    with pytest.raises(
+        ValueError, match=r"Got the concept 'b c d e f' of 5 tokens, expected at most 4"
+    ):
         plan_concept(ConceptRequest(concept="b c d e f"), WordEncoder(max_tokens=4))

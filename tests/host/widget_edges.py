@@ -26,12 +26,14 @@ ZERO = r"Got the control character '\\x00' in .*, expected printable text\. Remo
 WORDING = {"nothing": RUNS, "spaces": RUNS, "long": LONG, "markup": RUNS, "zero": ZERO}
 NO_CONCEPT = r"Got the concept '', expected at least one letter or digit\. Write what should"
 CONCEPT = WORDING | dict.fromkeys(("nothing", "spaces"), NO_CONCEPT)
-OWN_PROMPT = WORDING | {"markup": r"'star' is not in the prompt '<img .*Write it word for word"}
+OWN_PROMPT = WORDING | {
+    "markup": r"Got the concept 'star', which is not in the prompt '<img .*Write it word for word"
+}
 FILE_NAME = dict.fromkeys(
     ("long", "markup", "zero"), r"Got the file name '.*expected a name inside models/loras.*Leave"
 ) | {"nothing": RUNS, "spaces": RUNS}
 NO_PROMPT = r"Got the prompt '.*', expected at least one word\. Write what shall be drawn\."
-NOT_IN_PROMPT = r"Got '.*' in \w+, which is not in the prompt '.*'\. Write words as they stand"
+NOT_IN_PROMPT = r"Got '.*' in \w+, which is not in the prompt '.*', expected words of it\."
 OF_PROMPT = WORDING | dict.fromkeys(("long", "markup", "zero"), NOT_IN_PROMPT)
 NO_PLAN = r"Got text that is not JSON .*, expected a ConceptPlan\. Use what ConceptPlan itself"
 NO_BLOCKS = r"Got blocks '.*', expected numbers from 0 to 3.*Name blocks that this model has"

@@ -81,7 +81,9 @@ def test_tokens_spell_the_wording(encoder: T5Words, prompt: str, wording: str, p
 def test_a_long_prompt_cuts_the_concept_off(encoder: T5Words) -> None:
     fits = "very " * 254 + "old dog"
     assert concept_tokens(encoder, fits, ["dog"]) == (255,)
-    with pytest.raises(ValueError, match=r"Concept 'dog' is cut off.*within the first 256 tokens"):
+    with pytest.raises(
+        ValueError, match=r"Got the concept 'dog', which is cut off.*within the first 256 tokens"
+    ):
         concept_tokens(encoder, "very " + fits, ["dog"])
 
 

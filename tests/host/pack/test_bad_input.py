@@ -48,12 +48,12 @@ WIDGETS = {
     "empty concept": ({"concept": " "}, "Got the concept '', expected", "Write what should"),
     "prompt without it": (
         {"prompts": "a red circle"},
-        "Concept 'star' is not in the prompt 'a red circle'",
+        "Got the concept 'star', which is not in the prompt 'a red circle'",
         "Write it word for word",
     ),
     "cut off": (
         {"prompts": f"{LONG} and a star"},
-        "Concept 'star' is cut off in the prompt '7 7 ",
+        "Got the concept 'star', which is cut off in the prompt '7 7 ",
         "Move the concept forward or shorten the prompt",
     ),
     "long concept": ({"concept": "z " * 300}, "Got concept 'z z", "Shorten it"),
