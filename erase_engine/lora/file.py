@@ -11,26 +11,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ..atomic_file import atomic_file, new_file
 from ..families.registry import prefix_for
-from ..validation import HUGE, once, shortened
+from ..validation import HUGE, shortened, told
+from .container import called, opened
 from .dialects import ALPHA, DOWN, OURS, UP, canonical_key, of_text_encoder, other_kind
 from .metadata import SPEC
 
 TAKEN = "Got the name {}, which exists, expected a new one. Choose another, or overwrite."
-MOST_HEADER = 32 * 2**20  # bytes: of a larger one, reading takes minutes and gigabytes
+# What numbers are, as files name them; packed ones of 4 and 6 bits are no LoRA's.
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
+WHOLE = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
+KINDS = {**dict.fromkeys(FLOATS, "float"), **dict.fromkeys(WHOLE, "whole")}
 
 
 def save_lora(
@@ -53,9 +55,9 @@ def save_lora(
         FileExistsError: the name is taken. ValueError: `state` is no such LoRA.
     """
     path = Path(path)
-    lora_state(path.name, prefixed(state))
+    lora_state(called(path), prefixed(state))
     if path.exists() and not overwrite:
-        raise FileExistsError(TAKEN.format(path))
+        raise FileExistsError(TAKEN.format(shortened(str(path), 200)))
     tensors = {
         key: value.detach().cpu().to(dtype)
         for key, value in sorted(prefixed(folded(state)).items())
@@ -70,11 +72,12 @@ def save_lora(
         with (atomic_file if overwrite else new_file)(path) as draft:
             draft.write_bytes(data)
     except FileExistsError as error:  # another process has taken the name meanwhile
-        raise FileExistsError(TAKEN.format(path)) from error
+        raise FileExistsError(TAKEN.format(shortened(str(path), 200))) from error
     except OSError as error:
         raise OSError(
-            f"Got no way to write {path} ({error}), expected a folder with room for {len(data):,} "
-            "bytes. Make room and run this again: a training goes on where it was."
+            f"Got no way to write {shortened(str(path), 200)} ({shortened(str(error), 200)}), "
+            f"expected a folder with room for {len(data):,} bytes. Make room and run this again: a "
+            "training goes on where it was."
         ) from error
     return path
 
@@ -102,11 +105,11 @@ def read_lora(path: str | Path) -> LoraFile:
     Raises:
         ValueError: the file is cut off, is not safetensors, or is not a LoRA of this form.
     """
-    name = Path(path).name
-    with _opened(path) as file:
+    name = called(path)
+    with opened(path) as file:
         parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
         headers = {
-            key: Header(tuple(part.get_shape()), part.get_dtype().startswith(("F", "BF")))
+            key: Header(tuple(part.get_shape()), KINDS.get(part.get_dtype(), ""))
             for key, part in parts.items()
         }
         names = _canonical_names(name, headers)
@@ -118,10 +121,7 @@ def read_lora(path: str | Path) -> LoraFile:
 
 def lora_state(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A LoRA that is in memory already, by canonical key; checked as a file is."""
-    headers = {
-        key: Header(tuple(each.shape), each.dtype.is_floating_point)
-        for key, each in tensors.items()
-    }
+    headers = {key: Header(tuple(each.shape), _kind(each)) for key, each in tensors.items()}
     state = {new: tensors[key] for key, new in _canonical_names(name, headers).items()}
     _check_values(name, state)
     return state
@@ -136,47 +136,8 @@ def prefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Only the record in the file's header; raises ValueError as `load_lora` does."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return file.metadata() or {}
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
-    """The file behind its header, which the library checks against the file's size."""
-    _check_header(Path(path))
-    try:
-        with safe_open(path, "pt") as file:
-            _check_each_once(Path(path))
-            yield file
-    except SafetensorError as error:
-        raise ValueError(
-            f"Got {Path(path).name}, which is cut off or not safetensors ({error}), expected a "
-            "LoRA file. Copy or train it again."
-        ) from error
-
-
-def _check_header(path: Path) -> None:
-    """Raises ValueError for a header that no LoRA has."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-    if MOST_HEADER < size < path.stat().st_size:  # else it is cut off
-        raise ValueError(
-            f"Got {path.name} with a header of {size:,} bytes, expected at most {MOST_HEADER:,}. "
-            "Choose a LoRA file."
-        )
-
-
-def _check_each_once(path: Path) -> None:
-    """Raises ValueError for a name that stands twice in a header: the library takes the last."""
-    with path.open("rb") as file:
-        header = file.read(int.from_bytes(file.read(8), "little"))
-    try:
-        json.loads(header, object_pairs_hook=once)
-    except ValueError as error:
-        raise ValueError(
-            f"Got {path.name} with a header that is not one ({error}), expected each name once. "
-            "Train or download it again."
-        ) from error
 
 
 def folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -215,10 +176,15 @@ def _bytes_of(tensors: dict[str, Tensor], record: dict[str, str]) -> bytes:
 
 
 class Header(NamedTuple):
-    """What is known of a tensor before it is read."""
+    """What is known of a tensor before it is read: its shape, and what its numbers are."""
 
     shape: tuple[int, ...]
-    floating: bool
+    kind: str  # "float", "whole", or "" for others
+
+
+def _kind(tensor: Tensor) -> str:
+    other = tensor.is_complex() or tensor.dtype == torch.bool
+    return "float" if tensor.is_floating_point() else "" if other else "whole"
 
 
 def _canonical_names(name: str, headers: Mapping[str, Header]) -> dict[str, str]:
@@ -253,11 +219,12 @@ def _check_layers(name: str, headers: Mapping[str, Header]) -> None:
         sizes = (*a.shape, *b.shape) if a and b else ()  # (r, in, out, r)
         if len(shapes[0] or ()) != 2 or len(sizes) != 4 or sizes[0] != sizes[3] or 0 in sizes:
             raise ValueError(
-                f"Got {name} with A, B of shapes {shapes} for {shortened(layer)}, expected (r, in) "
-                "and (out, r), none of them 0. The file is damaged or of another kind: train or "
-                "download it again."
+                f"Got {name} with A, B of shapes {told(shapes)} for {shortened(layer)}, expected "
+                "(r, in) and (out, r), none of them 0. The file is damaged or of another kind: "
+                "train or download it again."
             )
-        if not all(each.floating for each in (a, b) if each) or (alpha and prod(alpha.shape) != 1):
+        floats = all(each.kind == "float" for each in (a, b) if each)
+        if not floats or (alpha and (prod(alpha.shape) != 1 or not alpha.kind)):
             raise ValueError(
                 f"Got {name} with A, B or alpha in {shortened(layer)} that are no real numbers, or "
                 "more than one alpha, expected floats and one alpha. Train or download it again."
