@@ -33,8 +33,9 @@ class PromptPair:
     def __post_init__(self) -> None:
         for name in ("concept_prompt", "anchor_prompt", "word", "frame"):
             tidied(name, getattr(self, name), LONGEST_SENTENCE)
-        rising = list(self.tokens) == sorted({index for index in self.tokens if index >= 0})
-        if not self.tokens or not rising:
+        check_wordings("word", [self.word])
+        whole = all(type(index) is int and index >= 0 for index in self.tokens)
+        if not (self.tokens and whole and list(self.tokens) == sorted(set(self.tokens))):
             raise ValueError(
                 f"Got tokens {told(self.tokens)} for '{shortened(self.word)}' in "
                 f"'{shortened(self.concept_prompt)}', expected at least one, rising. Find them "
@@ -67,7 +68,7 @@ class ConceptPlan:
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
-        check_number("concepts", self.concepts, low=1, whole=True)
+        check_number("concepts", self.concepts, low=1, high=MOST_SENTENCES, whole=True)
         for name in ("synonyms", "irrelevant", "keep", "notes", "held"):
             _check_texts(name, getattr(self, name))
         if (count := len(self.pairs) + len(self.keep) + len(self.held)) > MOST_SENTENCES:
@@ -77,7 +78,9 @@ class ConceptPlan:
             )
         for text in (self.concept, self.anchor, *self.synonyms, *self.irrelevant):
             tidied("words", text, LONGEST_WORDING)
-        check_wordings(self.concept, self.synonyms)
+        check_wordings("concept", [self.concept])
+        check_wordings("synonym", self.synonyms)
+        check_wordings("irrelevant word", self.irrelevant)
         if not self.pairs or not self.keep:
             raise ValueError(
                 f"Got a plan for '{shortened(self.concept)}' with {len(self.pairs)} prompt pairs "

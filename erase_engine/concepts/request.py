@@ -52,7 +52,8 @@ class ConceptRequest:
         synonyms = dict.fromkeys(map(_without_article, self.synonyms))
         others = (word for word in synonyms if word.lower() != self.concept.lower())
         object.__setattr__(self, "synonyms", tuple(others))
-        check_wordings(self.concept, self.synonyms)
+        check_wordings("concept", [self.concept])
+        check_wordings("synonym", self.synonyms)
         _check_contradictions(self)
 
     @classmethod
@@ -107,8 +108,8 @@ def _without_article(wording: str) -> str:
     return re.sub(r"^(?:an?|the) (?=\w)", "", wording, flags=re.IGNORECASE)
 
 
-def check_wordings(concept: str, synonyms: Sequence[str]) -> None:
-    for name, word in (("concept", concept), *(("synonym", one) for one in synonyms)):
+def check_wordings(name: str, words: Sequence[str]) -> None:
+    for word in words:
         if not any(letter.isalnum() for letter in word):
             raise ValueError(
                 f"Got the {name} '{shortened(word)}', expected at least one letter or digit. "

@@ -67,6 +67,8 @@ def test_json_that_is_not_a_plan(text: str, says: str) -> None:
         ({"held": ["z" * 7000]}, "of 7000 letters, expected at most 6000. Shorten it"),
         ({"held": ["a dog"] * 10_000}, "sentences, expected at most 10,000. Remove"),
         ({"concepts": "two"}, "Got concepts 'two', expected a whole number"),
+        ({"concepts": 10**8}, "Got concepts 100000000, expected a whole number from 1 to 10000"),
+        ({"irrelevant": [" "]}, "Got the irrelevant word ' ', expected at least one letter"),
         ({"concept": None}, "Got words None, expected text"),
         ({"concept": ""}, "Got the concept '', expected"),
         ({"anchor": 3}, "Got words 3, expected text"),
@@ -81,7 +83,12 @@ def test_json_edited_by_hand(fields: dict[str, object], says: str) -> None:
         ConceptPlan.from_json(json.dumps(values))
 
 
-@pytest.mark.parametrize("tokens", [(), (3, 2), (1, 1), (-1,)])
+def test_a_pair_has_a_word_of_letters() -> None:
+    with pytest.raises(ValueError, match="Got the word '-', expected at least one letter or digit"):
+        replace(plan("cat").pairs[0], word="-")
+
+
+@pytest.mark.parametrize("tokens", [(), (3, 2), (1, 1), (-1,), (1.5,), (True,)])
 def test_a_pair_has_tokens_in_order(tokens: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected at least one, rising"):
         replace(plan("cat").pairs[0], tokens=tokens)
