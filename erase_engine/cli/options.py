@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..concepts.request import ConceptRequest
 from ..concepts.text_fields import read_fields
@@ -46,9 +47,21 @@ class Options:
         return self.out.with_suffix(".unfinished")
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with options as the engine says it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(
+            2,
+            f"Error: Got options that can't be read ({shortened(message, 200)}), expected those of "
+            "--help. Correct them.\n",
+        )
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's options; those that are not given are not in the result."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="python -m erase_engine",
         description="Trains a LoRA that makes a Flux model unable to draw a concept. "
         "Uses files on this machine only.",
@@ -124,10 +137,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, RecursionError, ValueError) as error:
         why = " ".join(shortened(str(error), 200).split())
         raise ValueError(
-            f"Got the config {path} that can't be read ({why}), expected JSON or YAML with fields "
-            "such as steps. Correct the path or the file."
+            f"Got the config {said(path)} that can't be read ({why}), expected JSON or YAML with "
+            "fields such as steps. Correct the path or the file."
         ) from error
-    return check_names(values, sorted(_OF_CONFIG | _OF_REQUEST), f"in the config {path}")
+    return check_names(values, sorted(_OF_CONFIG | _OF_REQUEST), f"in the config {said(path)}")
 
 
 def _from_yaml(text: str) -> Any:
@@ -171,20 +184,36 @@ def _config(values: Mapping[str, Any]) -> EraseConfig:
     return EraseConfig.from_recipe(recipe, **given)
 
 
+def said(path: Path) -> str:
+    """A path for a message."""
+    return shortened(str(path), 200)
+
+
 def _checked_out(path: Path) -> Path:
     """The file to write; ValueError, before any work, where that can't be done."""
+    try:
+        fault = _fault_of(path)
+    except OSError as error:
+        fault = f"which can't be a file's ({error.strerror})"
+    if fault:
+        raise ValueError(
+            f"Got --out '{said(path)}', {fault}, expected the name of a new {SUFFIX} file in a "
+            "folder. Choose another."
+        )
+    return _with_suffix(path)
+
+
+def _fault_of(path: Path) -> str:
+    """Why no file can be written there; "" for nothing. OSError where the system says so."""
+    if not path.name:
+        return "which is no name"
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise ValueError(
-            f"Got --out {path}, which is a device, expected the name of a file. Choose another."
-        )
-    path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
-    if path.exists():
-        raise ValueError(
-            f"Got the file {path}, which exists, expected a new one. Choose another name."
-        )
+        return "which is a device"
+    if (path := _with_suffix(path)).exists():
+        return f"but {said(path)} exists"
     blocked = next((one for one in path.parents if one.exists() and not one.is_dir()), None)
-    if blocked:
-        raise ValueError(
-            f"Got the file {path}, but {blocked} is no folder, expected one. Choose another."
-        )
-    return path
+    return f"but {said(blocked)} is no folder" if blocked else ""
+
+
+def _with_suffix(path: Path) -> Path:
+    return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)

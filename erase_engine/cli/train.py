@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ..backends.diffusers.files import ModelFiles
     from ..backends.diffusers.model import DiffusersFlowModel
 
+MOST_SAID = 590  # letters of an error
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; ends the process with a line on stderr where something is wrong."""
@@ -54,8 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
             "model and its activations. Lower --resolution, or batch in the config file."
         )
     except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"Error: {error}")
-    sys.stdout.write(f"{done}\n")
+        sys.exit(shortened(f"Error: {error}", MOST_SAID))
+    # Names of files may hold bytes that are no letters.
+    sys.stdout.write(f"{done}\n".encode(errors="backslashreplace").decode())
 
 
 def run(job: Options) -> Path:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from ..training.unfinished import clear, unfinished_in
+from .options import Parser
 
 UNFINISHED = "--unfinished"
 
 
 def show_unfinished(arguments: list[str]) -> str:
     """A line for each unfinished training; with `--clear` they are removed."""
-    made = argparse.ArgumentParser(prog="python -m erase_engine", allow_abbrev=False)
+    made = Parser(prog="python -m erase_engine", allow_abbrev=False)
     made.add_argument(
         UNFINISHED,
         nargs="?",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from erase_engine.cli import train
 from erase_engine.cli.options import read_options
 from erase_engine.config import EraseConfig
 
@@ -114,19 +117,47 @@ def test_names_that_cannot_be_written_are_errors(job, tmp_path):
     with pytest.raises(ValueError, match=r"but .*file is no folder"):
         job("--out", str(tmp_path / "file" / "a"))
     (tmp_path / "b.safetensors").mkdir()
-    with pytest.raises(ValueError, match=r"b\.safetensors, which exists"):
+    with pytest.raises(ValueError, match=r"but .*b\.safetensors exists"):
         job("--out", str(tmp_path / "b"))
 
 
+def test_names_that_no_file_has_are_errors(job):
+    for name in ("", "/", "x" * 300, "y/" * 3000, "\u202e\x1b" * 90):
+        with pytest.raises(ValueError, match=r"^Got --out '.*', .*, expected .* Choose") as error:
+            job("--out", name if name[0:1] != "\u202e" else f"/dev/null/{name}")
+        assert len(str(error.value)) < 400 and str(error.value).isprintable()
+
+
+def test_what_is_not_ours_ends_the_command_in_a_line(monkeypatch, capsys):
+    """Whatever the system says; and a name of bytes that are no letters is told after all work."""
+    given = ["--model", "flux", "--concept", "dog", "--out", "a"]
+    for error in (OSError(36, "too long", "x" * 9000), ValueError("\u202e\n\x1b")):
+        monkeypatch.setattr(train, "run", Mock(side_effect=error))
+        with pytest.raises(SystemExit) as end:
+            train.main(given)
+        assert str(end.value).startswith("Error: ") and len(str(end.value)) < 600
+        assert str(end.value).isprintable()
+    monkeypatch.setattr(train, "run", lambda job: Path("a\udcff.safetensors"))
+    train.main(given)
+    assert capsys.readouterr().out == "a\\udcff.safetensors\n"
+
+
 def test_a_device_is_no_file_to_write(job):
-    with pytest.raises(ValueError, match=r"Got --out /dev/null, which is a device"):
+    with pytest.raises(ValueError, match=r"Got --out '/dev/null', which is a device"):
         job("--out", "/dev/null")
 
 
-def test_unknown_options_are_argparses_own_error(job, capsys):
-    with pytest.raises(SystemExit):
-        job("--kind", "colour")
-    assert "invalid choice: 'colour'" in capsys.readouterr().err
+def test_options_that_can_not_be_read_are_named(job, capsys):
+    for options, says in (
+        (("--kind", "colour"), "argument --kind: invalid choice: 'colour'"),
+        (("--steps", "\u202e" * 900), "argument --steps: invalid int value: "),
+        (("--stepz\x1b",) * 90, "unrecognized arguments: --stepz  --stepz "),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            job(*options)
+        said = capsys.readouterr().err.split("Error: ")[1]
+        assert said.startswith(f"Got options that can't be read ({says}")
+        assert said.endswith("expected those of --help. Correct them.\n") and len(said) < 400
 
 
 def test_texts_are_read_as_the_node_reads_them(job):

@@ -198,7 +198,7 @@ def test_wrong_words_end_the_command(
 def test_nothing_is_overwritten(command: Callable[..., list[str]], tmp_path: Path) -> None:
     taken = tmp_path / "a.safetensors"
     taken.write_text("mine")
-    with pytest.raises(SystemExit, match=r"a\.safetensors, which exists, expected a new one"):
+    with pytest.raises(SystemExit, match=r"a\.safetensors exists, expected the name of a new"):
         main(command())
     assert taken.read_text() == "mine"
 
