@@ -32,6 +32,7 @@ TAKEN = "Got the name {}, which exists, expected a new one. Choose another, or o
 # What numbers are, as files name them; packed ones of 4 and 6 bits are no LoRA's.
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 WHOLE = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
+NO_NUMBERS = (torch.bool, torch.complex32, torch.complex64, torch.complex128)
 KINDS = {**dict.fromkeys(FLOATS, "float"), **dict.fromkeys(WHOLE, "whole")}
 
 
@@ -121,7 +122,11 @@ def read_lora(path: str | Path) -> LoraFile:
 
 def lora_state(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A LoRA that is in memory already, by canonical key; checked as a file is."""
-    headers = {key: Header(tuple(each.shape), _kind(each)) for key, each in tensors.items()}
+    kinds = {
+        key: "float" if one.is_floating_point() else "" if one.dtype in NO_NUMBERS else "whole"
+        for key, one in tensors.items()
+    }
+    headers = {key: Header(tuple(one.shape), kinds[key]) for key, one in tensors.items()}
     state = {new: tensors[key] for key, new in _canonical_names(name, headers).items()}
     _check_values(name, state)
     return state
@@ -180,11 +185,6 @@ class Header(NamedTuple):
 
     shape: tuple[int, ...]
     kind: str  # "float", "whole", or "" for others
-
-
-def _kind(tensor: Tensor) -> str:
-    other = tensor.is_complex() or tensor.dtype == torch.bool
-    return "float" if tensor.is_floating_point() else "" if other else "whole"
 
 
 def _canonical_names(name: str, headers: Mapping[str, Header]) -> dict[str, str]:
