@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,18 @@ from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.lora.file import load_lora, prefixed
 from eraseanything_pack.erase_engine.sampling import sampled, start_noise
+from eraseanything_pack.erase_engine.training import loop
 from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts
 from eraseanything_pack.erase_engine.training.loop import train_erasure
+from eraseanything_pack.erase_engine.training.teacher import (
+    CountedModel,
+    Trajectories,
+    _every_row,
+)
+from eraseanything_pack.erase_engine.training.trajectories import (
+    TrajectoryCache,
+    cache_trajectories,
+)
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.tinyworld.load import load_tiny
@@ -76,10 +87,29 @@ def test_the_models_answers_are_the_released_ones(kind: str, mode: str) -> None:
     assert [name for name in found if not same(found[name], expected[name], bits=bits)] == []
 
 
-def test_ten_steps_of_the_demo_give_the_released_lora(tiny: tuple[Any, ComfyTextEncoder]) -> None:
+def released_trajectories(model: CountedModel, *, generator: Any, on_pass: Any) -> Trajectories:
+    """As they were sampled then: concept and anchor had paths of one prompt, from one noise."""
+    config = model.config
+    cached = partial(cache_trajectories, times=model.times, at_once=config.batch, on_pass=on_pass)
+    noise = model.noise(config.paths, generator)
+    rows = _every_row(len(model.encoded.concept), config.paths, generator)
+    both = (
+        cached(partial(model.erase_teacher, follow=prompt), rows, noise=noise) for prompt in (0, 1)
+    )
+    erase = TrajectoryCache.join(*both)
+    rows = _every_row(len(model.encoded.keep), config.keep_paths, generator)
+    noise = model.noise(config.keep_paths, generator)
+    return Trajectories(erase, cached(partial(model.keep_teacher, follow=0), rows, noise=noise))
+
+
+def test_ten_steps_of_the_demo_give_the_released_lora(
+    tiny: tuple[Any, ComfyTextEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "cache_all_trajectories", released_trajectories)
     model, encoder = tiny
     plan = ConceptPlan.from_json((RELEASED / "plan.json").read_text(encoding="utf-8"))
-    config = EraseConfig(**{**FAST_0_1, "steps": 10, "width": 128, "height": 128})
+    paths = {"trajectories": 10, "keep_trajectories": 10}
+    config = EraseConfig(**{**FAST_0_1, **paths, "steps": 10, "width": 128, "height": 128})
     with torch.inference_mode():
         encoded = encode_prompts(plan, encoder, contrast=False)
         with training_session(model, guidance=config.guidance) as backend:

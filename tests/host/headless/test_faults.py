@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from eraseanything_pack.erase_engine.cli.train import main
 from tiny_diffusers import SMALL, save_pipeline
 from tiny_flux import build
@@ -27,7 +28,7 @@ def command(folder: Path, tmp_path: Path) -> Command:
 
     def run(lines: str = "") -> None:
         config = tmp_path / "small.yaml"
-        config.write_text(SMALL + lines)
+        config.write_text(yaml.safe_dump(yaml.safe_load(SMALL) | (yaml.safe_load(lines) or {})))
         given = {"model": folder, "concept": "star", "config": config, "out": tmp_path / "a"}
         main([text for name, value in given.items() for text in (f"--{name}", str(value))])
 
