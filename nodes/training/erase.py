@@ -60,7 +60,7 @@ class EraseConcept(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, recipe: str | None = "fast") -> bool | str:
+    def validate_inputs(cls, recipe: Any = "fast") -> bool | str:
         """True, or what the page says of a recipe before anything runs."""
         return recipe_fault(recipe) or True
 

@@ -12,7 +12,7 @@ from ...erase_engine.concepts.request import ConceptRequest
 from ...erase_engine.concepts.vocabulary import KINDS
 from ...erase_engine.config import RECIPES, EraseConfig, LoraConfig, Targets
 from ...erase_engine.families.registry import models_of
-from ...erase_engine.validation import check_choice, shortened
+from ...erase_engine.validation import check_choice, told
 from ..host.widgets import advanced, checked_resolution, lines, resolution, seed, text
 
 FAST = EraseConfig.from_recipe("fast")
@@ -160,15 +160,15 @@ def optional_inputs() -> list[Any]:
     ]
 
 
-def recipe_fault(recipe: str | None) -> str:
+def recipe_fault(recipe: object) -> str:
     """What is wrong with a recipe, "" for nothing; older workflows may name others.
 
     None is a linked input, which is not known before the node runs.
     """
-    if recipe is None or recipe in RECIPES:
+    if recipe is None or recipe in tuple(RECIPES):
         return ""
     return (
-        f"Got recipe '{shortened(recipe)}', expected one of {', '.join(RECIPES)}. Choose fast; "
+        f"Got recipe {told(recipe)}, expected one of {', '.join(RECIPES)}. Choose fast; "
         "esd, ablate and gem are for comparison only now, in benchmarks/."
     )
 

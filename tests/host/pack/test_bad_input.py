@@ -15,6 +15,7 @@ from eraseanything_pack.erase_engine.backends.comfy.model import model_descripti
 from eraseanything_pack.erase_engine.lora.file import save_lora
 from eraseanything_pack.nodes.attention import preview as attention
 from eraseanything_pack.nodes.training import erase, node_host
+from eraseanything_pack.nodes.training.erase import EraseConcept
 from safetensors.torch import save_file
 
 
@@ -74,6 +75,14 @@ def test_widgets_of_erase(model: Any, case: str) -> None:
     with pytest.raises(ValueError, match=names) as error:
         graph.erase(model, **widgets)
     assert re.search(remedy, str(error.value))
+
+
+@pytest.mark.parametrize("recipe", [5, [], {}, 1.5, "\u202e" * 9, "esd"], ids=ascii)
+def test_a_recipe_of_any_kind_is_told_on_the_page(recipe: object) -> None:
+    """As a program may send it; the host asks the node, which knows what older ones were."""
+    says = EraseConcept.validate_inputs(recipe)
+    assert re.fullmatch(r"Got recipe .{1,80}, expected one of instant, fast, .*Choose fast.*", says)
+    assert says.isprintable()
 
 
 NAMES = [
