@@ -146,12 +146,21 @@ class ComfyTextEncoder:
         return [id for row in self._tokens(text)[key] for id in rows.own(row)[0]]
 
     def _tokens(self, text: str) -> dict[str, Any]:
-        """ValueError for a text that is no prompt: the host reads any length, in any memory."""
+        """ValueError for a text that is no prompt: the host reads any length, in any memory, and
+        its tokenizers no halves of letters.
+        """
         if len(text) > LONGEST_SENTENCE:
             raise ValueError(
                 f"Got the prompt '{shortened(text)}' of {len(text)} letters, expected at most "
                 f"{LONGEST_SENTENCE}. Shorten it."
             )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Got the prompt '{shortened(text)}' with half a letter, {text[error.start]!a}, "
+                "expected whole ones. Write it again."
+            ) from error
         if not self._options:  # a template's last line would run into the text's first, if empty
             text = text.lstrip()
         return self._clip.tokenize(text, **self._options)

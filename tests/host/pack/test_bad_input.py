@@ -85,6 +85,14 @@ def test_a_recipe_of_any_kind_is_told_on_the_page(recipe: object) -> None:
     assert says.isprintable()
 
 
+@pytest.mark.parametrize("run", [graph.erase, graph.look])
+def test_half_a_letter_is_told_before_a_tokenizer_reads_it(model: Any, run: Any) -> None:
+    """JSON can say it; the tokenizers' own error is of types."""
+    name = "concept" if run is graph.erase else "prompt"
+    with pytest.raises(ValueError, match=r"Got the .*'\\ud800'.*expected .*\. (Remove|Write) it"):
+        run(model, **{name: "a red \ud800 star"})
+
+
 NAMES = [
     "../../x",
     "..",
