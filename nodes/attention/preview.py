@@ -11,6 +11,7 @@ from ...erase_engine.attention.query import VIEWS, AttentionQuery
 from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.sampling import start_noise
+from ..host.links import check_links
 from ..host.progress import sampling_progress
 from ..host.schema import node_schema
 from ..host.session import training_session
@@ -51,6 +52,7 @@ class AttentionPreview(io.ComfyNode):
         blocks: str = "",
         **sampling: Any,
     ) -> io.NodeOutput:
+        check_links({"model": model}, clip=clip, erased=erased, vae=vae)
         models = {"before": model} if erased is None else {"before": model, "after": erased}
         _check(list(models.values()), vae, sampling["resolution"])
         cond, look = query_for(

@@ -13,6 +13,7 @@ from ...erase_engine.attention.maps import AttentionMaps
 from ...erase_engine.attention.recorder import AttentionRecorder
 from ...erase_engine.backends.comfy.model import latent_grid, supported_family
 from ...erase_engine.validation import shortened
+from ..host.links import check_links
 from ..host.page import running_graph
 from ..host.schema import node_schema
 from ..host.vae import decoded, require_vae
@@ -65,6 +66,7 @@ class WatchAttention(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, clip: Any, prompt: str, **looking: Any) -> io.NodeOutput:
+        check_links({"model": model}, clip=clip)
         supported_family(model)
         both, look = query_for(clip, model, prompt, **looking)
         cond = both.take([0])
@@ -116,6 +118,7 @@ class WatchedAttention(io.ComfyNode):
         erased: Latent | None = None,
         vae: Any = None,
     ) -> io.NodeOutput:
+        check_links({"watch": watch, "latent": latent}, erased=erased, vae=vae)
         if vae is not None:
             _, channels, *sides = latent["samples"].shape
             require_vae(vae, channels, len(sides))

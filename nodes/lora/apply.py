@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from ...erase_engine.lora.file import lora_state, prefixed
 from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.validation import UNREADABLE, shortened
+from ..host.links import check_links
 from ..host.patch_lora import apply_lora
 from ..host.schema import node_schema
 from ..host.widgets import advanced, checked_strength
@@ -71,6 +72,7 @@ class ApplyErasure(io.ComfyNode):
         end: float = 1.0,
         **slots: Any,
     ) -> io.NodeOutput:
+        check_links({"model": model}, lora=lora)
         if not start < end:
             raise ValueError(
                 f"Got start {start:g} and end {end:g}, expected start below end. Set 0 and 1 to "

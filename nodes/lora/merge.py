@@ -11,6 +11,7 @@ from ...erase_engine.lora.file import prefixed
 from ...erase_engine.lora.merge import check_same_sizes, weighted_sum
 from ...erase_engine.lora.metadata import concept_of, merged_metadata
 from ...erase_engine.validation import check_choice
+from ..host.links import check_links
 from ..host.schema import node_schema
 from ..host.widgets import advanced, text
 from .files import HOST, lora_name, lora_stem, save_numbered
@@ -93,6 +94,7 @@ class MergeErasures(io.ComfyNode):
     def execute(
         cls, method: str, file_name: str, model: Any = None, clip: Any = None, **slots: Any
     ) -> io.NodeOutput:
+        check_links({}, model=model, clip=clip)
         parts = _parts(slots)
         _check(method, model, clip)
         strengths = [part.strength for part in parts]

@@ -15,6 +15,7 @@ from ...erase_engine.interfaces import Conditioning
 from ...erase_engine.sampling import sampled, start_noise
 from ..attention.preview import GUIDANCE, sampling_inputs
 from ..host.encode import encoder_for, ordinary_tensors
+from ..host.links import check_links
 from ..host.progress import sampling_progress
 from ..host.schema import node_schema
 from ..host.session import training_session
@@ -59,6 +60,8 @@ class ErasureReport(io.ComfyNode):
         clip_vision: Any = None,
         **widgets: Any,
     ) -> io.NodeOutput:
+        needed = {"model": model, "erased": erased, "vae": vae}
+        check_links(needed, clip=clip, clip_vision=clip_vision)
         for each in (model, erased):
             supported_family(each)
         require_vae_of(model, vae)

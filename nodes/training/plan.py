@@ -11,6 +11,7 @@ from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.concepts.planner import MOST_COMPARED, plan_together
 from ...erase_engine.concepts.request import ConceptRequest
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
+from ..host.links import check_links
 from ..host.progress import sampling_progress
 from ..host.schema import node_schema
 from ..host.widgets import lines, seed
@@ -59,6 +60,7 @@ class PlanConcept(io.ComfyNode):
     def execute(
         cls, clip: Any, edited: str = "", join: Planned | None = None, **widgets: Any
     ) -> io.NodeOutput:
+        check_links({}, clip=clip, join=join)
         with ordinary_tensors():
             encoder = encoder_for(clip)
             if edited.strip():

@@ -14,8 +14,12 @@ import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import model_description
 from eraseanything_pack.erase_engine.lora.file import save_lora
 from eraseanything_pack.nodes.attention import preview as attention
+from eraseanything_pack.nodes.attention.watch import WatchAttention, WatchedAttention
+from eraseanything_pack.nodes.lora.merge import MergeErasures
+from eraseanything_pack.nodes.report.report import ErasureReport
 from eraseanything_pack.nodes.training import erase, node_host
 from eraseanything_pack.nodes.training.erase import EraseConcept
+from eraseanything_pack.nodes.training.plan import PlanConcept
 from safetensors.torch import save_file
 
 
@@ -91,6 +95,33 @@ def test_half_a_letter_is_told_before_a_tokenizer_reads_it(model: Any, run: Any)
     name = "concept" if run is graph.erase else "prompt"
     with pytest.raises(ValueError, match=r"Got the .*'\\ud800'.*expected .*\. (Remove|Write) it"):
         run(model, **{name: "a red \ud800 star"})
+
+
+SAYS = {"a text": "flux", "a number": 1.5, "an object": {"samples": [1]}, "nothing in it": {}}
+
+
+@pytest.mark.parametrize("case", SAYS)
+def test_what_a_program_writes_in_place_of_a_link(model: Any, case: str) -> None:
+    """The host hands it to the node as it is."""
+    value, vae = SAYS[case], object()
+    for name, run in (
+        ("model", lambda: graph.erase(value)),
+        ("plan", lambda: graph.erase(model, plan=value)),
+        ("keep_images", lambda: graph.erase(model, vae=vae, keep_images=value)),
+        ("clip", lambda: PlanConcept.execute(value, concept="star")),
+        ("join", lambda: PlanConcept.execute(graph.clip(), join=value)),
+        ("model", lambda: graph.apply(value)),
+        ("lora", lambda: graph.apply(model, lora=value)),
+        ("clip", lambda: MergeErasures.execute("sum", "", clip=value)),
+        ("erased", lambda: graph.look(model, erased=value)),
+        ("clip", lambda: WatchAttention.execute(model, value, graph.PROMPT, words="")),
+        ("watch", lambda: WatchedAttention.execute(value, {}, 1)),
+        ("latent", lambda: WatchedAttention.execute(object(), value, 1)),
+        ("vae", lambda: ErasureReport.execute(model, model, graph.clip(), value)),
+    ):
+        says = rf"Got .* for {name}, expected what another node gives\. Connect one"
+        with pytest.raises(ValueError, match=says):
+            run()
 
 
 NAMES = [
