@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ..validation import UNREADABLE, shortened
+
+# What the library raises beside: of a size that no memory holds, or in the middle of a file.
+NO_PICTURE = (Image.DecompressionBombError, SyntaxError, EOFError, MemoryError, struct.error)
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -18,7 +24,7 @@ def pictures_in(folder: Path) -> list[Path]:
     pictures = [path for path in found if path.suffix.lower() in ENDINGS]
     if not pictures:
         raise ValueError(
-            f"Got {folder} for --keep-images, expected a folder with pictures "
+            f"Got {shortened(str(folder), 200)} for --keep-images, expected a folder with pictures "
             f"({', '.join(ENDINGS)}). Correct the path, or leave it out: the model then draws what "
             "is to be kept."
         )
@@ -31,11 +37,14 @@ def read_picture(path: Path, size: tuple[int, int]) -> Tensor:
     Raises ValueError, naming the path, where the file is no picture.
     """
     try:
-        with Image.open(path) as image:
-            sides = size[1], size[0]
-            fitted = ImageOps.fit(image.convert("RGB"), sides, Image.Resampling.LANCZOS)
-    except OSError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a large camera's
+            with Image.open(path) as image:
+                sides = size[1], size[0]
+                fitted = ImageOps.fit(image.convert("RGB"), sides, Image.Resampling.LANCZOS)
+    except (*UNREADABLE, *NO_PICTURE) as error:
         raise ValueError(
-            f"Got {path}, which can't be read ({error}), expected a picture. Remove or replace it."
+            f"Got {shortened(str(path), 200)}, which can't be read ({shortened(str(error), 200)}), "
+            "expected a picture. Remove or replace it."
         ) from error
     return torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255).permute(2, 0, 1)
