@@ -13,6 +13,7 @@ from .request import LONGEST_SENTENCE, LONGEST_WORDING, check_wordings, tidied
 from .token_positions import concept_tokens
 from .vocabulary import KINDS, Kind
 
+MOST_NOTES, LONGEST_LINE = 50, 1000  # shown of a plan; letters
 MOST_SENTENCES = 10_000  # of a plan: more are no concept's, and a page can't show them
 
 
@@ -140,7 +141,9 @@ class ConceptPlan:
             ) from error
 
     def describe(self) -> str:
-        """The plan for people to read: what goes, what comes instead, what stays."""
+        """The plan for people to read: what goes, what comes instead, what stays; of what is
+        without end, the beginning.
+        """
         example = self.pairs[0]
         lines = [
             f"Erase: {self.concept} ({self.kind})",
@@ -154,9 +157,9 @@ class ConceptPlan:
             *(f"  '{prompt}'" for prompt in self.keep[:5]),
             f"{len(self.held)} further sentences held to their text features"
             + (f", for example '{self.held[0]}'" if self.held else ""),
-            *(f"Note: {note}" for note in self.notes),
+            *(f"Note: {note}" for note in self.notes[:MOST_NOTES]),
         ]
-        return "\n".join(lines)
+        return "\n".join(shortened(line, LONGEST_LINE) for line in lines)
 
 
 def _check_texts(name: str, texts: object) -> None:

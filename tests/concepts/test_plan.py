@@ -19,6 +19,14 @@ def test_the_plan_reads_as_text() -> None:
     assert "nothing, the words are left out" in plan("Van Gogh", "style").describe()
 
 
+def test_a_plan_without_end_reads_as_one_of_some_length() -> None:
+    made = plan("cat", synonyms=("kitten",))
+    told = {"notes": ("\u202e" + "n" * 5000,) * 5000, "synonyms": ("s" * 200,) * 9000}
+    text = replace(made, **told).describe()
+    assert len(text) < 60_000 and "\u202e" not in text
+    assert text.startswith("Erase: cat (object)\nAlso erase: sss") and "prompt pairs" in text
+
+
 def test_edited_prompts_are_located_anew(encoder: WordEncoder) -> None:
     made = plan("cat")
     edited = replace(made, pairs=(replace(made.pairs[0], concept_prompt="oh, cat", word="cat"),))
