@@ -81,7 +81,7 @@ def tidied(name: str, text: object, limit: int) -> str:
     bad = [letter for letter in text if unicodedata.category(letter) in ("Cc", "Cs")]
     if bad:
         raise ValueError(
-            f"Got the control character {bad[0]!a} in {name} {shortened(text)!a}, expected "
+            f"Got the control character {bad[0]!a} in {name} '{shortened(text)}', expected "
             "printable text. Remove it."
         )
     if len(text) > limit:

@@ -58,7 +58,7 @@ def lora_stem(name: str, concept: str) -> Path:
     long = any(len(part.encode(errors="replace")) > LONGEST_PART for part in parts)
     if bad or upwards or long or reserved or name.endswith("/"):
         raise ValueError(
-            f"Got the file name {shortened(name)!a}, expected a name inside models/loras, such as "
+            f"Got the file name {told(name)}, expected a name inside models/loras, such as "
             f"'star' or 'shapes/star', each part of at most {LONGEST_PART} bytes. Leave out '..', "
             "a drive, a leading '/', and signs and names that some systems can't have, as CON."
         )

@@ -19,6 +19,7 @@ from erase_engine.concepts.request import ConceptRequest
         ({"concept": "!?"}, "Got the concept '!?', expected at least one letter"),
         ({"concept": "a\x00b"}, "Got the control character '\\x00' in concept 'a b'"),
         ({"concept": "a\ud800b"}, "Got the control character '\\ud800' in concept"),
+        ({"concept": "星" * 90 + "\0"}, f"in concept '{'星' * 77}...', expected printable text"),
         ({"concept": "x" * 201}, "of 201 letters, expected at most 200"),
         ({"concept": 3}, "Got concept 3, expected text"),
         ({"kind": "color"}, "Got kind 'color', expected one of object, style, person"),

@@ -143,6 +143,7 @@ NAMES = [
     "a /b",
     "x" * 201,
     "星" * 67,
+    "\u202e星" * 900 + ":",
     "é/" * 3 + "星" * 100 + "/x",
     *("con/x", "NUL", "shapes/aux", "com1.old/x", "lpt9", "COM²"),
 ]
@@ -150,8 +151,10 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_file_name_stays_in_the_folder(model: Any, name: str) -> None:
-    with pytest.raises(ValueError, match=r"Got the file name .*models/loras.*Leave out '\.\.'"):
+    says = r"Got the file name .*models/loras.*Leave out '\.\.'"
+    with pytest.raises(ValueError, match=says) as error:
         graph.erase(model, file_name=name)
+    assert len(str(error.value)) < 400
 
 
 def test_a_file_in_the_place_of_a_folder(model: Any, loras: Path) -> None:
