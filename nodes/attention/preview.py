@@ -50,15 +50,19 @@ class AttentionPreview(io.ComfyNode):
         view: str = VIEWS[0],
         contrast: str = "",
         blocks: str = "",
-        **sampling: Any,
+        *,
+        steps: int,
+        seed: int,
+        resolution: int,
     ) -> io.NodeOutput:
         check_links({"model": model}, clip=clip, erased=erased, vae=vae)
         models = {"before": model} if erased is None else {"before": model, "after": erased}
-        _check(list(models.values()), vae, sampling["resolution"])
+        _check(list(models.values()), vae, resolution)
         cond, look = query_for(
             clip, model, prompt, words=words, view=view, contrast=contrast, blocks=blocks
         )
-        on_step = sampling_progress(len(models) * sampling["steps"])
+        on_step = sampling_progress(len(models) * steps)
+        sampling = {"steps": steps, "seed": seed, "resolution": resolution}
         found = {
             name: _maps(each, cond, look, on_step=on_step, **sampling)
             for name, each in models.items()

@@ -10,6 +10,7 @@ from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
 from ...erase_engine.attention.maps import AttentionMaps
+from ...erase_engine.attention.query import VIEWS
 from ...erase_engine.attention.recorder import AttentionRecorder
 from ...erase_engine.backends.comfy.model import latent_grid, supported_family
 from ...erase_engine.validation import shortened
@@ -65,10 +66,21 @@ class WatchAttention(io.ComfyNode):
         return _somebody_looks()
 
     @classmethod
-    def execute(cls, model: Any, clip: Any, prompt: str, **looking: Any) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        prompt: str,
+        words: str,
+        view: str = VIEWS[0],
+        contrast: str = "",
+        blocks: str = "",
+    ) -> io.NodeOutput:
         check_links({"model": model}, clip=clip)
         supported_family(model)
-        both, look = query_for(clip, model, prompt, **looking)
+        both, look = query_for(
+            clip, model, prompt, words=words, view=view, contrast=contrast, blocks=blocks
+        )
         cond = both.take([0])
         watch = AttentionRecorder(prompt, cond.text, look, latent_grid(model))
         conditioning = [[cond.text, {"pooled_output": cond.pooled}]]
