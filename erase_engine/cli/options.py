@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +21,7 @@ from ..config import RECIPES, EntranceConfig, EraseConfig, LoraConfig, LossWeigh
 from ..training.states.pictures import check_pictures_count
 from ..validation import check_fields, check_names, once, shortened
 
-SUFFIX = ".safetensors"
+SUFFIX, FILE = ".safetensors", "file"
 _OF_CONFIG = {one.name for one in fields(EraseConfig)}
 _OF_REQUEST = {one.name for one in fields(ConceptRequest)}
 # Options whose value goes into fields of other names.
@@ -94,22 +95,49 @@ def parser() -> argparse.ArgumentParser:
     add("--resolution", type=int, metavar="PIXELS", help="width and height trained on")
     add("--seed", type=int, help="the same seed gives the same file")
     add("--config", help="JSON or YAML file: fields of EraseConfig and ConceptRequest")
-    add("--out", required=True, help=f"the {SUFFIX} file to write; never overwritten")
+    add(
+        "--erasures",
+        metavar="FILE",
+        help="a JSON or YAML list of such fields, one erasure each: each gets its own file",
+    )
+    add(
+        "--out",
+        required=True,
+        help=f"the {SUFFIX} file to write, never overwritten; with --erasures the folder",
+    )
     add("--resume", action="store_true", help="go on from where this training was stopped")
     add("--device", help="such as cuda:1 or cpu; a GPU where there is one")
     add("--dtype", choices=("bfloat16", "float16", "float32"), help="that the model runs in")
     return made
 
 
-def read_options(arguments: list[str] | None = None) -> Options:
-    """The job that the command line asks for.
+def read_options(arguments: list[str] | None = None) -> list[Options]:
+    """The jobs that the command line asks for: one, or with --erasures those of its file.
 
-    Raises ValueError, naming the option or field, where it can't be run as it is.
+    Raises ValueError, naming the option or field, where one can't be run as it is.
     """
     options = vars(parser().parse_args(arguments))
     values = _read_config(Path(options["config"])) if "config" in options else {}
+    given: dict[str, Any] = {}
     for name, value in options.items():
-        values |= dict.fromkeys(_FIELDS.get(name, (name,)), value)
+        given |= dict.fromkeys(_FIELDS.get(name, (name,)), value)
+    if "erasures" not in options:
+        return [_job(options, values | given, _checked_out(Path(options["out"])))]
+    path, folder = Path(options["erasures"]), Path(options["out"])
+    jobs = [
+        _job(options, values | each | given, _checked_out(folder / _file_of(each), new=False))
+        for each in _read_erasures(path)
+    ]
+    outs = [job.out for job in jobs]
+    if twice := [each.name for each in outs if outs.count(each) > 1]:
+        raise ValueError(
+            f"Got {said(path)}, in which {shortened(twice[0])} would be written twice, expected a "
+            "file for each erasure. Give one of them another file, as file: another.safetensors."
+        )
+    return jobs
+
+
+def _job(options: Mapping[str, Any], values: Mapping[str, Any], out: Path) -> Options:
     text, images = options.get("text_encoders"), options.get("keep_images")
     config = _config(values)
     if images:
@@ -120,7 +148,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
         model=Path(options["model"]),
         text_encoders=Path(text) if text else None,
         keep_images=Path(images) if images else None,
-        out=_checked_out(Path(options["out"])),
+        out=out,
         device=options.get("device", ""),
         dtype=options.get("dtype", ""),
         resume=options.get("resume", False),
@@ -129,18 +157,48 @@ def read_options(arguments: list[str] | None = None) -> Options:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """The fields in a config file; those that no dataclass has are an error."""
+    return _checked_fields(_read(path, "with fields such as steps"), path)
+
+
+def _read_erasures(path: Path) -> list[dict[str, Any]]:
+    """The fields of each erasure in a file."""
+    found = _read(path, "with a list of erasures, each with fields such as concept")
+    if not isinstance(found, list) or not found:
+        raise ValueError(
+            f"Got {said(path)}, which holds no list, expected one of erasures. Write each as "
+            "- concept: cat, with the fields that --config knows."
+        )
+    return [_checked_fields(each, path, FILE) for each in found]
+
+
+def _checked_fields(values: Any, path: Path, *more: str) -> dict[str, Any]:
+    return check_names(values, sorted({*_OF_CONFIG, *_OF_REQUEST, *more}), f"in {said(path)}")
+
+
+def _file_of(values: Mapping[str, Any]) -> str:
+    """The name of an erasure's file: as given, else of its concept."""
+    name = values.get(FILE, values.get("concept", ""))
+    if not isinstance(name, str) or not (letters := "_".join(re.findall(r"[\w.-]+", name))):
+        raise ValueError(
+            f"Got the file {shortened(repr(name))} for an erasure, expected a name. Give its file "
+            "or its concept."
+        )
+    return letters
+
+
+def _read(path: Path, holding: str) -> Any:
+    """What a file of JSON or YAML says."""
     try:
         text = path.read_text(encoding="utf-8")
-        values = (
-            json.loads(text, object_pairs_hook=once) if path.suffix == ".json" else _from_yaml(text)
-        )
+        if path.suffix == ".json":
+            return json.loads(text, object_pairs_hook=once)
+        return _from_yaml(text)
     except (OSError, RecursionError, ValueError) as error:
         why = " ".join(shortened(str(error), 200).split())
         raise ValueError(
-            f"Got the config {said(path)} that can't be read ({why}), expected JSON or YAML with "
-            "fields such as steps. Correct the path or the file."
+            f"Got the config {said(path)} that can't be read ({why}), expected JSON or YAML "
+            f"{holding}. Correct the path or the file."
         ) from error
-    return check_names(values, sorted(_OF_CONFIG | _OF_REQUEST), f"in the config {said(path)}")
 
 
 def _from_yaml(text: str) -> Any:
@@ -189,10 +247,10 @@ def said(path: Path) -> str:
     return shortened(str(path), 200)
 
 
-def _checked_out(path: Path) -> Path:
+def _checked_out(path: Path, *, new: bool = True) -> Path:
     """The file to write; ValueError, before any work, where that can't be done."""
     try:
-        fault = _fault_of(path)
+        fault = _fault_of(path, new)
     except OSError as error:
         fault = f"which can't be a file's ({error.strerror})"
     if fault:
@@ -203,13 +261,13 @@ def _checked_out(path: Path) -> Path:
     return _with_suffix(path)
 
 
-def _fault_of(path: Path) -> str:
+def _fault_of(path: Path, new: bool) -> str:
     """Why no file can be written there; "" for nothing. OSError where the system says so."""
     if not path.name:
         return "which is no name"
     if path.exists() and not (path.is_file() or path.is_dir()):
         return "which is a device"
-    if (path := _with_suffix(path)).exists():
+    if (path := _with_suffix(path)).exists() and new:
         return f"but {said(path)} exists"
     blocked = next((one for one in path.parents if one.exists() and not one.is_dir()), None)
     return f"but {said(blocked)} is no folder" if blocked else ""

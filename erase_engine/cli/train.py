@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import gc
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
 
+from ..backends.spread import spread
 from ..concepts.everyday import PICTURES
 from ..concepts.plan import ConceptPlan
 from ..interfaces import FlowModel, TextEncoder
@@ -21,7 +23,6 @@ from ..lora.adapters import adapted_layers
 from ..lora.file import save_lora
 from ..lora.metadata import erasure_metadata
 from ..memory import META, MemoryEstimate, described, estimate_memory
-from ..training.checkpoint import Checkpoint
 from ..training.disk import DiskNeed
 from ..training.encoded_prompts import EncodedPrompts
 from ..training.loop import Erasure, OnStep
@@ -29,6 +30,7 @@ from ..training.run import Needs, run_training
 from ..validation import UNREADABLE, shortened
 from .options import SUFFIX, Options, read_options
 from .pictures import pictures_in, read_picture
+from .processes import ALONE, Processes, SharedCheckpoint, launched, speaker
 from .unfinished import UNFINISHED, show_unfinished
 
 if TYPE_CHECKING:
@@ -36,37 +38,71 @@ if TYPE_CHECKING:
     from ..backends.diffusers.model import DiffusersFlowModel
 
 MOST_SAID = 590  # letters of an error
+TOLD = (ValueError, OSError, FloatingPointError)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; ends the process with a line on stderr where something is wrong."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        done = show_unfinished(given) if UNFINISHED in given else str(run(read_options(given)))
+        done = show_unfinished(given) if UNFINISHED in given else _run_all(read_options(given))
     except KeyboardInterrupt:
-        sys.exit("Stopped.")
+        _end("Stopped.")
     except ModuleNotFoundError as error:
-        sys.exit(
+        _end(
             f"Error: Got no module {error.name!r}, expected all that the command needs. "
             "Run pip install eraseanything[headless]."
         )
     except torch.cuda.OutOfMemoryError as error:
-        sys.exit(
+        _end(
             f"Error: Got too little memory ({str(error).splitlines()[0]}), expected room for the "
             "model and its activations. Lower --resolution, or batch in the config file."
         )
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(shortened(f"Error: {error}", MOST_SAID))
+    except TOLD as error:
+        _end(shortened(f"Error: {error}", MOST_SAID))
     # Names of files may hold bytes that are no letters.
-    sys.stdout.write(f"{done}\n".encode(errors="backslashreplace").decode())
+    sys.stdout.write(f"{done}\n".encode(errors="backslashreplace").decode() if done else "")
 
 
-def run(job: Options) -> Path:
+def _end(text: str) -> NoReturn:
+    """Ends this process; one of several says which one it is."""
+    sys.exit(f"{speaker()}{text}")
+
+
+def _run_all(jobs: Sequence[Options]) -> str:
+    """Runs one job in all processes, or several that these share out; the files' paths.
+
+    Of several, those whose file is there are done. One that fails is told, and the next begun.
+    """
+    with launched(jobs[0].device) as processes:
+        if len(jobs) == 1:
+            path = run(jobs[0], processes)
+            return str(path) if processes.main else ""
+        alone, failed = Processes(device=processes.device), 0
+        own = jobs[processes.index :: processes.count]
+        for job in own:
+            try:
+                path = job.out if job.out.exists() else run(job, alone)
+                sys.stdout.write(f"{path}\n")
+            except TOLD as error:
+                failed += 1
+                concept = shortened(job.request.concept)
+                sys.stderr.write(shortened(f"Error in '{concept}': {error}", MOST_SAID) + "\n")
+    if failed:
+        raise ValueError(
+            f"Got {failed} of {len(own)} erasures that failed, expected none. See above why, and "
+            "run the command again: what is done is not done again."
+        )
+    return ""
+
+
+def run(job: Options, processes: Processes = ALONE) -> Path:
     """Trains the job's LoRA and saves it; the text encoders are gone before the model comes."""
     from ..backends.diffusers.files import ModelFiles
 
-    host = CommandHost(job, ModelFiles(job.model, job.text_encoders), _place(job))
-    checkpoint = Checkpoint(job.unfinished, resume=job.resume, strict=True)
+    place = _place(job, processes.device)
+    host = CommandHost(job, ModelFiles(job.model, job.text_encoders), place, processes)
+    checkpoint = SharedCheckpoint(processes, job.unfinished, resume=job.resume, strict=True)
     trained = run_training(host, job.request, job.config, checkpoint=checkpoint)
     for note in trained.notes:
         host.say(note)
@@ -81,19 +117,19 @@ class Place:
     dtype: torch.dtype
 
 
-def _place(job: Options) -> Place:
+def _place(job: Options, device: str) -> Place:
     """As asked for, else a GPU in bfloat16 where there is one; ValueError for no such device."""
-    name = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = job.dtype or ("float32" if name == "cpu" else "bfloat16")
     try:
-        device = torch.empty(0, device=name).device
+        found = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0]
         raise ValueError(
             f"Got the device {name!r} ({why}), expected one of this machine, such as cuda, cuda:1 "
             "or cpu. Correct --device, or leave it out."
         ) from error
-    return Place(device, getattr(torch, dtype))
+    return Place(found, getattr(torch, dtype))
 
 
 @dataclass(frozen=True)
@@ -103,6 +139,7 @@ class CommandHost:
     job: Options
     files: ModelFiles
     place: Place
+    processes: Processes
     vocabulary = PICTURES
 
     def __post_init__(self) -> None:
@@ -146,7 +183,7 @@ class CommandHost:
         adapted_layers(self.model, self.job.config)  # says what this model has not
         self.job.config.watched_blocks(self.model.joint_blocks)
         try:
-            memory = _needed(self.model, encoded, self.job)
+            memory = _needed(self.model, encoded, self.job, self.processes.count)
         except torch.cuda.OutOfMemoryError:
             raise
         except UNREADABLE as error:  # the first run of the model, on sizes alone
@@ -170,43 +207,55 @@ class CommandHost:
     @contextmanager
     def session(self) -> Iterator[FlowModel]:
         with self.model.session() as model:
-            yield model
+            yield spread(model, self.processes)
 
     def watch(self, model: FlowModel, plan: ConceptPlan, encoded: EncodedPrompts) -> OnStep:
         from .progress import Progress
 
-        return Progress()
+        return Progress() if self.processes.main else lambda report: None
 
     def save(self, erasure: Erasure, plan: ConceptPlan, *, step: int | None = None) -> Path:
         from ..backends.diffusers.files import HOST
 
         out, base_model = self.job.out, self.model.description
         path = out if step is None else out.with_name(f"{out.stem}_step{step}{SUFFIX}")
+        if not self.processes.main:
+            return path
         record = erasure_metadata(
             erasure.figures, plan, self.job.config, base_model=base_model, host=HOST
         )
         return save_lora(path, erasure.state, record, overwrite=step is not None)
 
     def say(self, text: str) -> None:
-        sys.stderr.write(f"{text}\n")
+        if self.processes.main:
+            sys.stderr.write(f"{text}\n")
 
     def stopped(self, saved: Path | None) -> None:
         so_far = f"Saved so far as {saved}; add --resume to go on." if saved else ""
         self.say(f"\n{so_far or 'Nothing was saved.'}")
 
 
-def _needed(model: DiffusersFlowModel, encoded: EncodedPrompts, job: Options) -> MemoryEstimate:
-    """The peak of a step on this model, by parts; it is held in the numbers that it runs in."""
+def _needed(
+    model: DiffusersFlowModel, encoded: EncodedPrompts, job: Options, processes: int
+) -> MemoryEstimate:
+    """The peak of a step on this model in one of the processes, by parts; it is held in the
+    numbers that it runs in.
+    """
     from ..backends.diffusers.files import quiet
 
     net = model.net
     with META, quiet():
         empty = type(net).from_config(net.config).to(net.dtype)
     twin = type(model)(empty, None, guidance=job.config.guidance)
+    config = replace(
+        job.config.for_concepts(encoded.concepts),
+        batch=math.ceil(job.config.batch / processes),
+        keep_per_step=math.ceil(job.config.keep_per_step / processes),
+    )
     with twin.session():
         return estimate_memory(
             twin,
-            job.config.for_concepts(encoded.concepts),
+            config,
             encoded.longest,
             watched=encoded.tokens.all.shape[1],
             weights=net.get_memory_footprint(),
