@@ -88,6 +88,7 @@ class EntranceConfig:
     searches: int = within(5, 1, 1000)  # steps of gradient in a round
     attacks: int = within(4, 1, 1000)  # found in a round, each for all prompts
     radius: float = within(0.5, 1e-3, 10)  # of an attack, in a token's norm
+    holds: float = within(0.6, 0, 100)  # share of the change, left by attacks that join nothing
     rate: float = within(0.35, 1e-3, 10)  # share of the radius that a search moves
     tempering: int = within(32, 0, 100_000)  # steps of training under attack, of soft solutions
     soft: float = within(0.28, 0, 100)  # a change of a token, in its norm, as short undoes these

@@ -63,7 +63,9 @@ class SpreadModel:
         self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: AttentionCapture | None = None
     ) -> Tensor:
         """As of the model itself."""
-        rows = self._own_rows(len(x_t))
+        share = -(-len(x_t) // self._processes.count)
+        first = self._processes.index * share
+        rows = torch.arange(first, first + share) % len(x_t)
         cond, link = self._shared_text(cond)
         own = capture and replace(capture, tokens=capture.tokens[rows], mass={}, likeness={})
         v = self._model.velocity(x_t[rows], t[rows], cond.take(rows), capture=own)
@@ -73,12 +75,6 @@ class SpreadModel:
             for found, part in ((capture.mass, own.mass), (capture.likeness, own.likeness)):
                 found |= {block: self._whole(each, len(x_t)) for block, each in part.items()}
         return self._whole(v, len(x_t))
-
-    def _own_rows(self, count: int) -> Tensor:
-        """This process's of `count` samples."""
-        share = -(-count // self._processes.count)
-        first = self._processes.index * share
-        return torch.arange(first, first + share) % count
 
     def _whole(self, own: Tensor, count: int) -> Tensor:
         return _Whole.apply(own, count, self._processes)

@@ -117,7 +117,10 @@ def read_options(arguments: list[str] | None = None) -> list[Options]:
     Raises ValueError, naming the option or field, where one can't be run as it is.
     """
     options = vars(parser().parse_args(arguments))
-    values = _read_config(Path(options["config"])) if "config" in options else {}
+    values: dict[str, Any] = {}
+    if "config" in options:
+        path = Path(options["config"])
+        values = _checked_fields(_read(path, "with fields such as steps"), path)
     given: dict[str, Any] = {}
     for name, value in options.items():
         given |= dict.fromkeys(_FIELDS.get(name, (name,)), value)
@@ -155,11 +158,6 @@ def _job(options: Mapping[str, Any], values: Mapping[str, Any], out: Path) -> Op
     )
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """The fields in a config file; those that no dataclass has are an error."""
-    return _checked_fields(_read(path, "with fields such as steps"), path)
-
-
 def _read_erasures(path: Path) -> list[dict[str, Any]]:
     """The fields of each erasure in a file."""
     found = _read(path, "with a list of erasures, each with fields such as concept")
@@ -172,7 +170,7 @@ def _read_erasures(path: Path) -> list[dict[str, Any]]:
 
 
 def _checked_fields(values: Any, path: Path, *more: str) -> dict[str, Any]:
-    return check_names(values, sorted({*_OF_CONFIG, *_OF_REQUEST, *more}), f"in {said(path)}")
+    return check_names(values, sorted({*_OF_CONFIG, *_OF_REQUEST, *more}), f"in the config {said(path)}")
 
 
 def _file_of(values: Mapping[str, Any]) -> str:

@@ -92,7 +92,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any
     """Gives the command options and the text of a config file; returns the job that it would do."""
     jobs: list[Options] = []
 
-    def run(job: Options) -> Path:
+    def run(job: Options, processes: object) -> Path:
         jobs.append(job)
         return job.out
 

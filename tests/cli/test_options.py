@@ -25,7 +25,8 @@ def job(tmp_path):
             path = tmp_path / name
             path.write_text(file if isinstance(file, str) else json.dumps(file))
             words += ["--config", str(path)]
-        return read_options(words)
+        (found,) = read_options(words)
+        return found
 
     return read
 
@@ -137,7 +138,7 @@ def test_what_is_not_ours_ends_the_command_in_a_line(monkeypatch, capsys):
             train.main(given)
         assert str(end.value).startswith("Error: ") and len(str(end.value)) < 600
         assert str(end.value).isprintable()
-    monkeypatch.setattr(train, "run", lambda job: Path("a\udcff.safetensors"))
+    monkeypatch.setattr(train, "run", lambda *given: Path("a\udcff.safetensors"))
     train.main(given)
     assert capsys.readouterr().out == "a\\udcff.safetensors\n"
 
@@ -165,3 +166,61 @@ def test_texts_are_read_as_the_node_reads_them(job):
     assert found.concept == "dog" and "weights" in found.notes[0]
     with pytest.raises(ValueError, match="'dog and cat' as one concept"):
         job(concept="dog and cat")
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Reads the jobs of a list: `listed("- concept: cat", "--steps", "3")`."""
+
+    def read(text, *options):
+        (tmp_path / "list.yaml").write_text(text)
+        given = ["--model", "flux", "--out", str(tmp_path / "all"), *options]
+        return read_options([*given, "--erasures", str(tmp_path / "list.yaml")])
+
+    return read
+
+
+def test_each_of_a_list_has_its_own_fields_and_file(listed, tmp_path):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "red_cube.safetensors").touch()  # done already, and no error
+    text = "- {concept: red cube, steps: 9}\n- {concept: Mira, kind: person, file: m, seed: 4}"
+    cube, mira = listed(text, "--seed", "3")
+    assert (cube.request.concept, cube.config.steps, cube.config.seed) == ("red cube", 9, 3)
+    assert (mira.request.kind, mira.config.steps, mira.config.seed) == ("person", 160, 3)
+    assert [job.out for job in (cube, mira)] == [
+        tmp_path / "all" / f"{name}.safetensors" for name in ("red_cube", "m")
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("concept: cat", r"which holds no list, expected one of erasures\. Write each"),
+        ("[]", "which holds no list"),
+        ("- cat", "Got str in the config"),
+        ("- {concept: cat, colour: red}", "Got colour in"),
+        ("- kind: object", r"Got the file '' for an erasure, expected a name\. Give"),
+        ("- {concept: cat}\n- {concept: cat}", "in which cat.safetensors would be written twice"),
+        ("- {concept: cat, steps: -1}", "Got steps -1"),
+    ],
+)
+def test_a_list_is_checked_before_any_work(listed, text, words):
+    with pytest.raises(ValueError, match=words):
+        listed(text)
+
+
+def test_one_that_fails_is_told_and_the_others_are_done(tmp_path, monkeypatch, capsys):
+    (tmp_path / "list.json").write_text('[{"concept": "cat"}, {"concept": "dog"}]')
+
+    def run(job, processes):
+        if job.request.concept == "cat":
+            raise ValueError("Got no cat, expected one. Add it.")
+        return job.out
+
+    monkeypatch.setattr(train, "run", run)
+    options = ["--model", "flux", "--out", str(tmp_path), "--erasures"]
+    with pytest.raises(SystemExit, match="Got 1 of 2 erasures that failed, expected none"):
+        train.main([*options, str(tmp_path / "list.json")])
+    said = capsys.readouterr()
+    assert said.out == f"{tmp_path}/dog.safetensors\n"
+    assert said.err == "Error in 'cat': Got no cat, expected one. Add it.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -39,8 +40,9 @@ class Solve:
     """First the closed form; then rounds of attacks, which it has to hold out against as well.
 
     A step is one search of an attack. After each round what was found joins the rows of the least
-    squares, which is solved anew, so that everything that is held is part of every solution. Where
-    that is soft, some steps then train all adapters under attack, from the solution on.
+    squares, which is solved anew, so that everything that is held is part of every solution. What
+    brings too little of the concept back joins nothing: it would move the solution for no gain.
+    Where it is soft, some steps then train all adapters under attack, from the solution on.
 
     Where the entrance can't tell the concept from what is to stay, as with a phrase of two words
     that each stay in other company, it is left alone, and the steps train all adapters.
@@ -76,16 +78,21 @@ class Solve:
             return self.training.step(step - self.searches)
         losses, norm = self._search(step)
         found = numbers_of(losses, [norm], step=step)
+        self._own["holds"].clamp_(max=found[0]["attack"])
         if step % self.config.searches == 0:
             self._end_round(step // self.config.searches)
         return found
 
     def _end_round(self, count: int) -> None:
-        """What was found joins the rows; `count` rounds are done."""
-        self._own["found"][count - 1] = self.attack.change
-        self.entrances.solve(self._own["found"][:count].flatten(0, 1))
-        self.entrances.put(self.objective.lora)
-        self._own["undoing"].copy_(self._undoing(count))
+        """What was found joins the rows, unless the solution holds out against it; `count` rounds
+        are done.
+        """
+        if self._own["holds"] < self.config.holds:
+            found = self._own["found"]
+            found[count - 1] = self.attack.change
+            self.entrances.solve(found[found.any(dim=-1)])
+            self.entrances.put(self.objective.lora)
+            self._own["undoing"].copy_(self._undoing(count))
 
     def _undoing(self, done: int) -> Tensor:
         """(n,) the way back, after so many rounds; 0 where no other comes."""
@@ -101,6 +108,7 @@ class Solve:
             "found": change.new_zeros(self.config.rounds, *change.shape),
             "undoing": self._undoing(0),  # where the next round's attacks begin
             "held": text.weight,
+            "holds": torch.tensor(math.inf),  # the least of a round
         }
 
     def _search(self, step: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -108,6 +116,7 @@ class Solve:
         objective, model = self.objective, self.objective.model
         if step % self.config.searches == 1 % self.config.searches:
             self.attack.begin(self._own["undoing"], objective.generator)
+            self._own["holds"].fill_(math.inf)
         batch = objective.states.erase(objective.config.batch, objective.generator)
         cond, _ = self.attack.attack(batch.rows, objective.generator)
         v, _ = model.velocity(batch.x_t, batch.t, cond, None)

@@ -15,9 +15,7 @@ from tiny_diffusers import save_pipeline
 from tiny_flux import build
 
 ROOT = Path(__file__).parents[3]
-LAUNCH = (
-    "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
-)
+LAUNCH = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
 SMALL = """
 width: 64
 height: 64
