@@ -132,6 +132,19 @@ def test_the_attack_brings_the_concept_back(tiny: Tiny, star: EncodedPrompts) ->
     assert sum(held_out[-5:]) < 0.9 * sum(held_out[:5])
 
 
+def test_what_fails_to_bring_the_concept_back_joins_nothing(
+    tiny: Tiny, star: EncodedPrompts
+) -> None:
+    def solution(holds: float) -> torch.Tensor:
+        wanted = config("fast", steps=6)
+        entrance = replace(wanted.entrance, holds=holds, tempering=0)
+        return change(train(tiny[0], star, replace(wanted, entrance=entrance)).state)
+
+    alone = change(train(tiny[0], star, config("instant")).state)
+    assert torch.equal(solution(0.0), alone)
+    assert (solution(100.0) - alone).norm() > 0.01 * alone.norm()
+
+
 def test_attacks_begin_at_the_way_back_from_the_solution(
     tiny: Tiny, star: EncodedPrompts, tmp_path: Path
 ) -> None:
