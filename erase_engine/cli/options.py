@@ -19,6 +19,7 @@ from ..concepts.vocabulary import KINDS
 from ..config import RECIPES, EntranceConfig, EraseConfig, LoraConfig, LossWeights
 from ..training.states.pictures import check_pictures_count
 from ..validation import check_fields, check_names, once, shortened
+from .place import DTYPES
 
 SUFFIX = ".safetensors"
 _OF_CONFIG = {one.name for one in fields(EraseConfig)}
@@ -66,7 +67,8 @@ def parser() -> argparse.ArgumentParser:
         description="Trains a LoRA that makes a Flux model unable to draw a concept. "
         "Uses files on this machine only.",
         epilog="python -m erase_engine --unfinished [FOLDER] [--clear] lists, or removes, what "
-        "stopped trainings have left there to be resumed.",
+        "stopped trainings have left there to be resumed. python -m erase_engine --draw CSV --help "
+        "says how prompts of a list are drawn.",
         argument_default=argparse.SUPPRESS,
     )
     add = made.add_argument
@@ -97,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", required=True, help=f"the {SUFFIX} file to write; never overwritten")
     add("--resume", action="store_true", help="go on from where this training was stopped")
     add("--device", help="such as cuda:1 or cpu; a GPU where there is one")
-    add("--dtype", choices=("bfloat16", "float16", "float32"), help="that the model runs in")
+    add("--dtype", choices=DTYPES, help="that the model runs in")
     return made
 
 
