@@ -1,6 +1,7 @@
 """What the headless command is asked for: options and a config file, read into the engine's words.
 
-A config file holds fields of `EraseConfig` and `ConceptRequest` side by side; options win over it.
+A config file holds fields of `EraseConfig` and `ConceptRequest` side by side, or what another
+trainer asks for (`other_forms`); options win over it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +23,7 @@ from ..concepts.vocabulary import KINDS
 from ..config import RECIPES, EntranceConfig, EraseConfig, LoraConfig, LossWeights
 from ..training.states.pictures import check_pictures_count
 from ..validation import check_fields, check_names, once, shortened
+from .other_forms import ERASE_FROM, is_leco, narrowed, read_leco
 from .place import DTYPES
 
 SUFFIX = ".safetensors"
@@ -95,7 +100,10 @@ def parser() -> argparse.ArgumentParser:
     add("--steps", type=int, help="at most so many; fast ends by itself")
     add("--resolution", type=int, metavar="PIXELS", help="width and height trained on")
     add("--seed", type=int, help="the same seed gives the same file")
-    add("--config", help="JSON or YAML file: fields of EraseConfig and ConceptRequest")
+    add(
+        "--config",
+        help="JSON, YAML or TOML file: fields of EraseConfig and ConceptRequest, or LECO's",
+    )
     add("--out", required=True, help=f"the {SUFFIX} file to write; never overwritten")
     add("--resume", action="store_true", help="go on from where this training was stopped")
     add("--device", help="such as cuda:1 or cpu; a GPU where there is one")
@@ -131,18 +139,18 @@ def read_options(arguments: list[str] | None = None) -> Options:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """The fields in a config file; those that no dataclass has are an error."""
+    place = f"in the config {said(path)}"
     try:
         text = path.read_text(encoding="utf-8")
-        values = (
-            json.loads(text, object_pairs_hook=once) if path.suffix == ".json" else _from_yaml(text)
-        )
+        values = _READERS.get(path.suffix, _from_yaml)(text)
     except (OSError, RecursionError, ValueError) as error:
         why = " ".join(shortened(str(error), 200).split())
         raise ValueError(
-            f"Got the config {said(path)} that can't be read ({why}), expected JSON or YAML with "
-            "fields such as steps. Correct the path or the file."
+            f"Got the config {said(path)} that can't be read ({why}), expected JSON, YAML "
+            "or TOML with fields such as steps. Correct the path or the file."
         ) from error
-    return check_names(values, sorted(_OF_CONFIG | _OF_REQUEST), f"in the config {said(path)}")
+    known = sorted({*_OF_CONFIG, *_OF_REQUEST, ERASE_FROM})
+    return read_leco(values) if is_leco(values) else check_names(values, known, place)
 
 
 def _from_yaml(text: str) -> Any:
@@ -159,13 +167,24 @@ def _from_yaml(text: str) -> Any:
         raise ValueError(str(error)) from error
 
 
+def _from_toml(text: str) -> Any:
+    for name in ("tomllib", "tomli"):  # Python's own from 3.11 on, and the same as a package
+        with suppress(ModuleNotFoundError):
+            return import_module(name).loads(text)
+    raise ValueError("this Python has no TOML: pip install tomli, or write YAML")
+
+
+_READERS = {".json": partial(json.loads, object_pairs_hook=once), ".toml": _from_toml}
+
+
 def _request(values: Mapping[str, Any]) -> ConceptRequest:
     if "concept" not in values:
         raise ValueError(
             "Got no concept, expected what shall no longer be drawn. "
             "Name it with --concept, or as concept in the config file."
         )
-    return ConceptRequest(**read_fields({n: values[n] for n in _OF_REQUEST & values.keys()}))
+    given = narrowed(values)
+    return ConceptRequest(**read_fields({n: given[n] for n in _OF_REQUEST & given.keys()}))
 
 
 def _config(values: Mapping[str, Any]) -> EraseConfig:
