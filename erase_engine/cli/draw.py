@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..backends.place import DTYPES, Place
 from ..prompt_list import Case, pictures_of, read_cases, save_picture, still_to_draw
 from ..validation import check_number, shortened
 from .options import Parser
-from .place import DTYPES, Place
 
 if TYPE_CHECKING:
     from ..backends.diffusers.pipeline import DrawingOptions, PipelineFiles

@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..backends.place import DTYPES
 from ..concepts.request import ConceptRequest
 from ..concepts.text_fields import read_fields
 from ..concepts.vocabulary import KINDS
@@ -24,7 +25,6 @@ from ..config import RECIPES, EntranceConfig, EraseConfig, LoraConfig, LossWeigh
 from ..training.states.pictures import check_pictures_count
 from ..validation import check_fields, check_names, once, shortened
 from .other_forms import ERASE_FROM, is_leco, narrowed, read_leco
-from .place import DTYPES
 
 SUFFIX = ".safetensors"
 _OF_CONFIG = {one.name for one in fields(EraseConfig)}

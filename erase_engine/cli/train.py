@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..backends.place import Place
 from ..concepts.everyday import PICTURES
 from ..concepts.plan import ConceptPlan
 from ..interfaces import FlowModel, TextEncoder
@@ -30,7 +31,6 @@ from ..validation import UNREADABLE, shortened
 from .draw import draw, wants_drawing
 from .options import SUFFIX, Options, read_options
 from .pictures import pictures_in, read_picture
-from .place import Place
 from .unfinished import UNFINISHED, show_unfinished
 
 if TYPE_CHECKING:

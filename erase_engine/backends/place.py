@@ -1,10 +1,12 @@
-"""Where the model of a command runs, and in which numbers."""
+"""Where a model that nobody has placed runs, and in which numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+
+from ..validation import check_choice
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -20,6 +22,8 @@ class Place:
     def named(cls, device: str, dtype: str) -> Place:
         """As asked for, else ("") a GPU in bfloat16 where there is one; ValueError for no such."""
         name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if dtype:
+            check_choice("dtype", dtype, DTYPES)
         dtype = dtype or ("float32" if name == "cpu" else "bfloat16")
         try:
             found = torch.empty(0, device=name).device
@@ -27,7 +31,7 @@ class Place:
             why = str(error).splitlines()[0]
             raise ValueError(
                 f"Got the device {name!r} ({why}), expected one of this machine, such as cuda, "
-                "cuda:1 or cpu. Correct --device, or leave it out."
+                "cuda:1 or cpu. Correct device, or leave it out."
             ) from error
         return cls(found, getattr(torch, dtype))
 
