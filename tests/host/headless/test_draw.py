@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import runpy
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import graph
 import numpy
 import pytest
@@ -16,6 +19,7 @@ import torch
 from diffusers import FluxPipeline
 from eraseanything_pack.erase_engine.backends.diffusers import pipeline
 from eraseanything_pack.erase_engine.cli.train import main
+from eraseanything_pack.erase_engine.families.registry import family_of
 from eraseanything_pack.erase_engine.lora.file import save_lora
 from PIL import Image
 from safetensors.torch import save_file
@@ -24,6 +28,7 @@ from tiny_flux import build
 from torch.nn.functional import pad
 
 CSV = "case_number,prompt,evaluation_seed\n4,a red star,7\n6,a blue star,8\n"
+GUIDING = ("guidance_scale", "true_cfg_scale", "negative_prompt")
 HOW = {"num_inference_steps": 2, "width": 64, "height": 64, "guidance_scale": 2.0}
 
 
@@ -157,6 +162,44 @@ def test_wrong_words_end_the_command(
     monkeypatch.setattr(pipeline.PipelineFiles, "load", None)  # nothing is loaded before
     with pytest.raises(SystemExit, match=f"^Error: {message}"):
         draw(**changes)
+
+
+PIPELINES = [
+    ("FluxPipeline", "FluxTransformer2DModel", {"guidance_scale": 2.0}),
+    ("StableDiffusion3Pipeline", "SD3Transformer2DModel", {"guidance_scale": 2.0}),
+    ("ChromaPipeline", "ChromaTransformer2DModel", {"guidance_scale": 2.0}),
+    ("Flux2KleinPipeline", "Flux2Transformer2DModel", {"guidance_scale": 2.0}),
+    ("ZImagePipeline", "ZImageTransformer2DModel", {"guidance_scale": 2.0}),
+    (
+        "QwenImagePipeline",
+        "QwenImageTransformer2DModel",
+        {"true_cfg_scale": 2.0, "negative_prompt": " "},
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "net", "expected"), PIPELINES, ids=[one[0] for one in PIPELINES])
+def test_every_familys_pipeline_is_asked_by_its_own_names(
+    kind: str, net: str, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes all that is given; guidance goes to the argument that guides."""
+    made, asked = getattr(diffusers, kind), {}
+    takes = inspect.signature(made.__call__)
+
+    def call(self: Any, *args: Any, **given: Any) -> Any:
+        asked.update(takes.bind(self, *args, **given).arguments)
+        return SimpleNamespace(images=["picture"])
+
+    call.__signature__ = takes
+    monkeypatch.setattr(made, "__call__", call)
+    pipe = object.__new__(made)
+    vars(pipe)["transformer"] = SimpleNamespace(config=SimpleNamespace(guidance_embeds=False))
+    drawing = pipeline.DrawingPipeline(pipe, family_of(net, "diffusers"))
+    options = pipeline.DrawingOptions(steps=2, resolution=64, guidance=2.0)
+    assert drawing.draw("a red star", 7, options) == "picture"
+    guided = {name: asked[name] for name in GUIDING if name in asked}
+    assert guided == expected and asked["generator"].initial_seed() == 7
+    assert (asked["num_inference_steps"], asked["width"], asked["height"]) == (2, 64, 64)
 
 
 def test_other_models_and_loras_are_named(draw: Callable[..., Any], tmp_path: Path) -> None:

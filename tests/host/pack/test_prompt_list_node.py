@@ -115,7 +115,9 @@ def test_a_cancelled_run_keeps_its_pictures_and_goes_on(
         patch.setattr(prompt_list, "sampling_progress", progress)
         draw()
     assert names(out) == FILES[:1]
+    first = (out / FILES[0]).stat()
     assert draw().ui["text"] == ("3 pictures drawn, 1 were there, in the output folder: stars",)
+    assert (out / FILES[0]).stat() == first
     whole = {name: pixels(out / name) for name in FILES}
     draw(folder_name="again")
     assert all(numpy.array_equal(pixels(out.parent / "again" / n), whole[n]) for n in FILES)
