@@ -8,6 +8,7 @@ from .demo import LoadTinyFlux
 from .host.page import add_route
 from .lora.apply import ApplyErasure
 from .lora.merge import MergeErasures
+from .report.prompt_list import DrawPromptList
 from .report.report import ErasureReport
 from .training.erase import EraseConcept
 from .training.plan import PlanConcept
@@ -28,5 +29,6 @@ class EraseAnythingExtension(ComfyExtension):
             WatchAttention,
             WatchedAttention,
             ErasureReport,
+            DrawPromptList,
             LoadTinyFlux,
         ]

@@ -206,6 +206,15 @@ def take_help(browser: Browser, server: Server) -> None:
         files = {f"file_{slot}": name for slot, name in enumerate(loras(server)[:2], 1)}
         page.set_widgets(page.id_of("EraseAnythingMerge"), method="sum", **files)
         take_nodes(page, ["EraseAnythingMerge"])
+        take_list(page)
+
+
+def take_list(page: Page) -> None:
+    """The node that draws a list, alone with a miniature."""
+    page.run(LIST_ALONE)
+    node = page.id_of("EraseAnythingPromptList")
+    page.set_widgets(node, prompts=PROMPTS, folder_name="before", pictures=2, resolution=128)
+    take_nodes(page, ["EraseAnythingPromptList"])
 
 
 def take_nodes(page: Page, kinds: Sequence[str]) -> None:
@@ -217,6 +226,21 @@ def take_nodes(page: Page, kinds: Sequence[str]) -> None:
         take(page, kind, node, folder=HELP)
 
 
+PROMPTS = """case_number,prompt,evaluation_seed
+0,"a red star, on a white background",7
+1,a blue circle on a black background,8
+"""
+LIST_ALONE = """() => {
+    app.rootGraph.clear();
+    const kinds = ["EraseAnythingTinyFlux", "EraseAnythingPromptList"];
+    const [tiny, list] = kinds.map((kind, at) => {
+        const node = LiteGraph.createNode(kind);
+        app.rootGraph.add(node);
+        node.pos = [at * 400, 0];
+        return node;
+    });
+    [0, 1, 2].forEach(slot => tiny.connect(slot, list, slot));
+}"""
 UP = "dy => { app.canvas.ds.offset[1] -= dy; app.canvas.setDirty(true, true); }"
 APPLIES = """() => app.rootGraph.nodes
     .filter(node => node.type === "EraseAnythingApply")

@@ -1,29 +1,29 @@
 """What the headless command is asked for: options and a config file, read into the engine's words.
 
-A config file holds fields of `EraseConfig` and `ConceptRequest` side by side; options win over it.
+A config file holds fields of `EraseConfig` and `ConceptRequest` side by side, or what another
+trainer asks for (`other_forms`); options win over it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..backends.place import DTYPES
 from ..concepts.request import ConceptRequest
 from ..concepts.text_fields import read_fields
 from ..concepts.vocabulary import KINDS
 from ..config import RECIPES, EntranceConfig, EraseConfig, LoraConfig, LossWeights
 from ..training.states.pictures import check_pictures_count
-from ..validation import check_fields, check_names, once, shortened
+from ..validation import check_fields, shortened
+from .config_file import OF_CONFIG, OF_REQUEST, file_of, read_config, read_erasures, said
+from .other_forms import narrowed
 
-SUFFIX, FILE = ".safetensors", "file"
-_OF_CONFIG = {one.name for one in fields(EraseConfig)}
-_OF_REQUEST = {one.name for one in fields(ConceptRequest)}
+SUFFIX = ".safetensors"
 # Options whose value goes into fields of other names.
 _FIELDS = {"replace_with": ("replacement",), "resolution": ("width", "height")}
 
@@ -67,7 +67,8 @@ def parser() -> argparse.ArgumentParser:
         description="Trains a LoRA that makes a Flux model unable to draw a concept. "
         "Uses files on this machine only.",
         epilog="python -m erase_engine --unfinished [FOLDER] [--clear] lists, or removes, what "
-        "stopped trainings have left there to be resumed.",
+        "stopped trainings have left there to be resumed. python -m erase_engine --draw CSV --help "
+        "says how prompts of a list are drawn.",
         argument_default=argparse.SUPPRESS,
     )
     add = made.add_argument
@@ -94,7 +95,10 @@ def parser() -> argparse.ArgumentParser:
     add("--steps", type=int, help="at most so many; fast ends by itself")
     add("--resolution", type=int, metavar="PIXELS", help="width and height trained on")
     add("--seed", type=int, help="the same seed gives the same file")
-    add("--config", help="JSON or YAML file: fields of EraseConfig and ConceptRequest")
+    add(
+        "--config",
+        help="JSON, YAML or TOML file: fields of EraseConfig and ConceptRequest, or LECO's",
+    )
     add(
         "--erasures",
         metavar="FILE",
@@ -107,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--resume", action="store_true", help="go on from where this training was stopped")
     add("--device", help="such as cuda:1 or cpu; a GPU where there is one")
-    add("--dtype", choices=("bfloat16", "float16", "float32"), help="that the model runs in")
+    add("--dtype", choices=DTYPES, help="that the model runs in")
     return made
 
 
@@ -117,10 +121,7 @@ def read_options(arguments: list[str] | None = None) -> list[Options]:
     Raises ValueError, naming the option or field, where one can't be run as it is.
     """
     options = vars(parser().parse_args(arguments))
-    values: dict[str, Any] = {}
-    if "config" in options:
-        path = Path(options["config"])
-        values = _checked_fields(_read(path, "with fields such as steps"), path)
+    values = read_config(Path(options["config"])) if "config" in options else {}
     given: dict[str, Any] = {}
     for name, value in options.items():
         given |= dict.fromkeys(_FIELDS.get(name, (name,)), value)
@@ -128,8 +129,8 @@ def read_options(arguments: list[str] | None = None) -> list[Options]:
         return [_job(options, values | given, _checked_out(Path(options["out"])))]
     path, folder = Path(options["erasures"]), Path(options["out"])
     jobs = [
-        _job(options, values | each | given, _checked_out(folder / _file_of(each), new=False))
-        for each in _read_erasures(path)
+        _job(options, values | each | given, _checked_out(folder / file_of(each), new=False))
+        for each in read_erasures(path)
     ]
     outs = [job.out for job in jobs]
     if twice := [each.name for each in outs if outs.count(each) > 1]:
@@ -158,73 +159,19 @@ def _job(options: Mapping[str, Any], values: Mapping[str, Any], out: Path) -> Op
     )
 
 
-def _read_erasures(path: Path) -> list[dict[str, Any]]:
-    """The fields of each erasure in a file."""
-    found = _read(path, "with a list of erasures, each with fields such as concept")
-    if not isinstance(found, list) or not found:
-        raise ValueError(
-            f"Got {said(path)}, which holds no list, expected one of erasures. Write each as "
-            "- concept: cat, with the fields that --config knows."
-        )
-    return [_checked_fields(each, path, FILE) for each in found]
-
-
-def _checked_fields(values: Any, path: Path, *more: str) -> dict[str, Any]:
-    return check_names(values, sorted({*_OF_CONFIG, *_OF_REQUEST, *more}), f"in the config {said(path)}")
-
-
-def _file_of(values: Mapping[str, Any]) -> str:
-    """The name of an erasure's file: as given, else of its concept."""
-    name = values.get(FILE, values.get("concept", ""))
-    if not isinstance(name, str) or not (letters := "_".join(re.findall(r"[\w.-]+", name))):
-        raise ValueError(
-            f"Got the file {shortened(repr(name))} for an erasure, expected a name. Give its file "
-            "or its concept."
-        )
-    return letters
-
-
-def _read(path: Path, holding: str) -> Any:
-    """What a file of JSON or YAML says."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            return json.loads(text, object_pairs_hook=once)
-        return _from_yaml(text)
-    except (OSError, RecursionError, ValueError) as error:
-        why = " ".join(shortened(str(error), 200).split())
-        raise ValueError(
-            f"Got the config {said(path)} that can't be read ({why}), expected JSON or YAML "
-            f"{holding}. Correct the path or the file."
-        ) from error
-
-
-def _from_yaml(text: str) -> Any:
-    import yaml  # not before it is asked for: the engine runs without
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            once([(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-
-
 def _request(values: Mapping[str, Any]) -> ConceptRequest:
     if "concept" not in values:
         raise ValueError(
             "Got no concept, expected what shall no longer be drawn. "
             "Name it with --concept, or as concept in the config file."
         )
-    return ConceptRequest(**read_fields({n: values[n] for n in _OF_REQUEST & values.keys()}))
+    given = narrowed(values)
+    return ConceptRequest(**read_fields({n: given[n] for n in OF_REQUEST & given.keys()}))
 
 
 def _config(values: Mapping[str, Any]) -> EraseConfig:
     """The recipe's numbers with those given; weights, entrance and lora may be given in part."""
-    given = {name: values[name] for name in _OF_CONFIG & values.keys()}
+    given = {name: values[name] for name in OF_CONFIG & values.keys()}
     recipe = given.pop("recipe", "fast")
     base = EraseConfig.from_recipe(recipe)
     for name, kind in (("weights", LossWeights), ("entrance", EntranceConfig)):
@@ -238,11 +185,6 @@ def _config(values: Mapping[str, Any]) -> EraseConfig:
     if isinstance(given.get("attention_blocks"), list):
         given["attention_blocks"] = tuple(given["attention_blocks"])
     return EraseConfig.from_recipe(recipe, **given)
-
-
-def said(path: Path) -> str:
-    """A path for a message."""
-    return shortened(str(path), 200)
 
 
 def _checked_out(path: Path, *, new: bool = True) -> Path:

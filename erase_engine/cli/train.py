@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 from torch import Tensor
 
+from ..backends.place import Place
 from ..backends.spread import spread
 from ..concepts.everyday import PICTURES
 from ..concepts.plan import ConceptPlan
@@ -28,6 +29,7 @@ from ..training.encoded_prompts import EncodedPrompts
 from ..training.loop import Erasure, OnStep
 from ..training.run import Needs, run_training
 from ..validation import UNREADABLE, shortened
+from .draw import draw, wants_drawing
 from .options import SUFFIX, Options, read_options
 from .pictures import pictures_in, read_picture
 from .processes import ALONE, Processes, SharedCheckpoint, launched, speaker
@@ -45,7 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command; ends the process with a line on stderr where something is wrong."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        done = show_unfinished(given) if UNFINISHED in given else _run_all(read_options(given))
+        if UNFINISHED in given:
+            done = show_unfinished(given)
+        else:
+            done = draw(given) if wants_drawing(given) else _run_all(read_options(given))
     except KeyboardInterrupt:
         _end("Stopped.")
     except ModuleNotFoundError as error:
@@ -100,36 +105,16 @@ def run(job: Options, processes: Processes = ALONE) -> Path:
     """Trains the job's LoRA and saves it; the text encoders are gone before the model comes."""
     from ..backends.diffusers.files import ModelFiles
 
-    place = _place(job, processes.device)
-    host = CommandHost(job, ModelFiles(job.model, job.text_encoders), place, processes)
+    files, place = (
+        ModelFiles(job.model, job.text_encoders),
+        Place.named(processes.device, job.dtype),
+    )
+    host = CommandHost(job, files, place, processes)
     checkpoint = SharedCheckpoint(processes, job.unfinished, resume=job.resume, strict=True)
     trained = run_training(host, job.request, job.config, checkpoint=checkpoint)
     for note in trained.notes:
         host.say(note)
     return trained.path
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the model runs, and in which numbers."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-
-def _place(job: Options, device: str) -> Place:
-    """As asked for, else a GPU in bfloat16 where there is one; ValueError for no such device."""
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = job.dtype or ("float32" if name == "cpu" else "bfloat16")
-    try:
-        found = torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0]
-        raise ValueError(
-            f"Got the device {name!r} ({why}), expected one of this machine, such as cuda, cuda:1 "
-            "or cpu. Correct --device, or leave it out."
-        ) from error
-    return Place(found, getattr(torch, dtype))
 
 
 @dataclass(frozen=True)

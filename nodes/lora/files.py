@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import comfyui_version
@@ -19,12 +19,12 @@ from ...erase_engine.config import EraseConfig
 from ...erase_engine.lora.file import save_lora
 from ...erase_engine.lora.metadata import erasure_metadata
 from ...erase_engine.training.loop import Erasure
-from ...erase_engine.validation import shortened, told
+from ...erase_engine.validation import told
+from ..host.names import RESERVED, Names
 
 FOLDER = "EraseAnything"  # in models/loras, where no name is given
 HOST = {"comfyui": comfyui_version.__version__}  # for the record of how a file was made
-RESERVED = r"(?i)(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³])(\.|$)"  # Windows' own names
-LONGEST_PART = 200  # bytes of a folder's or file's name; disks take 255, a number is added
+NAMES = Names("file name", "models/loras", "'star' or 'shapes/star'")
 
 
 def lora_file_path(name: object) -> Path:
@@ -45,31 +45,12 @@ def lora_file_path(name: object) -> Path:
 def lora_stem(name: str, concept: str) -> Path:
     """The file_name widget as a path in models/loras, without number and extension.
 
-    Raises:
-        ValueError: the name is absolute, climbs out of the folder or cannot be a file's.
+    Raises ValueError where it can't be one: see `Names.path`.
     """
     called = re.sub(r"[^\w]+", "_", concept).strip("_")[:40] or "concept"
     called = f"{called}_" if re.match(RESERVED, called) else called
     name = name.strip().removesuffix(".safetensors") or f"{FOLDER}/{called}"
-    parts = PurePosixPath(name).parts
-    bad = re.search(r'[\x00-\x1f\x7f\ud800-\udfff<>:"|?*\\]', name) or name.startswith("/")
-    upwards = any(part.endswith((".", " ")) for part in parts)  # or a name that disks change
-    reserved = any(re.match(RESERVED, part) for part in parts)
-    long = any(len(part.encode(errors="replace")) > LONGEST_PART for part in parts)
-    if bad or upwards or long or reserved or name.endswith("/"):
-        raise ValueError(
-            f"Got the file name {told(name)}, expected a name inside models/loras, such as "
-            f"'star' or 'shapes/star', each part of at most {LONGEST_PART} bytes. Leave out '..', "
-            "a drive, a leading '/', and signs and names that some systems can't have, as CON."
-        )
-    stem = _root() / name
-    blocked = next((one for one in stem.parents if one.exists() and not one.is_dir()), None)
-    if blocked:
-        raise ValueError(
-            f"Got the file name '{shortened(name)}', but {blocked.name} is a file, expected "
-            "folders before the last '/'. Choose another folder's name."
-        )
-    return stem
+    return NAMES.path(_root(), name)
 
 
 def lora_name(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,16 +10,14 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import supported_family
-from ...erase_engine.interfaces import Conditioning
-from ...erase_engine.sampling import sampled, start_noise
-from ..attention.preview import GUIDANCE, sampling_inputs
+from ..attention.preview import sampling_inputs
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.links import check_links
 from ..host.progress import sampling_progress
 from ..host.schema import node_schema
-from ..host.session import training_session
 from ..host.vae import decode, require_vae_of
 from ..host.widgets import checked_resolution, lines, lines_of
+from .drawing import Sampling
 from .sheet import Pair, change_in_words, draw_report
 
 WHAT_DIFFERS = (
@@ -65,19 +62,21 @@ class ErasureReport(io.ComfyNode):
         for each in (model, erased):
             supported_family(each)
         require_vae_of(model, vae)
-        sampling = _Sampling.of(widgets)
-        prompts = _prompts(widgets)
+        sampling = Sampling(widgets["steps"], checked_resolution(widgets["resolution"]))
+        prompts, pictures = _prompts(widgets), range(widgets.get("pictures", 1))
         with ordinary_tensors():
             cond = encoder_for(clip, model).encode([*(prompt for _, prompt in prompts), ""])
-        on_step = sampling_progress(2 * len(prompts) * sampling.pictures * sampling.steps)
+        *rows, unconditional = cond.prompts
+        noises = [(row, (widgets["seed"] + number) % 2**64) for row in rows for number in pictures]
+        on_step = sampling_progress(2 * len(noises) * sampling.steps)
         before, after = (
             [
                 decode(each, vae, latent)[0].float().cpu().clamp(0, 1)
-                for latent in sampling.draw(each, cond, on_step)
+                for latent in sampling.latents(each, noises, unconditional, on_step)
             ]
             for each in (model, erased)
         )
-        named = [each for each in prompts for _ in range(sampling.pictures)]
+        named = [each for each in prompts for _ in pictures]
         pairs = [
             Pair(role, prompt, one, other, _similarity(clip_vision, one, other))
             for (role, prompt), one, other in zip(named, before, after, strict=True)
@@ -93,35 +92,6 @@ def _similarity(clip_vision: Any, one: Tensor, other: Tensor) -> float | None:
         return None
     embeddings = clip_vision.encode_image(torch.stack([one, other]))["image_embeds"].float()
     return torch.nn.functional.cosine_similarity(*embeddings, dim=0).item()
-
-
-@dataclass(frozen=True)
-class _Sampling:
-    """How the pictures are drawn: those of each prompt from the same noises."""
-
-    steps: int
-    seed: int
-    resolution: int  # pixels
-    pictures: int  # of each prompt
-
-    @classmethod
-    def of(cls, widgets: dict[str, Any]) -> _Sampling:
-        resolution = checked_resolution(widgets["resolution"])
-        return cls(widgets["steps"], widgets["seed"], resolution, widgets.get("pictures", 1))
-
-    def draw(self, model: Any, cond: Conditioning, on_step: Any) -> list[Tensor]:
-        """A latent (1, C, h, w) for each picture of each prompt; the last row is of no words."""
-        *prompts, unconditional = cond.prompts
-        options = {"steps": self.steps, "unconditional": unconditional, "on_step": on_step}
-        seeds = ((self.seed + number) % 2**64 for number in range(self.pictures))
-        with training_session(model, guidance=GUIDANCE) as backend:
-            shape = backend.latents.shape(self.resolution, self.resolution)
-            noises = [start_noise(1, shape, seed=seed) for seed in seeds]
-            return [
-                sampled(backend, Conditioning((prompt,)), noise, **options)
-                for prompt in prompts
-                for noise in noises
-            ]
 
 
 def _prompts(widgets: dict[str, Any]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from PIL import Image
 from erase_engine.cli import train
 from erase_engine.cli.options import Options
 from erase_engine.cli.pictures import ENDINGS, read_picture
+from erase_engine.prompt_list import read_cases
 
 FILE = {
     "concept": "cat",
@@ -57,6 +58,11 @@ OPTIONS = {
     "--dtype": ["float32"],
     "--text-encoders": ["there"],
     "--keep-images": ["pictures"],
+}
+LECO = {
+    **{"target": "cat", "positive": "cat", "neutral": "dog", "unconditional": "dog"},
+    **{"action": "erase", "guidance_scale": 2.0, "resolution": [64, 64], "batch_size": 2},
+    **{"multiplier": 1.0, "weight": 1, "dynamic_resolution": False, "dynamic_crops": False},
 }
 LINES = (
     "a: &a [*a]",
@@ -145,6 +151,37 @@ def test_config_files(command: Any) -> None:
         assert isinstance(asdict(job.request)["concept"], str)
 
     holds("config file", 350, make, give, told=SystemExit)
+
+
+def test_other_trainers_files(command: Any) -> None:
+    def make(rng: Random) -> str:
+        if rng.random() < 0.3:
+            given: Any = {"concept": "red", "erase_from": "rose", "keep": ["a red fox"]}
+        else:
+            entry = {name: value for name, value in LECO.items() if rng.random() < 0.6}
+            given = rng.choice(([entry], {"prompts": [entry], "batch_size": 2}, {**entry}))
+        return json.dumps(several(odd_tree, rng, given))
+
+    def give(text: str) -> None:
+        command(
+            ["--model", "flux", "--concept", "red", "--out", "a", "--config", "a.json"],
+            "a.json",
+            text,
+        )
+
+    holds("other trainer's file", 250, make, give, told=SystemExit)
+
+
+def test_prompt_lists() -> None:
+    rows = 'case_number,prompt,evaluation_seed\n1,a cat,2\n2,"a dog, asleep",3\n'
+
+    def make(rng: Random) -> str:
+        return several(odd_text, rng, rows)
+
+    def give(text: str) -> None:
+        assert all(case.prompt and case.number >= 0 for case in read_cases(text))
+
+    holds("prompt list", 250, make, give)
 
 
 def test_options(command: Any) -> None:

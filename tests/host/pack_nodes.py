@@ -9,6 +9,7 @@ from eraseanything_pack.nodes.attention.watch import WatchAttention, WatchedAtte
 from eraseanything_pack.nodes.demo import LoadTinyFlux
 from eraseanything_pack.nodes.lora.apply import ApplyErasure
 from eraseanything_pack.nodes.lora.merge import MergeErasures
+from eraseanything_pack.nodes.report.prompt_list import DrawPromptList
 from eraseanything_pack.nodes.report.report import ErasureReport
 from eraseanything_pack.nodes.training.erase import EraseConcept
 from eraseanything_pack.nodes.training.plan import PlanConcept
@@ -24,6 +25,7 @@ NODES = {
         WatchAttention,
         WatchedAttention,
         ErasureReport,
+        DrawPromptList,
         LoadTinyFlux,
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,24 @@ def save_pipeline(folder: Path, model: Any) -> Path:
     net.save_pretrained(folder / "transformer")
     scheduler(net.config.guidance_embeds).save_pretrained(folder / "scheduler")
     save_text_encoders(folder)
+    return folder
+
+
+def save_whole_pipeline(folder: Path, model: Any) -> Path:
+    """As `save_pipeline`, with an autoencoder and the index: diffusers' own pipeline loads it."""
+    save_pipeline(folder, model)
+    save_vae(folder)
+    parts = {
+        "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler"),
+        "text_encoder": ("transformers", "CLIPTextModel"),
+        "text_encoder_2": ("transformers", "T5EncoderModel"),
+        "tokenizer": ("transformers", "CLIPTokenizer"),
+        "tokenizer_2": ("transformers", "T5TokenizerFast"),
+        "transformer": ("diffusers", "FluxTransformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+    }
+    index = {"_class_name": "FluxPipeline", **parts}
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     return folder
 
 

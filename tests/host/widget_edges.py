@@ -9,6 +9,7 @@ from workflow_api import is_widget
 
 TRAIN, PLAN, APPLY = "EraseAnythingTrain", "EraseAnythingPlan", "EraseAnythingApply"
 MERGE, LOOK, REPORT = "EraseAnythingMerge", "EraseAnythingAttention", "EraseAnythingReport"
+LIST = "EraseAnythingPromptList"
 WATCH, WATCHED = "EraseAnythingWatch", "EraseAnythingWatched"
 WIDGETS = {
     (node_id, name): (kind, options)
@@ -38,6 +39,12 @@ OF_PROMPT = WORDING | dict.fromkeys(("long", "markup", "zero"), NOT_IN_PROMPT)
 NO_PLAN = r"Got text that is not JSON .*, expected a ConceptPlan\. Use what ConceptPlan itself"
 NO_BLOCKS = r"Got blocks '.*', expected numbers from 0 to 3.*Name blocks that this model has"
 PROMPTS = WORDING | {"zero": RUNS}
+NO_LIST = (
+    r"Got a prompt list that (begins with '.*', expected a CSV|can't be read \().*\. (Wri|Pu)te?"
+)
+FOLDER_NAME = dict.fromkeys(
+    ("long", "markup", "zero"), r"Got the folder name '.*expected a name inside ComfyUI's.*Leave"
+) | {"nothing": RUNS, "spaces": RUNS}
 
 TEXT_EDGES = {
     **{
@@ -66,11 +73,14 @@ TEXT_EDGES = {
     },
     (REPORT, "erase_prompts"): PROMPTS,
     (REPORT, "keep_prompts"): PROMPTS,
+    (LIST, "prompts"): dict.fromkeys(WORDING, NO_LIST),
+    (LIST, "folder_name"): FOLDER_NAME,
 }
 # Their most takes minutes even of the tiny models: it must come as far as the work itself.
 HEAVY = {
-    *((node, "resolution") for node in (TRAIN, LOOK, REPORT)),
-    *((node, "steps") for node in (TRAIN, LOOK, REPORT)),
+    *((node, "resolution") for node in (TRAIN, LOOK, REPORT, LIST)),
+    *((node, "steps") for node in (TRAIN, LOOK, REPORT, LIST)),
+    (LIST, "pictures"),
 }
 # What is only right together with another widget's value.
 TOGETHER = {

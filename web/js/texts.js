@@ -53,6 +53,7 @@ addViews({
     "EraseAnythingApply",
     "EraseAnythingMerge",
     "EraseAnythingPlan",
+    "EraseAnythingPromptList",
     "EraseAnythingReport",
   ],
   widget: "eraseanything_text",

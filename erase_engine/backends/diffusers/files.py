@@ -80,7 +80,7 @@ class ModelFiles:
     def text_encoder(self, device: torch.device, dtype: torch.dtype) -> TextEncoder:
         """The family's text encoders with their tokenizers, on the device."""
         parts = []
-        with _readable(self._text):
+        with readable(self._text):
             for name, kind in self._side.files.text:
                 options = _LOCAL if name.startswith("tokenizer") else {**_LOCAL, "dtype": dtype}
                 load = getattr(_TRANSFORMERS, kind).from_pretrained
@@ -100,7 +100,7 @@ class ModelFiles:
         """The transformer, on the device."""
         [kind] = self._side.layout.classes
         model = getattr(_DIFFUSERS, kind)
-        with _readable(self.model), quiet():
+        with readable(self.model), quiet():
             if self.is_file:
                 net = self._of_file(model, dtype)
             else:
@@ -116,7 +116,7 @@ class ModelFiles:
     def vae(self, device: torch.device, dtype: torch.dtype) -> Any:
         """The autoencoder, on the device; ValueError where there is none."""
         folder = self.check_vae()
-        with _readable(folder):
+        with readable(folder):
             model = _DIFFUSERS.AutoencoderKL.from_pretrained(folder, torch_dtype=dtype, **_LOCAL)
         return model.to(device)
 
@@ -143,7 +143,7 @@ class ModelFiles:
         folder, model = self.model / "scheduler", _DIFFUSERS.FlowMatchEulerDiscreteScheduler
         if not folder.is_dir():
             return model(**self._published.scheduler(net))
-        with _readable(folder):
+        with readable(folder):
             return model.from_pretrained(folder, **_LOCAL)
 
     @property
@@ -175,7 +175,7 @@ class ModelFiles:
         chat, path = self._side.files.chat, self._text / "text_encoder" / "config.json"
         if chat is None:
             return
-        with _readable(path):
+        with readable(path):
             kind = json.loads(path.read_text()).get("model_type")
         if kind != chat.model:
             raise ValueError(
@@ -187,13 +187,13 @@ class ModelFiles:
     def _family(self) -> Family:
         """By config.json; for a file without one by the names of its weights."""
         if self.config.is_file():
-            with _readable(self.config):
+            with readable(self.config):
                 kind = str(json.loads(self.config.read_text()).get("_class_name"))
             try:
                 return family_of(kind, "diffusers")
             except ValueError as error:
                 raise ValueError(f"{self.config}: {error}") from None
-        with _readable(self.model), safe_open(self.model, "pt") as file:
+        with readable(self.model), safe_open(self.model, "pt") as file:
             names = {name.removeprefix(_WHOLE) for name in file.keys()}  # noqa: SIM118
         published = ((one, one.diffusers.files.published) for one in FAMILIES if one.diffusers)
         known = (one for one, each in published if each and {each.marker, each.own} & names)
@@ -249,7 +249,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Raises ValueError, naming the path, where files are missing, cut off or of another model."""
     try:
         yield

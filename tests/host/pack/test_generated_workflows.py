@@ -26,7 +26,7 @@ from eraseanything_pack.nodes import demo
 from eraseanything_pack.nodes.attention import preview
 from eraseanything_pack.nodes.lora import fusion, solution
 from eraseanything_pack.nodes.lora.merge import METHODS
-from eraseanything_pack.nodes.report import report
+from eraseanything_pack.nodes.report import drawing
 from eraseanything_pack.nodes.training import plan as plan_node
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from generated import holds, odd_json, odd_text, odd_tree, odd_value, several
@@ -95,6 +95,13 @@ WORKFLOWS = {
             | {"keep_prompts": "heart", "steps": 1, "seed": 0, "resolution": 64, "pictures": 1},
         ),
     },
+    "list": {
+        "node": (
+            "EraseAnythingPromptList",
+            {**TINY, "vae": ["tiny", 2], "prompts": "case_number,prompt\n1,star\n", "pictures": 1}
+            | {"folder_name": "stars", "steps": 1, "guidance": 3.5, "resolution": 64},
+        ),
+    },
 }
 
 
@@ -145,7 +152,7 @@ def host(
     monkeypatch.setattr(training_run, "plan_concept", work)
     monkeypatch.setattr(training_run, "encode_prompts", work)
     monkeypatch.setattr(ComfyTextEncoder, "encode", quickly)
-    for module in (preview, fusion, solution, report):
+    for module in (preview, fusion, solution, drawing):
         monkeypatch.setattr(module, "training_session", work)
     for name, node in NODES.items():
         monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, name, node)

@@ -49,6 +49,10 @@ INPUTS = {
         *("model", "erased", "clip", "vae", "erase_prompts", "keep_prompts"),
         *("steps", "seed", "resolution", "pictures", "clip_vision"),
     ),
+    "EraseAnythingPromptList": (
+        *("model", "clip", "vae", "prompts", "folder_name", "pictures"),
+        *("steps", "guidance", "resolution"),
+    ),
     "EraseAnythingTinyFlux": ("family",),
 }
 OUTPUTS = {
@@ -60,6 +64,7 @@ OUTPUTS = {
     "EraseAnythingWatch": ["MODEL", "CONDITIONING", "ERASE_WATCH"],
     "EraseAnythingWatched": ["IMAGE", "STRING"],
     "EraseAnythingReport": ["IMAGE", "STRING"],
+    "EraseAnythingPromptList": ["STRING"],
     "EraseAnythingTinyFlux": ["MODEL", "CLIP", "VAE"],
 }
 ADVANCED = {
@@ -156,7 +161,7 @@ def test_nodes_that_leave_something_run_on_their_own() -> None:
     alone = {node_id for node_id, node in NODES.items() if node.OUTPUT_NODE}
     assert alone == {
         *("EraseAnythingTrain", "EraseAnythingPlan", "EraseAnythingAttention"),
-        "EraseAnythingReport",
+        *("EraseAnythingReport", "EraseAnythingPromptList"),
         "EraseAnythingMerge",
         "EraseAnythingWatched",
     }
@@ -166,7 +171,7 @@ def test_only_files_and_somebody_who_looks_make_a_node_run_again() -> None:
     own = {node_id for node_id, node in NODES.items() if "fingerprint_inputs" in vars(node)}
     assert own == {
         *("EraseAnythingApply", "EraseAnythingMerge", "EraseAnythingWatch"),
-        "EraseAnythingTrain",  # whose last file may be gone
+        *("EraseAnythingTrain", "EraseAnythingPromptList"),  # whose last files may be gone
     }
 
 

@@ -16,6 +16,7 @@ NODES = {
     "EraseAnythingMerge",
     "EraseAnythingAttention",
     "EraseAnythingPlan",
+    "EraseAnythingPromptList",
     "EraseAnythingReport",
     "EraseAnythingTinyFlux",
     "EraseAnythingTrain",

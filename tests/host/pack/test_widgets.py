@@ -20,7 +20,7 @@ from eraseanything_pack.erase_engine.lora.file import save_lora
 from eraseanything_pack.nodes.attention import preview as attention
 from eraseanything_pack.nodes.lora import apply, merge
 from eraseanything_pack.nodes.lora.files import lora_file_path
-from eraseanything_pack.nodes.report import report
+from eraseanything_pack.nodes.report import drawing
 from eraseanything_pack.nodes.training import node_host
 from eraseanything_pack.nodes.training.inputs import recipe_fault
 from eraseanything_pack.nodes.training.plan import PlanConcept
@@ -106,8 +106,8 @@ def run(wires: dict[str, Any], files: list[str]) -> Objective:
         MERGE: {**merged, "method": "sum", "model": wires["model"], "clip": wires["clip"]},
         LOOK: {**graph.LOOK, "steps": 1, "words": ""},
         WATCH: {"prompt": graph.PROMPT},
-        WATCHED: {},
-        "EraseAnythingTinyFlux": {},
+        **{alone: {} for alone in (WATCHED, "EraseAnythingTinyFlux")},
+        "EraseAnythingPromptList": {"prompts": "prompt\nstar", "steps": 1, "resolution": 64},
         REPORT: {"erase_prompts": "star", "keep_prompts": "heart", "steps": 1, "resolution": 64},
     }
 
@@ -139,7 +139,7 @@ def stops_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*args: Any, **kwargs: Any) -> None:
         raise Started
 
-    for module in (node_host, attention, report):
+    for module in (node_host, attention, drawing):
         monkeypatch.setattr(module, "training_session", work)
 
 
