@@ -11,7 +11,7 @@ from ...closed_form.own_side import length_of, on_own_side, within
 from ...config import EntranceConfig
 from ...interfaces import Conditioning
 from ..encoded_prompts import EncodedPrompts
-from .moved_text import moved_text
+from .moved_text import SHARE, moved_text
 
 STARTS_AT = 0.3  # of the radius
 
@@ -31,10 +31,8 @@ class SharedAttack:
         device: torch.device,
         *,
         held: Tensor,
-        share: float,
     ) -> None:
         self._encoded, self._config, self._device = encoded, config, device
-        self._share = share  # of the prompts that are attacked, on average
         width = encoded.concept.prompts[0].text.shape[1]
         self._held = held.to(device)
         self.change = torch.zeros(config.attacks, width, device=device)  # (K, n)
@@ -45,9 +43,11 @@ class SharedAttack:
         near = start + STARTS_AT * self._config.radius * new / length_of(new)
         self.change.copy_(within(near, self._config.radius))
 
-    def attack(self, rows: Tensor, generator: Generator) -> tuple[Conditioning, Tensor]:
-        """The prompts at `rows`, and which of them (B,) have a change."""
-        hit = torch.rand(len(rows), generator=generator) < self._share
+    def attack(
+        self, rows: Tensor, generator: Generator, *, share: float = SHARE
+    ) -> tuple[Conditioning, Tensor]:
+        """The prompts at `rows`, and which of them (B,) have a change: on average such a share."""
+        hit = torch.rand(len(rows), generator=generator) < share
         self._chosen = torch.randint(len(self.change), (len(rows),), generator=generator)
         self._leaf, self._hit = self.change.clone().requires_grad_(), hit
         prompts = list(self._encoded.concept.take(rows).prompts)

@@ -14,7 +14,6 @@ from ..losses import esd_loss
 from ..objective import Objective
 from ..teacher import CountedModel
 from .gradient import Together, numbers_of
-from .moved_text import SHARE
 from .shared_attack import SharedAttack
 
 ALONE = "The closed form alone: attacks are not searched for, and may bring a concept back."
@@ -55,10 +54,8 @@ class Solve:
         self.entrances, self.solved = objective.entrances, objective.entrances.solved
         if self.solved or not config.steps:
             self.entrances.put(objective.lora)
-        # L_attn is of prompts as people write them: where it counts, half of them stay so.
-        share = SHARE if config.weights.attention else 1.0
         held, device = self.entrances.text.others, model.backend.device
-        self.attack = SharedAttack(model.encoded, self.config, device, held=held, share=share)
+        self.attack = SharedAttack(model.encoded, self.config, device, held=held)
         self.steps = config.steps - self.searches  # of training
         training = replace(model, config=replace(config, steps=self.steps))
         adversary = self.attack if self.solved else None
@@ -118,7 +115,7 @@ class Solve:
             self.attack.begin(self._own["undoing"], objective.generator)
             self._own["holds"].fill_(math.inf)
         batch = objective.states.erase(objective.config.batch, objective.generator)
-        cond, _ = self.attack.attack(batch.rows, objective.generator)
+        cond, _ = self.attack.attack(batch.rows, objective.generator, share=1.0)
         v, _ = model.velocity(batch.x_t, batch.t, cond, None)
         v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
         towards = esd_loss(v, v_concept)
