@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 from ..config import EraseConfig
+from ..memory import gigabytes
 from .encoded_prompts import EncodedPrompts
 from .teacher import FORWARD_AND_BACKWARD, keeps
+
+READ_AND_RECOMPUTED = 2  # times that the weights are read for a gradient: blocks run once more
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What is counted: how much of it each part of a training takes."""
+
+    batch: int  # for the erase loss
+    keep: int  # for the preserve losses
+    trained: int  # times as much with a backward
+    pair: int  # for the teacher's answers to concept and anchor, which go in one batch
+    paths: int  # of each sort
+    keep_paths: int
 
 
 def expected_forwards(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool) -> int:
@@ -20,22 +38,48 @@ def expected_forwards(encoded: EncodedPrompts, config: EraseConfig, *, guided: b
     Fresh: for trajectories 2; and for the states of each loss but L_lora a path and the teacher's
     answer, which L_rsc reads off its 1 + K paths.
     """
-    weights, keep, trained = config.weights, config.keep_per_step, FORWARD_AND_BACKWARD
+    unit = _Unit(
+        batch=config.batch,
+        keep=config.keep_per_step,
+        trained=FORWARD_AND_BACKWARD,
+        pair=2,
+        paths=config.paths,
+        keep_paths=config.keep_paths,
+    )
+    return _total(encoded, config, unit, guided=guided)
+
+
+def weight_reads(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool) -> int:
+    """How many times a training reads each weight: once for each batch, twice with a backward."""
+    unit = _Unit(
+        batch=1,
+        keep=1,
+        trained=READ_AND_RECOMPUTED,
+        pair=1,
+        paths=math.ceil(config.paths / config.batch),
+        keep_paths=math.ceil(config.keep_paths / config.batch),
+    )
+    return _total(encoded, config, unit, guided=guided)
+
+
+def _total(encoded: EncodedPrompts, config: EraseConfig, unit: _Unit, *, guided: bool) -> int:
+    weights, keep, trained = config.weights, unit.keep, unit.trained
     sampled, state = config.trajectory_steps, 2 if guided else 1  # passes of a state of a path
     fresh, budget = config.sampling == "fresh", config.solver == "budget"
     if not config.steps:
         return 0
-    erase = config.batch * (trained + (sampled * state + 2 if fresh else 0))
+    erase = unit.batch * (trained + (sampled * state + unit.pair if fresh else 0))
     preserve = keep * (trained + (sampled * state + 1 if fresh else 0))
     step = erase + (preserve if weights.keep > 0 else 0)
     step += keep * trained if weights.reconstruction > 0 else 0
     if weights.rsc > 0 and encoded.contrast is not None:
         words = 1 + encoded.contrast.per_pair
         step += keep * (trained + words * (sampled * state if fresh else 1))
-    kept = config.keep_paths if keeps(config) else 0
-    start = 2 if fresh else sampled * (2 * (1 + state) * config.paths + state * kept)
+    kept = unit.keep_paths if keeps(config) else 0
+    of_two = unit.pair + state - 1  # a state's answers to concept and anchor, and the way on
+    start = unit.pair if fresh else sampled * (2 * of_two * unit.paths + state * kept)
     if weights.reconstruction > 0 and encoded.pictures is None:
-        start += config.paths * sampled * state
+        start += unit.paths * sampled * state
     probes = config.steps // config.budget_every if budget else 0
     start += 2 * keep * (sampled * state + 1) if fresh and budget else 0
     steps = config.steps - config.searches
@@ -56,3 +100,16 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
     share = f"{cost / fast:.1f} times" if cost > fast else f"{cost / fast:.0%} of"
     times = f"{share} those of the recipe fast (at most {fast:,})"
     return f"It takes {most}{cost:,} passes of the model{'' if cost == fast else f', {times}'}."
+
+
+def streamed_in_words(
+    left: int, encoded: EncodedPrompts, config: EraseConfig, *, guided: bool
+) -> str:
+    """What it costs, for people, that `left` bytes of the weights find no room on the GPU."""
+    times = weight_reads(encoded, config.after_solving(), guided=guided)
+    most = "at most " if config.solver == "solve" else ""
+    return (
+        f"About {gigabytes(left)} of the weights find no room on the GPU beside that: they stay in "
+        f"the computer's memory and are copied for each use, {most}{times:,} times, "
+        f"{gigabytes(left * times)} in all."
+    )

@@ -103,3 +103,13 @@ def check_room(model: Any, memory: MemoryEstimate) -> None:
             f"{gigabytes(memory.beside_weights)} for one step beside the weights. Lower "
             "resolution, then batch."
         )
+
+
+def left_behind(model: Any, memory: MemoryEstimate) -> int:
+    """About how many bytes of the weights find no room on the GPU; the host streams them."""
+    device, host = model.load_device, comfy.model_management
+    if device.type == "cpu":
+        return 0
+    beside = memory.beside_weights + host.extra_reserved_memory()
+    room = host.get_total_memory(device) - max(beside, host.minimum_inference_memory())
+    return max(0, int(memory.weights - room))

@@ -25,6 +25,7 @@ from ...erase_engine.interfaces import FlowModel, TextEncoder
 from ...erase_engine.lora.adapters import adapted_layers
 from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.memory import MemoryEstimate, described
+from ...erase_engine.training.cost import streamed_in_words
 from ...erase_engine.training.disk import DiskNeed
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
 from ...erase_engine.training.loop import Erasure, OnStep, StepReport
@@ -38,7 +39,7 @@ from ..lora.files import lora_name, save_cover, save_erasure
 from ..lora.schedule import require_always_on
 from .events import TrainingEvents
 from .interruption import note_of_unfinished
-from .memory_check import check_room, needed
+from .memory_check import check_room, left_behind, needed
 from .previews import Previews, Scene
 
 NO_PREVIEWS = "No pictures while it trains: connect a VAE to see them."
@@ -126,6 +127,8 @@ class NodeHost:
             f"{family.name} is experimental. {family.experimental} " if family.experimental else ""
         )
         words = warned + described(self.memory, config, latents, text_bytes=encoded.nbytes)
+        if left := left_behind(self.model, self.memory):
+            words += " " + streamed_in_words(left, encoded, config, guided=self.cfg != 1)
         return Needs(words, DiskNeed.of(self.memory, config, latents))
 
     def session(self) -> AbstractContextManager[FlowModel]:

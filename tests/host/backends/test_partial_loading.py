@@ -14,6 +14,7 @@ from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel
 from eraseanything_pack.erase_engine.config import EraseConfig, LoraConfig
 from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.interfaces import Conditioning, TokenSet
+from eraseanything_pack.erase_engine.training.cost import weight_reads
 from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts
 from eraseanything_pack.erase_engine.training.loop import train_erasure
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
@@ -92,6 +93,22 @@ def encoded_plan() -> EncodedPrompts:
 def trained(backend: ComfyFlowModel) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return train_erasure(backend, encoded_plan(), CONFIG, generator=generator).state
+
+
+def test_how_often_weights_are_read_is_known_before() -> None:
+    """Those of a block, which is run once more for the backward."""
+    count = 0
+
+    def read(*_: Any) -> None:
+        nonlocal count
+        count += 1
+
+    model = build()
+    with torch.inference_mode(), partly_loaded(model) as backend:
+        layer = model.model.diffusion_model.double_blocks[0].img_mlp[0]
+        with layer.register_forward_hook(read):
+            trained(backend)
+    assert count == weight_reads(encoded_plan(), CONFIG, guided=False) > 2 * CONFIG.steps
 
 
 @pytest.mark.parametrize("make", [build, patched], ids=["plain", "with_a_lora"])

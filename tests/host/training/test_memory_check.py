@@ -14,13 +14,20 @@ import pytest
 import torch
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.interfaces import Conditioning
-from eraseanything_pack.erase_engine.memory import trajectory_bytes
+from eraseanything_pack.erase_engine.memory import MemoryEstimate, trajectory_bytes
+from eraseanything_pack.erase_engine.training.cost import streamed_in_words
 from eraseanything_pack.erase_engine.training.teacher import (
     CountedModel,
     ForwardCount,
     cache_all_trajectories,
 )
-from eraseanything_pack.nodes.training.memory_check import check_room, meta_twin, needed
+from eraseanything_pack.nodes.training import node_host
+from eraseanything_pack.nodes.training.memory_check import (
+    check_room,
+    left_behind,
+    meta_twin,
+    needed,
+)
 from tiny_flux import NEWER_HOST, build
 
 CONFIG = EraseConfig(
@@ -37,6 +44,11 @@ CONFIG = EraseConfig(
 def test_the_report_says_it(loras: Path) -> None:
     said = graph.erase(graph.flux())[3].splitlines()[-1]
     assert re.match(r"Expected to need about \d+ MB: 1 MB for the weights and \d+ MB for", said)
+
+
+def test_the_report_says_what_is_streamed(loras: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_host, "left_behind", lambda model, memory: 2**30)
+    assert "About 1.0 GB of the weights find no room on the GPU" in graph.erase(graph.flux())[3]
 
 
 @pytest.mark.skipif(not NEWER_HOST, reason="layers have their weights from the start")
@@ -102,3 +114,18 @@ def test_a_gpu_that_is_too_small_is_named(monkeypatch: pytest.MonkeyPatch, fitti
     monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda device: room)
     check_room(gpu, memory)  # weights may stay outside
     check_room(SimpleNamespace(load_device=torch.device("cpu")), memory)
+
+
+def test_what_finds_no_room_is_told(monkeypatch: pytest.MonkeyPatch, encoded: Any) -> None:
+    host, card = comfy.model_management, SimpleNamespace(load_device=torch.device("cuda"))
+    memory = MemoryEstimate(weights=12 * 2**30, kept=2**30, working=2**30, lora=0)
+    reserved = memory.beside_weights + host.extra_reserved_memory()
+    for room, left in ((8, 4 * 2**30), (12, 0), (20, 0)):
+        total = room * 2**30 + reserved
+        monkeypatch.setattr(host, "get_total_memory", lambda device, total=total: total)
+        assert left_behind(card, memory) == left
+    assert left_behind(SimpleNamespace(load_device=torch.device("cpu")), memory) == 0
+    # Of three paths two go at once, in 4 steps: 2 x 2 x 4 for the concept's and the anchor's, and
+    # 3 x 4 for five to keep; in each of 200 steps they are read twice for each of two losses.
+    said = streamed_in_words(2**30, encoded, CONFIG, guided=False)
+    assert said.endswith(f"for each use, {28 + 800} times, 828.0 GB in all.")
