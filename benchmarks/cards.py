@@ -10,7 +10,8 @@ from eraseanything_pack.erase_engine.closed_form.text_rows import Features, Text
 from eraseanything_pack.erase_engine.concepts.planner import plan_concept
 from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
-from eraseanything_pack.erase_engine.memory import GIGABYTE
+from eraseanything_pack.erase_engine.memory import GIGABYTE, MemoryEstimate
+from eraseanything_pack.erase_engine.training.cost import weight_reads
 from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts, needed_by
 from eraseanything_pack.nodes.training.memory_check import peak_of_step
 
@@ -30,25 +31,39 @@ def cards_table() -> str:
     head = ["card", *(f"{weights}, {pixels} px" for weights, pixels in cases)]
     lines = [head, ["---", *("---:" for _ in cases)]]
     lines += [[f"{card} GB", *(largest(card, *case) for case in cases)] for card in CARDS]
-    lines.append(["peak, batch 1", *(f"{peak(*case, 1) / GIGABYTE:.1f} GB" for case in cases)])
+    lines.append(
+        ["peak, batch 1", *(f"{peak(*case, 1).total / GIGABYTE:.1f} GB" for case in cases)]
+    )
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     note = (
-        "Largest batch (of 1, 2, 4, 8) that fits wholly on the card; – does not, and works only "
-        "where the host offloads weights. Estimated from sizes and from measurements on a CPU, "
-        "with 1 GB of the card left free; not measured on these cards."
+        "Largest batch (of 1, 2, 4, 8) that fits wholly on the card; or with batch 1, what of the "
+        "weights finds no room, so that the host keeps it in the computer's memory and copies it "
+        f"for each use: {reads(solved=True):,} times for a word, {reads(solved=False):,} for a "
+        "phrase. A dash: one step alone finds no room. Estimated from sizes and from measurements "
+        "on a CPU, with 1 GB of the card left free; not measured on these cards."
     )
     return f"{table}\n\n{note}"
 
 
 def largest(card: int, weights: str, pixels: int) -> str:
     room = card * GIGABYTE - RESERVED
-    fitting = [batch for batch in BATCHES if peak(weights, pixels, batch) <= room]
-    return str(max(fitting)) if fitting else "–"
+    fitting = [batch for batch in BATCHES if peak(weights, pixels, batch).total <= room]
+    if fitting:
+        return str(max(fitting))
+    memory = peak(weights, pixels, 1)
+    outside = memory.total - room
+    return f"{outside / GIGABYTE:.1f} GB out" if memory.beside_weights <= room else "–"
+
+
+def reads(*, solved: bool) -> int:
+    """How often a training with batch 1 reads the weights, of a word or of a phrase."""
+    config = EraseConfig.from_recipe("fast", batch=1).after_solving(solved=solved)
+    return weight_reads(encoded_plan(), config, guided=False)
 
 
 @cache
-def peak(weights: str, pixels: int, batch: int) -> int:
-    """Bytes at the peak of a step on the whole of FLUX.1-dev."""
+def peak(weights: str, pixels: int, batch: int) -> MemoryEstimate:
+    """Of a step on the whole of FLUX.1-dev."""
     sizes = {"width": pixels, "height": pixels, "batch": batch, "keep_per_step": batch}
     encoded = encoded_plan()
     return peak_of_step(
@@ -57,7 +72,7 @@ def peak(weights: str, pixels: int, batch: int) -> int:
         encoded.longest,
         watched=encoded.tokens.all.shape[1],
         rows=everyday_rows(),
-    ).total
+    )
 
 
 @cache
