@@ -210,3 +210,10 @@ def test_the_rate_holds_and_then_falls_in_a_straight_line() -> None:
     config = EraseConfig(steps=8, cooldown=0.5)
     assert [config.rate_at(step) for step in range(1, 9)] == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
     assert {EraseConfig(steps=8).rate_at(step) for step in range(1, 9)} == {1.0}
+
+
+def test_several_concepts_keep_the_strength_of_one() -> None:
+    one = EraseConfig.from_recipe("fast", lora=LoraConfig(rank=4, alpha=2, targets="text_in"))
+    several = one.for_concepts(3)
+    assert (several.lora.rank, several.lora.alpha) == (12, 6)
+    assert one.for_concepts(1) is one

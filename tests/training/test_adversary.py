@@ -10,6 +10,7 @@ import torch
 from torch import Generator
 
 from erase_engine.config import EraseConfig, LossWeights
+from erase_engine.training.checkpoint import Checkpoint
 from erase_engine.training.loop import train_erasure
 from erase_engine.training.losses import mean_where
 from erase_engine.training.solvers.adversary import Adversary
@@ -64,7 +65,13 @@ def test_some_prompts_stay_as_they_are(encoded) -> None:
 
 
 def train(
-    backend: Any, encoded: Any, attack: float, *, steps: int = 60, attention: float = 0.0
+    backend: Any,
+    encoded: Any,
+    attack: float,
+    *,
+    steps: int = 60,
+    attention: float = 0.0,
+    checkpoint: Checkpoint | None = None,
 ) -> Any:
     config = EraseConfig(
         weights=LossWeights(esd=1.0, attention=attention, keep=1.0),
@@ -72,7 +79,7 @@ def train(
         **{"trajectories": 4, "trajectory_steps": 4, "width": 32, "height": 32},
     )
     generator = Generator().manual_seed(0)
-    return train_erasure(backend, encoded, config, generator=generator)
+    return train_erasure(backend, encoded, config, generator=generator, checkpoint=checkpoint)
 
 
 def test_it_costs_no_pass_and_hardens(small_flow, encoded) -> None:
@@ -80,6 +87,9 @@ def test_it_costs_no_pass_and_hardens(small_flow, encoded) -> None:
     plain, hard = train(small_flow, encoded, 0.0), train(small_flow, encoded, RADIUS)
     assert plain.forwards == hard.forwards
     assert hard.history["esd"] != plain.history["esd"]
+    kept = Checkpoint(None)
+    train(small_flow, encoded, RADIUS, steps=2, checkpoint=kept)
+    assert kept.latest and kept.latest.solver["attack"].any()  # the steps move it
     absent = torch.full_like(encoded.tokens.concept, -1)
     nothing = replace(encoded, tokens=replace(encoded.tokens, concept=absent))
     idle = train(small_flow, nothing, RADIUS)

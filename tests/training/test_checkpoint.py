@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from training_runs import CONFIG, equal, folder_in, stopped, train
 
+from erase_engine.closed_form.text_rows import Features, TextRows
 from erase_engine.training.checkpoint import STATE, TRAJECTORIES, Checkpoint, identity_of
 from erase_engine.training.loop import StepReport
 
@@ -211,6 +212,10 @@ def test_identity_is_of_settings_and_prompts(encoded) -> None:
     same = identity_of(encoded, CONFIG)
     assert same == identity_of(encoded, replace(CONFIG))
     assert same != identity_of(encoded, replace(CONFIG, batch=5))
+    rows = [torch.ones(2, 8), torch.zeros(2, 8), torch.ones(2, dtype=torch.bool), torch.ones(5, 8)]
+    solved = [TextRows(Features(*rows[:3], each), None) for each in (rows[3], 2 * rows[3])]
+    each = [identity_of(replace(encoded, entrance=one), CONFIG) for one in (None, *solved)]
+    assert len({*each}) == 3
     for name in ("concept", "context"):
         flipped = getattr(encoded.tokens, name).flip(0)
         tokens = replace(encoded.tokens, **{name: flipped})

@@ -128,6 +128,21 @@ def test_forwards_are_counted_exactly(small_flow, encoded, numbers, solver) -> N
     )
 
 
+def test_passes_without_the_prompt_are_counted(small_flow, encoded) -> None:
+    small_flow.cfg = 3.0
+    erasure = train(small_flow, encoded, steps=2)
+    expected = expected_forwards(encoded, replace(FAST, steps=2), guided=True)
+    assert erasure.forwards == small_flow.samples == expected
+
+
+def test_a_gradient_too_long_is_cut(small_flow, encoded) -> None:
+    """Adam makes of one gradient the same step however long it is, but not of two."""
+    cut, free = (
+        train(small_flow, encoded, steps=4, gradient_clip=clip).state for clip in (1e-6, 0.0)
+    )
+    assert any(not torch.allclose(cut[key], free[key], rtol=1e-3) for key in cut)
+
+
 def test_what_does_not_count_is_not_computed(small_flow, encoded) -> None:
     alone = train(small_flow, encoded, steps=2, weights=LossWeights(esd=1, keep=0))
     assert alone.history.keys() == {"esd"}

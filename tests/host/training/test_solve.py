@@ -19,6 +19,7 @@ from eraseanything_pack.erase_engine.training.checkpoint import Checkpoint
 from eraseanything_pack.erase_engine.training.cost import expected_forwards
 from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts, encode_prompts
 from eraseanything_pack.erase_engine.training.loop import Erasure, StepReport, train_erasure
+from eraseanything_pack.erase_engine.training.solvers.solve import HARDENED, TEMPERED
 from eraseanything_pack.nodes.host.encode import encoder_for, ordinary_tensors
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.tinyworld.load import load_tiny
@@ -143,6 +144,13 @@ def test_what_fails_to_bring_the_concept_back_joins_nothing(
     alone = change(train(tiny[0], star, config("instant")).state)
     assert torch.equal(solution(0.0), alone)
     assert (solution(100.0) - alone).norm() > 0.01 * alone.norm()
+
+
+def test_a_style_is_tempered_however_far_it_is_moved(tiny: Tiny, star: EncodedPrompts) -> None:
+    wanted = config("fast")
+    firm = replace(wanted, entrance=replace(wanted.entrance, soft=0.0))
+    ended = [train(tiny[0], replace(star, kind=kind), firm).ended for kind in ("object", "style")]
+    assert ended == [HARDENED, TEMPERED]
 
 
 def test_attacks_begin_at_the_way_back_from_the_solution(
