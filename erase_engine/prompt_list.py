@@ -18,6 +18,7 @@ from .validation import UNREADABLE, shortened
 
 NUMBER, PROMPT, SEED = "case_number", "prompt", "evaluation_seed"  # columns; others are not read
 HIGHEST = 2**64 - 1  # number of a case, and seed
+FILES = ("model", "lora")  # settings that a record has as letters without a meaning
 RECORD = "eraseanything"  # the field of a picture's file that says how it was drawn
 
 
@@ -164,4 +165,8 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     if not found:
         return "settings that it does not say"
     names = [name for name in wanted if found.get(name) != wanted[name]]
-    return f"{names[0]} {shortened(str(found.get(names[0])))!r}" if names else ""
+    if not names:
+        return ""
+    if names[0] in FILES:
+        return f"another {names[0]}"
+    return f"{names[0]} {shortened(str(found.get(names[0])))!r}"

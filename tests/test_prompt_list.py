@@ -71,7 +71,7 @@ def test_what_is_there_is_left_out_unless_it_was_drawn_otherwise(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["0_0.png"]
     others = [
         ([first], {**settings, "steps": 5}, r"0_0\.png, drawn with steps '4', expected"),
-        ([first], {**settings, "lora": "a"}, r"drawn with lora 'None'"),
+        ([first], {**settings, "lora": "a"}, r"0_0\.png, drawn with another lora, expected"),
         (pictures_of([Case(0, "a fox", 0)], tmp_path / "new", 1), settings, "prompt 'a cat'"),
         (pictures_of([Case(0, "a cat", 1)], tmp_path / "new", 1), settings, "seed '0'"),
     ]

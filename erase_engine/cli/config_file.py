@@ -36,18 +36,22 @@ def read_erasures(path: Path) -> list[dict[str, Any]]:
             f"Got {said(path)}, which holds no list, expected one of erasures. Write each as "
             "- concept: cat, with the fields that --config knows."
         )
-    return [
-        read_leco([each])
-        if isinstance(each, dict) and "target" in each
-        else _checked_fields(each, path, FILE)
-        for each in found
-    ]
+    return [_erasure(each, path) for each in found]
+
+
+def _erasure(values: Any, path: Path) -> dict[str, Any]:
+    """An entry of ours, or one of LECO's with the name of its file."""
+    if not isinstance(values, dict) or "target" not in values:
+        return _checked_fields(values, path, FILE)
+    name = {key: value for key, value in values.items() if key == FILE}
+    return read_leco([{key: each for key, each in values.items() if key != FILE}]) | name
 
 
 def file_of(values: Mapping[str, Any]) -> str:
     """The name of an erasure's file: as given, else of its concept."""
     name = values.get(FILE, values.get("concept", ""))
-    if not isinstance(name, str) or not (letters := "_".join(re.findall(r"[\w.-]+", name))):
+    letters = "_".join(re.findall(r"[\w.-]+", name)) if isinstance(name, str) else ""
+    if not letters.strip("."):
         raise ValueError(
             f"Got the file {shortened(repr(name))} for an erasure, expected a name. Give its file "
             "or its concept."

@@ -13,6 +13,7 @@ from ..backends.place import DTYPES, Place
 from ..prompt_list import Case, pictures_of, read_cases, save_picture, still_to_draw
 from ..validation import check_number, shortened
 from .options import Parser
+from .processes import Processes, apart
 
 if TYPE_CHECKING:
     from ..backends.diffusers.pipeline import DrawingOptions, PipelineFiles
@@ -31,6 +32,7 @@ class Drawing:
     place: Place
     out: Path
     pictures: int  # of each case
+    processes: Processes  # which share out the pictures
 
     def settings(self) -> dict[str, Any]:
         """What every picture depends on, for its record."""
@@ -52,6 +54,7 @@ def draw(arguments: list[str]) -> str:
     """
     job = _read(arguments)
     wanted, settings = pictures_of(job.cases, job.out, job.pictures), job.settings()
+    wanted = wanted[job.processes.index :: job.processes.count]
     missing = still_to_draw(wanted, settings)
     sys.stderr.write(f"{len(missing)} pictures to draw, {len(wanted) - len(missing)} are there.\n")
     if missing:
@@ -86,8 +89,9 @@ def _read(arguments: list[str]) -> Drawing:
 
     files = PipelineFiles(Path(given["model"]), Path(given["lora"]) if given["lora"] else None)
     options = DrawingOptions(given["steps"], given["resolution"], given["guidance"])
-    place = Place.named(given["device"], given["dtype"])
-    return Drawing(cases, files, options, place, out, given["pictures"])
+    processes = apart(given["device"])
+    place = Place.named(processes.device, given["dtype"])
+    return Drawing(cases, files, options, place, out, given["pictures"], processes)
 
 
 def _parser() -> Parser:

@@ -132,8 +132,8 @@ def read_options(arguments: list[str] | None = None) -> list[Options]:
         _job(options, values | each | given, _checked_out(folder / file_of(each), new=False))
         for each in read_erasures(path)
     ]
-    outs = [job.out for job in jobs]
-    if twice := [each.name for each in outs if outs.count(each) > 1]:
+    outs = [job.out.name.casefold() for job in jobs]  # some disks don't tell Cat from cat
+    if twice := [each for each in outs if outs.count(each) > 1]:
         raise ValueError(
             f"Got {said(path)}, in which {shortened(twice[0])} would be written twice, expected a "
             "file for each erasure. Give one of them another file, as file: another.safetensors."

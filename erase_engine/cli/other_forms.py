@@ -38,9 +38,10 @@ def read_leco(values: Any) -> dict[str, Any]:
     """
     shared = dict(values) if isinstance(values, dict) else {}
     entries = shared.pop("prompts", [{}]) if isinstance(values, dict) else values
-    if len(entries) != 1:
+    if not isinstance(entries, list) or len(entries) != 1:
+        got = f"{len(entries)} entries" if isinstance(entries, list) else f"prompts {told(entries)}"
         raise ValueError(
-            f"Got {len(entries)} entries in the LECO file, expected one: a LoRA is trained for one "
+            f"Got {got} in the LECO file, expected a list of one: a LoRA is trained for one "
             "concept. Train each alone, and put the files together with Merge Erasure LoRAs."
         )
     if isinstance(entries[0], dict) and not {*shared, *entries[0]}.isdisjoint(SLIDER):

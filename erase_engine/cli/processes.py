@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from ..training.checkpoint import Checkpoint, SavedTrajectories
 from ..training.last_state import Snapshot
+from ..validation import shortened
 
 _T = TypeVar("_T")
 
@@ -58,16 +60,28 @@ class Processes:
 ALONE = Processes()
 
 
+def _said(name: str) -> int:
+    """A number that a launcher tells each of its processes; 0 where there is none."""
+    return int(os.environ.get(name, "0"))
+
+
 def speaker() -> str:
     """What this process says before an error; "" for the only one."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return f"Process {os.environ.get('RANK', '0')}: " * several
+    return f"Process {_said('RANK')}: " * (_said("WORLD_SIZE") > 1)
+
+
+def apart(device: str) -> Processes:
+    """This process of those that work on lists, each for itself: they tell each other nothing."""
+    own = f"cuda:{_said('LOCAL_RANK')}" * (_said("WORLD_SIZE") > 1 and torch.cuda.is_available())
+    return Processes(max(_said("WORLD_SIZE"), 1), _said("RANK"), device or own)
 
 
 def _answered(ask: Callable[[], Any]) -> Any:
     """What the others answered; ConnectionError where one of them is gone."""
     try:
         return ask()
+    except torch.cuda.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         why = str(error).splitlines()[0]
         raise ConnectionError(
@@ -78,20 +92,27 @@ def _answered(ask: Callable[[], Any]) -> Any:
 
 @contextmanager
 def launched(device: str) -> Iterator[Processes]:
-    """Those that a launcher has started; one where there is no launcher.
+    """Those that a launcher has started, and that do one work; one where there is no launcher.
 
     Args:
         device: as the person asked for; "" where each process may take its own.
+
+    Raises ValueError for a device that they would all have.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if _said("WORLD_SIZE") < 2:
         yield Processes(device=device)
         return
+    if ":" in device:
+        raise ValueError(
+            f"Got --device {shortened(device)} for several processes, expected cpu, cuda or none: "
+            "each takes its own. Leave out the number."
+        )
     from accelerate import PartialState
 
     _interrupted_once()
     state = PartialState(cpu=device == "cpu")
-    yield Processes(state.num_processes, state.process_index, device or str(state.device))
-    state.wait_for_everyone()  # not after an error: the others may be gone
+    yield Processes(state.num_processes, state.process_index, str(state.device))
+    _answered(state.wait_for_everyone)  # not after an error: the others may be gone
     state.destroy_process_group()
 
 

@@ -32,7 +32,7 @@ from ..validation import UNREADABLE, shortened
 from .draw import draw, wants_drawing
 from .options import SUFFIX, Options, read_options
 from .pictures import pictures_in, read_picture
-from .processes import ALONE, Processes, SharedCheckpoint, launched, speaker
+from .processes import ALONE, Processes, SharedCheckpoint, apart, launched, speaker
 from .unfinished import UNFINISHED, show_unfinished
 
 if TYPE_CHECKING:
@@ -58,15 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
             f"Error: Got no module {error.name!r}, expected all that the command needs. "
             "Run pip install eraseanything[headless]."
         )
-    except torch.cuda.OutOfMemoryError as error:
-        _end(
-            f"Error: Got too little memory ({str(error).splitlines()[0]}), expected room for the "
-            "model and its activations. Lower --resolution, or batch in the config file."
-        )
-    except TOLD as error:
-        _end(shortened(f"Error: {error}", MOST_SAID))
-    # Names of files may hold bytes that are no letters.
-    sys.stdout.write(f"{done}\n".encode(errors="backslashreplace").decode() if done else "")
+    except (*TOLD, torch.cuda.OutOfMemoryError) as error:
+        _end(shortened(f"Error: {_words(error)}", MOST_SAID))
+    if done:
+        _print(done)
 
 
 def _end(text: str) -> NoReturn:
@@ -77,28 +72,45 @@ def _end(text: str) -> NoReturn:
 def _run_all(jobs: Sequence[Options]) -> str:
     """Runs one job in all processes, or several that these share out; the files' paths.
 
-    Of several, those whose file is there are done. One that fails is told, and the next begun.
+    An erasure whose file is there is done. Of several, one that fails is told, and the next begun.
     """
-    with launched(jobs[0].device) as processes:
-        if len(jobs) == 1:
-            path = run(jobs[0], processes)
-            return str(path) if processes.main else ""
-        alone, failed = Processes(device=processes.device), 0
-        own = jobs[processes.index :: processes.count]
-        for job in own:
-            try:
-                path = job.out if job.out.exists() else run(job, alone)
-                sys.stdout.write(f"{path}\n")
-            except TOLD as error:
-                failed += 1
-                concept = shortened(job.request.concept)
-                sys.stderr.write(shortened(f"Error in '{concept}': {error}", MOST_SAID) + "\n")
+    if len(jobs) == 1:
+        with launched(jobs[0].device) as processes:
+            path = jobs[0].out if jobs[0].out.exists() else run(jobs[0], processes)
+            return str(path) * processes.main
+    processes, failed = apart(jobs[0].device), 0
+    own = jobs[processes.index :: processes.count]
+    for job in own:
+        try:
+            path = job.out if job.out.exists() else run(job, Processes(device=processes.device))
+        except (*TOLD, torch.cuda.OutOfMemoryError) as error:
+            failed += 1
+            concept = shortened(job.request.concept)
+            sys.stderr.write(shortened(f"Error in '{concept}': {_words(error)}", MOST_SAID) + "\n")
+        else:
+            _print(str(path))
+        gc.collect()  # a model that refers to itself, before the next one comes
     if failed:
         raise ValueError(
             f"Got {failed} of {len(own)} erasures that failed, expected none. See above why, and "
             "run the command again: what is done is not done again."
         )
     return ""
+
+
+def _words(error: BaseException) -> str:
+    """What an error says to people."""
+    if not isinstance(error, torch.cuda.OutOfMemoryError):
+        return str(error)
+    return (
+        f"Got too little memory ({str(error).splitlines()[0]}), expected room for the model and "
+        "its activations. Lower --resolution, or batch in the config file."
+    )
+
+
+def _print(text: str) -> None:
+    """On stdout; names of files may hold bytes that are no letters."""
+    sys.stdout.write(f"{text}\n".encode(errors="backslashreplace").decode())
 
 
 def run(job: Options, processes: Processes = ALONE) -> Path:

@@ -50,14 +50,20 @@ def expected_forwards(encoded: EncodedPrompts, config: EraseConfig, *, guided: b
 
 
 def weight_reads(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool) -> int:
-    """How many times a training reads each weight: once for each batch, twice with a backward."""
+    """How many times a training reads each weight: once for each batch, twice with a backward.
+
+    Where prompts have several lengths, a batch may be as many passes: this is the most.
+    """
+    prompts = (encoded.concept, encoded.anchor, encoded.keep)
+    lengths = len({len(one.text) for some in prompts for one in some.prompts})
+    passes, kept = min(config.batch, lengths), min(config.keep_per_step, lengths)
     unit = _Unit(
-        batch=1,
-        keep=1,
+        batch=passes,
+        keep=kept,
         trained=READ_AND_RECOMPUTED,
-        pair=1,
+        pair=min(2 * config.batch, lengths),
         paths=math.ceil(config.paths / config.batch),
-        keep_paths=math.ceil(config.keep_paths / config.batch),
+        keep_paths=math.ceil(config.keep_paths / config.batch) * passes,
     )
     return _total(encoded, config, unit, guided=guided)
 
@@ -107,9 +113,8 @@ def streamed_in_words(
 ) -> str:
     """What it costs, for people, that `left` bytes of the weights find no room on the GPU."""
     times = weight_reads(encoded, config.after_solving(), guided=guided)
-    most = "at most " if config.solver == "solve" else ""
     return (
         f"About {gigabytes(left)} of the weights find no room on the GPU beside that: they stay in "
-        f"the computer's memory and are copied for each use, {most}{times:,} times, "
+        f"the computer's memory and are copied for each use, at most {times:,} times, "
         f"{gigabytes(left * times)} in all."
     )

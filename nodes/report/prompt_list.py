@@ -58,14 +58,16 @@ class DrawPromptList(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> Any:
-        """Anew where one of the pictures is gone, or where the list's file is another."""
+        """Anew where a picture is missing, or where the list's file is another."""
         try:
             wanted = _wanted(
                 **{name: inputs[name] for name in ("prompts", "pictures", "folder_name")}
             )
         except UNREADABLE:  # a widget that another node gives is not known yet
             return ""
-        return [(one.prompt, one.seed, str(one.path)) for one in wanted if not one.path.exists()]
+        if not all(one.path.exists() for one in wanted):
+            return float("nan")  # a new one is never equal to the last
+        return [(one.prompt, one.seed, str(one.path)) for one in wanted]
 
     @classmethod
     def execute(

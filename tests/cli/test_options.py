@@ -7,6 +7,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 
 from erase_engine.cli import train
 from erase_engine.cli.options import read_options
@@ -200,6 +201,8 @@ def test_each_of_a_list_has_its_own_fields_and_file(listed, tmp_path):
         ("- cat", "Got str in the config"),
         ("- {concept: cat, colour: red}", "Got colour in"),
         ("- kind: object", r"Got the file '' for an erasure, expected a name\. Give"),
+        ("- {concept: cat, file: ..}", r"Got the file '\.\.' for an erasure"),
+        ("- {concept: cat}\n- {concept: CAT}", "in which cat.safetensors would be written twice"),
         ("- {concept: cat}\n- {concept: cat}", "in which cat.safetensors would be written twice"),
         ("- {concept: cat, steps: -1}", "Got steps -1"),
     ],
@@ -209,18 +212,54 @@ def test_a_list_is_checked_before_any_work(listed, text, words):
         listed(text)
 
 
-def test_one_that_fails_is_told_and_the_others_are_done(tmp_path, monkeypatch, capsys):
-    (tmp_path / "list.json").write_text('[{"concept": "cat"}, {"concept": "dog"}]')
+def test_entries_of_a_list_may_be_lecos(listed):
+    (van_gogh,) = listed("- {target: van gogh, neutral: a painting, file: v}")
+    assert (van_gogh.request.concept, van_gogh.out.stem) == ("van gogh", "v")
+
+
+def run_list(tmp_path, monkeypatch, *concepts):
+    """Runs a list whose cat and cow fail, in two processes of which this is the second."""
+    (tmp_path / "list.json").write_text(json.dumps([{"concept": each} for each in concepts]))
+    errors = {"cat": ValueError("Got no cat, expected one. Add it.")}
+    errors["cow"] = torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     def run(job, processes):
-        if job.request.concept == "cat":
-            raise ValueError("Got no cat, expected one. Add it.")
+        assert processes.count == 1
+        if error := errors.get(job.request.concept):
+            raise error
         return job.out
 
     monkeypatch.setattr(train, "run", run)
     options = ["--model", "flux", "--out", str(tmp_path), "--erasures"]
-    with pytest.raises(SystemExit, match="Got 1 of 2 erasures that failed, expected none"):
-        train.main([*options, str(tmp_path / "list.json")])
+    train.main([*options, str(tmp_path / "list.json")])
+
+
+def test_one_that_fails_is_told_and_the_others_are_done(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="Got 2 of 3 erasures that failed, expected none"):
+        run_list(tmp_path, monkeypatch, "cat", "cow", "dog")
     said = capsys.readouterr()
     assert said.out == f"{tmp_path}/dog.safetensors\n"
-    assert said.err == "Error in 'cat': Got no cat, expected one. Add it.\n"
+    assert said.err.startswith(
+        "Error in 'cat': Got no cat, expected one. Add it.\nError in 'cow': "
+    )
+    assert "Got too little memory (CUDA out of memory), expected room" in said.err
+
+
+def test_each_process_takes_its_own_of_a_list(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    run_list(tmp_path, monkeypatch, "cat", "dog", "cow", "fox")
+    assert capsys.readouterr().out == f"{tmp_path}/dog.safetensors\n{tmp_path}/fox.safetensors\n"
+
+
+def test_what_is_there_is_not_done_again(tmp_path, monkeypatch, capsys):
+    (tmp_path / "cat.safetensors").touch()
+    run_list(tmp_path, monkeypatch, "cat")
+    assert capsys.readouterr().out == f"{tmp_path}/cat.safetensors\n"
+
+
+def test_several_processes_can_not_have_one_device(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    options = ["--model", "flux", "--concept", "cat", "--out", str(tmp_path / "a")]
+    with pytest.raises(SystemExit, match=r"^Process 0: Error: Got --device cuda:1 for several"):
+        train.main([*options, "--device", "cuda:1"])

@@ -52,6 +52,12 @@ def test_a_leco_entry_is_a_request(job):
     assert job(LECO, "--kind", "style").request.kind == "style"
 
 
+@pytest.mark.parametrize("prompts", ["", "5", "{a: 1}", "[]"])
+def test_prompts_of_leco_are_a_list(job, prompts: str) -> None:
+    with pytest.raises(ValueError, match="in the LECO file, expected a list of one"):
+        job(f"target: dog\nprompts: {prompts}", name="prompts.yaml")
+
+
 def test_what_leco_leaves_out_is_ours(job):
     expected = job("concept = 'dog'")
     assert job("target = 'dog'") == job("[[prompts]]\ntarget = 'dog'\n") == expected

@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from ...validation import check_fields
 from ..place import Place
 from .pipeline import DrawingOptions, PipelineFiles
 
@@ -39,7 +40,7 @@ class EraseAnythingTechnique:
         **numbers: Any,
     ) -> None:
         self.erase_concept = erase_concept
-        self._options = DrawingOptions(**numbers)
+        self._options = DrawingOptions(**check_fields(numbers, DrawingOptions))
         files = PipelineFiles(Path(model), Path(lora) if lora else None)
         place = Place.named(device, dtype)
         self._pipeline = files.load(place.device, place.dtype)

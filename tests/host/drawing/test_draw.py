@@ -108,11 +108,20 @@ def test_a_stopped_run_goes_on(
         draw()
 
 
+def test_processes_share_out_the_pictures(
+    draw: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, names in (("1", ["6_0.png"]), ("0", ["4_0.png", "6_0.png"])):
+        monkeypatch.setenv("RANK", rank)
+        assert list(draw()) == names
+
+
 def test_other_settings_do_not_go_into_the_same_folder(
     draw: Callable[..., Any], lora: Path
 ) -> None:
     draw()
-    for changes, says in (({"lora": lora}, "lora 'None'"), ({"steps": 3}, "steps '2'")):
+    for changes, says in (({"lora": lora}, "another lora"), ({"steps": 3}, "steps '2'")):
         with pytest.raises(SystemExit, match=rf"4_0\.png, drawn with {says}, expected"):
             draw(**changes)
 

@@ -70,6 +70,7 @@ def test_wrong_settings_are_named(given: dict[str, Any]) -> None:
     for wrong, says in (
         ({"model": "nowhere"}, r"Got the model nowhere, expected a diffusers folder"),
         ({"steps": 0}, r"Got steps 0, expected"),
+        ({"step": 4}, r"Got step.*, expected"),
         ({"dtype": "int8"}, r"Got dtype 'int8', expected one of bfloat16"),
     ):
         with pytest.raises(ValueError, match=says):
