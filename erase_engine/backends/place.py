@@ -24,7 +24,6 @@ class Place:
         name = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if dtype:
             check_choice("dtype", dtype, DTYPES)
-        dtype = dtype or ("float32" if name == "cpu" else "bfloat16")
         try:
             found = torch.empty(0, device=name).device
         except (RuntimeError, AssertionError) as error:
@@ -33,6 +32,7 @@ class Place:
                 f"Got the device {name!r} ({why}), expected one of this machine, such as cuda, "
                 "cuda:1 or cpu. Correct device, or leave it out."
             ) from error
+        dtype = dtype or ("float32" if found.type == "cpu" else "bfloat16")
         return cls(found, getattr(torch, dtype))
 
     def in_words(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from erase_engine.backends.place import Place
 from erase_engine.cli import train
 from erase_engine.cli.options import read_options
 from erase_engine.config import EraseConfig
@@ -263,3 +264,8 @@ def test_several_processes_can_not_have_one_device(tmp_path, monkeypatch):
     options = ["--model", "flux", "--concept", "cat", "--out", str(tmp_path / "a")]
     with pytest.raises(SystemExit, match=r"^Process 0: Error: Got --device cuda:1 for several"):
         train.main([*options, "--device", "cuda:1"])
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu:0"])
+def test_a_cpu_computes_in_float32(name):
+    assert Place.named(name, "").dtype == torch.float32
