@@ -131,14 +131,12 @@ def draw(rows: Sequence[Row]) -> None:
 
     figure, axes = pyplot.subplots(figsize=(6, 4), dpi=110, layout="constrained")
     for name, each in means(rows).items():
-        chosen = name == "fast"
-        axes.plot(each["ideal"], each["asr_white"], "o", color="C3" if chosen else "C0")
-        axes.annotate(name, (each["ideal"], each["asr_white"]), (6, 4), textcoords="offset points")
+        axes.plot(each["ideal"], each["asr_white"], "o", label=name, markersize=8)
     axes.set_xlabel("ideal distance (0: the replacement's very picture)")
     axes.set_ylabel("brought back by a white-box attack, %")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
-    axes.margins(x=0.25)
+    axes.legend()
     figure.savefig(PLOT)
 
 
