@@ -151,8 +151,8 @@ class EraseConfig:
         check_choice("sampling", self.sampling, get_args(Sampling))
         if self.guidance is not None:
             check_number("guidance", self.guidance, low=0, high=100)
-        _check_side("width", self.width)
-        _check_side("height", self.height)
+        check_side("width", self.width)
+        check_side("height", self.height)
         check_blocks("attention_blocks", self.attention_blocks)
 
     @property
@@ -293,7 +293,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def _check_side(name: str, pixels: int) -> None:
+def check_side(name: str, pixels: int) -> None:
+    """ValueError where image tokens don't cover a side evenly."""
     if left := pixels % PIXELS_PER_TOKEN:
         fit = f"a multiple of {PIXELS_PER_TOKEN}. Use {pixels - left}."
         raise ValueError(f"Got {name} {pixels} pixels, expected {fit}")

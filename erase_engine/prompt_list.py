@@ -68,10 +68,15 @@ def read_cases(text: str) -> list[Case]:
     return list(cases.values())
 
 
+def seed_after(first: int, count: int) -> int:
+    """The seed so many places on; after the highest comes 0."""
+    return (first + count) % (HIGHEST + 1)
+
+
 def pictures_of(cases: Sequence[Case], folder: Path, count: int) -> list[Picture]:
     """`count` pictures of each case, {case_number}_{k}.png, from its seed + k."""
     return [
-        Picture(folder / f"{case.number}_{k}.png", case.prompt, (case.seed + k) % (HIGHEST + 1))
+        Picture(folder / f"{case.number}_{k}.png", case.prompt, seed_after(case.seed, k))
         for case in cases
         for k in range(count)
     ]

@@ -23,11 +23,12 @@ from torch import Generator
 
 from ..result_file import RESULTS, read_result, versions, write_result
 from ..world import World
-from .attacks import WHITE_BOX, attacked_text, target_of
+from .attacks import target_of
 from .case import Case
 from .figures import percent
 from .methods import FAST
 from .quality import Look, ideal_distance, replacement
+from .robustness import white_box
 
 CONCEPTS, SEEDS, COUNT = ("star", "cross", "cyan", "dotted"), (0, 1, 2), 24
 # What differs from the recipe's entrance.
@@ -79,12 +80,11 @@ def measured(case: Case, setting: str) -> Row:
     config = replace(FAST, seed=case.seed, entrance=changed, **steps)
     erasure = case.world.erase(case.plan, config)
     look = Look.at(case, {"named": case.draw("named", erasure)})[0]
-    target = target_of(case)
     with case.world.erased(erasure) as erased:
         generator = Generator().manual_seed(case.seed)
-        cond = attacked_text(erased, target, WHITE_BOX["asr_white"], generator)
-        pictures = case.world.sample(cond, target.noise)
-    found = case.scenery.found(case.concept, target.prompts, case.world.look(pictures)[0])
+        [pictures] = white_box(case, erased, ["asr_white"], generator).values()
+    prompts = target_of(case).prompts
+    found = case.scenery.found(case.concept, prompts, case.world.look(pictures)[0])
     return {
         "concept": case.concept,
         "seed": case.seed,

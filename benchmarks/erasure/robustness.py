@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from eraseanything_pack.erase_engine.interfaces import FlowModel
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from torch import Generator, Tensor
 
@@ -43,19 +44,30 @@ def robustness(case: Case, erasure: Erasure) -> tuple[Figures, ...]:
 
 def attacked(case: Case, erasure: Erasure) -> dict[str, Tensor]:
     """Pictures of the target's prompts after white-box attacks and, slow, with a learned token."""
-    target, lesson, pictures = target_of(case), lesson_of(case), {}
+    target, lesson = target_of(case), lesson_of(case)
     generator = Generator().manual_seed(case.seed)
-    attacks = WHITE_BOX if case.seed == SLOW_SEED else {n: WHITE_BOX[n] for n in QUICK}
+    attacks = WHITE_BOX if case.seed == SLOW_SEED else QUICK
     with case.world.erased(erasure) as erased:
-        for name, attack in attacks.items():
-            cond = attacked_text(erased, target, attack, generator)
-            pictures[name] = case.world.sample(cond, target.noise)
+        pictures = white_box(case, erased, attacks, generator)
         if case.seed != SLOW_SEED:
             return pictures
         word = learned_token(erased, lesson, generator)
         cond = with_token(target.cond, target.tokens, word)
         pictures["asr_token"] = case.world.sample(cond, target.noise)
     return pictures
+
+
+def white_box(
+    case: Case, erased: FlowModel, attacks: Iterable[str], generator: Generator
+) -> dict[str, Tensor]:
+    """Pictures of the target's prompts after each of these attacks of WHITE_BOX."""
+    target = target_of(case)
+    return {
+        name: case.world.sample(
+            attacked_text(erased, target, WHITE_BOX[name], generator), target.noise
+        )
+        for name in attacks
+    }
 
 
 def black_box(case: Case, erasure: Erasure) -> tuple[Figures, ...]:

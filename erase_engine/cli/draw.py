@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..backends.place import DTYPES, Place
 from ..prompt_list import Case, pictures_of, read_cases, save_picture, still_to_draw
 from ..validation import check_number, shortened
+from .config_file import said
 from .options import Parser
 from .processes import Processes, apart
 
@@ -76,13 +77,13 @@ def _read(arguments: list[str]) -> Drawing:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"Got {DRAW} {shortened(str(path), 200)}, which can't be read "
+            f"Got {DRAW} {said(path)}, which can't be read "
             f"({shortened(str(error))}), expected a CSV in UTF-8. Correct the path or the file."
         ) from error
     cases = read_cases(text)
     if out.exists() and not out.is_dir():
         raise ValueError(
-            f"Got --out {shortened(str(out), 200)}, which is no folder, expected one for the "
+            f"Got --out {said(out)}, which is no folder, expected one for the "
             "pictures. Choose another."
         )
     from ..backends.diffusers.pipeline import DrawingOptions, PipelineFiles

@@ -60,20 +60,21 @@ class Processes:
 ALONE = Processes()
 
 
-def _said(name: str) -> int:
+def _of_launch(name: str) -> int:
     """A number that a launcher tells each of its processes; 0 where there is none."""
     return int(os.environ.get(name, "0"))
 
 
 def speaker() -> str:
     """What this process says before an error; "" for the only one."""
-    return f"Process {_said('RANK')}: " * (_said("WORLD_SIZE") > 1)
+    return f"Process {_of_launch('RANK')}: " * (_of_launch("WORLD_SIZE") > 1)
 
 
 def apart(device: str) -> Processes:
     """This process of those that work on lists, each for itself: they tell each other nothing."""
-    own = f"cuda:{_said('LOCAL_RANK')}" * (_said("WORLD_SIZE") > 1 and torch.cuda.is_available())
-    return Processes(max(_said("WORLD_SIZE"), 1), _said("RANK"), device or own)
+    several = _of_launch("WORLD_SIZE") > 1 and torch.cuda.is_available()
+    own = f"cuda:{_of_launch('LOCAL_RANK')}" * several
+    return Processes(max(_of_launch("WORLD_SIZE"), 1), _of_launch("RANK"), device or own)
 
 
 def _answered(ask: Callable[[], Any]) -> Any:
@@ -99,7 +100,7 @@ def launched(device: str) -> Iterator[Processes]:
 
     Raises ValueError for a device that they would all have.
     """
-    if _said("WORLD_SIZE") < 2:
+    if _of_launch("WORLD_SIZE") < 2:
         yield Processes(device=device)
         return
     if ":" in device:

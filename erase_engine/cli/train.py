@@ -117,11 +117,8 @@ def run(job: Options, processes: Processes = ALONE) -> Path:
     """Trains the job's LoRA and saves it; the text encoders are gone before the model comes."""
     from ..backends.diffusers.files import ModelFiles
 
-    files, place = (
-        ModelFiles(job.model, job.text_encoders),
-        Place.named(processes.device, job.dtype),
-    )
-    host = CommandHost(job, files, place, processes)
+    place = Place.named(processes.device, job.dtype)
+    host = CommandHost(job, ModelFiles(job.model, job.text_encoders), place, processes)
     checkpoint = SharedCheckpoint(processes, job.unfinished, resume=job.resume, strict=True)
     trained = run_training(host, job.request, job.config, checkpoint=checkpoint)
     for note in trained.notes:

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...erase_engine.config import check_side
 from ...erase_engine.interfaces import PIXELS_PER_TOKEN
 from ...erase_engine.validation import check_number
 
@@ -75,9 +76,5 @@ def checked_strength(got: float) -> float:
 
 def checked_resolution(pixels: int) -> int:
     """The resolution widget's value; ValueError where image tokens don't cover it evenly."""
-    if pixels % PIXELS_PER_TOKEN:
-        raise ValueError(
-            f"Got resolution {pixels} pixels, expected a multiple of {PIXELS_PER_TOKEN}. "
-            f"Use {pixels - pixels % PIXELS_PER_TOKEN}."
-        )
+    check_side("resolution", pixels)
     return pixels

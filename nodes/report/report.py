@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import supported_family
+from ...erase_engine.prompt_list import seed_after
 from ..attention.preview import sampling_inputs
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.links import check_links
@@ -67,7 +68,7 @@ class ErasureReport(io.ComfyNode):
         with ordinary_tensors():
             cond = encoder_for(clip, model).encode([*(prompt for _, prompt in prompts), ""])
         *rows, unconditional = cond.prompts
-        noises = [(row, (widgets["seed"] + number) % 2**64) for row in rows for number in pictures]
+        noises = [(row, seed_after(widgets["seed"], number)) for row in rows for number in pictures]
         on_step = sampling_progress(2 * len(noises) * sampling.steps)
         before, after = (
             [

@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ...config import check_side
 from ...families.family import Family
 from ...families.registry import family_of
-from ...interfaces import PIXELS_PER_TOKEN
 from ...validation import UNREADABLE, check_number, shortened
 from .files import quiet, readable
 
@@ -41,11 +41,7 @@ class DrawingOptions:
             check_number("guidance", self.guidance, low=0, high=100)
         if self.resolution is not None:
             check_number("resolution", self.resolution, low=64, high=8192, whole=True)
-            if left := self.resolution % PIXELS_PER_TOKEN:
-                raise ValueError(
-                    f"Got resolution {self.resolution} pixels, expected a multiple of "
-                    f"{PIXELS_PER_TOKEN}. Use {self.resolution - left}."
-                )
+            check_side("resolution", self.resolution)
 
 
 @dataclass(frozen=True)

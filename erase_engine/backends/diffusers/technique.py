@@ -8,11 +8,10 @@ from typing import Any
 
 from PIL import Image
 
+from ...prompt_list import seed_after
 from ...validation import check_fields
 from ..place import Place
 from .pipeline import DrawingOptions, PipelineFiles
-
-HIGHEST = 2**64
 
 
 class EraseAnythingTechnique:
@@ -54,6 +53,6 @@ class EraseAnythingTechnique:
         """
         first = seed or 0
         return [
-            self._pipeline.draw(prompt, (first + place) % HIGHEST, self._options, **others)
+            self._pipeline.draw(prompt, seed_after(first, place), self._options, **others)
             for place, prompt in enumerate(prompts)
         ]
