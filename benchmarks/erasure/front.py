@@ -80,11 +80,11 @@ def measured(case: Case, setting: str) -> Row:
     config = replace(FAST, seed=case.seed, entrance=changed, **steps)
     erasure = case.world.erase(case.plan, config)
     look = Look.at(case, {"named": case.draw("named", erasure)})[0]
+    target = target_of(case)  # sampled from the base model, so before the erasure is on
     with case.world.erased(erasure) as erased:
         generator = Generator().manual_seed(case.seed)
-        [pictures] = white_box(case, erased, ["asr_white"], generator).values()
-    prompts = target_of(case).prompts
-    found = case.scenery.found(case.concept, prompts, case.world.look(pictures)[0])
+        [pictures] = white_box(case.world, target, erased, ["asr_white"], generator).values()
+    found = case.scenery.found(case.concept, target.prompts, case.world.look(pictures)[0])
     return {
         "concept": case.concept,
         "seed": case.seed,

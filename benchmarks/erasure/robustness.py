@@ -11,8 +11,8 @@ from eraseanything_pack.erase_engine.interfaces import FlowModel
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from torch import Generator, Tensor
 
-from ..world import FIRST_SEED
-from .attacks import WHITE_BOX, attacked_text, other_wordings, target_of, with_token
+from ..world import FIRST_SEED, World
+from .attacks import WHITE_BOX, Target, attacked_text, other_wordings, target_of, with_token
 from .case import Case
 from .comeback import learned_token, lesson_of, relearned
 from .figures import percent
@@ -48,7 +48,7 @@ def attacked(case: Case, erasure: Erasure) -> dict[str, Tensor]:
     generator = Generator().manual_seed(case.seed)
     attacks = WHITE_BOX if case.seed == SLOW_SEED else QUICK
     with case.world.erased(erasure) as erased:
-        pictures = white_box(case, erased, attacks, generator)
+        pictures = white_box(case.world, target, erased, attacks, generator)
         if case.seed != SLOW_SEED:
             return pictures
         word = learned_token(erased, lesson, generator)
@@ -58,14 +58,11 @@ def attacked(case: Case, erasure: Erasure) -> dict[str, Tensor]:
 
 
 def white_box(
-    case: Case, erased: FlowModel, attacks: Iterable[str], generator: Generator
+    world: World, target: Target, erased: FlowModel, attacks: Iterable[str], generator: Generator
 ) -> dict[str, Tensor]:
     """Pictures of the target's prompts after each of these attacks of WHITE_BOX."""
-    target = target_of(case)
     return {
-        name: case.world.sample(
-            attacked_text(erased, target, WHITE_BOX[name], generator), target.noise
-        )
+        name: world.sample(attacked_text(erased, target, WHITE_BOX[name], generator), target.noise)
         for name in attacks
     }
 
