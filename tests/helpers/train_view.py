@@ -14,7 +14,7 @@ WORKFLOW = PACK / "example_workflows" / "erase_object.json"
 TRAIN = "3"  # the node's id in the example workflow
 KINDS = ("EraseAnythingTinyFlux", "EraseAnythingTrain")
 QUICK = {"resolution": 64, "recipe": "paper", "batch": 1, "preview_every": 4}
-PATIENCE_MS = 300_000
+PATIENCE_MS = 120_000
 
 expect.set_options(timeout=PATIENCE_MS)
 
