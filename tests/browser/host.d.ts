@@ -21,6 +21,7 @@ type ComfyNode = Parameters<
     },
   ): { serialize?: boolean };
   onExecuted?(output: unknown): void;
+  subgraph?: any;
 };
 
 declare module "*/scripts/api.js" {

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from comfy_page import Page
 from comfy_server import Server
+from playwright.sync_api import expect
 from visits import Visit
 
 pytestmark = pytest.mark.both_frontends
@@ -29,7 +30,21 @@ def page(visit: Visit) -> Iterator[Page]:
         yield opened
 
 
-def test_it_stands_in_the_node_library_and_runs(page: Page, server: Server) -> None:
+# Where a page makes the subgraph's widgets anew by that.
+PROMOTE_ANOTHER_BOX = """() => {
+    const { properties } = app.rootGraph.nodes[0];
+    if (properties.proxyWidgets)
+        properties.proxyWidgets = [...properties.proxyWidgets, ["1", "rank"]];
+}"""
+
+UNDER_THE_BOXES = """() => {
+    const { widgets } = app.rootGraph.nodes[0];
+    const ours = widgets.map(({ name }) => name.startsWith("eraseanything_"));
+    return ours.indexOf(true) >= 8 && ours.filter(Boolean).length === 2;
+}"""
+
+
+def test_it_stands_in_the_node_library_runs_and_shows_it(page: Page, server: Server) -> None:
     page.run("() => app.rootGraph.clear()")
     page.add_from_library("Erase and Compare")
     node = page.run("() => String(app.rootGraph.nodes[0].id)")
@@ -42,8 +57,17 @@ def test_it_stands_in_the_node_library_and_runs(page: Page, server: Server) -> N
             ["model", "clip", "vae"].forEach((name, slot) => tiny.connect(slot, compare, name));
         }"""
     )
+    page.run(PROMOTE_ANOTHER_BOX)
+    page.look_at(node, zoom=0.4)
     page.queue()
     assert page.end_of_run() == "execution_success"
+    expect(page.tab.locator("[data-state=done]:visible img")).to_have_count(5)
+    result = page.tab.locator(".eraseanything-text:visible")
+    expect(result).to_contain_text("to erase: pixels differ")
+    picture = result.locator("img")
+    expect(picture).to_have_js_property("complete", True)
+    assert picture.evaluate("picture => picture.naturalWidth > 0")
+    assert page.run(UNDER_THE_BOXES)
     *_, last = server.get("/history").values()
     train, report = (
         next(each for each in last["prompt"][2].values() if each["class_type"] == kind)["inputs"]

@@ -3,14 +3,14 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { LiveView } from "./live_view.js";
-import { addViews, nodeAt } from "./page.js";
+import { addViews } from "./page.js";
 
 /** @typedef {import("./live_view.js").Run} Run */
 
 const EVENT = "eraseanything.step";
 const OUTPUT = "eraseanything"; // the key of our part of a node's output
 
-const showOn = addViews({
+const showAt = addViews({
   name: "eraseanything.live",
   styles: "live.css",
   nodes: ["EraseAnythingTrain"],
@@ -30,7 +30,7 @@ api.addEventListener(/** @type {any} */ (EVENT), (event) => {
  */
 function show(run) {
   if (!app.rootGraph || (run.workflow && run.workflow !== app.rootGraph.id)) return;
-  showOn(nodeAt(app.rootGraph, run.node), run);
+  showAt(run.node, run);
 }
 
 /** Asks the server for the workflow's trainings: it may be opened anew, or on another device. */

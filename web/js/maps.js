@@ -3,7 +3,7 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { MapsView } from "./maps_view.js";
-import { addViews, nodeAt } from "./page.js";
+import { addViews } from "./page.js";
 
 const OUTPUT = "eraseanything_maps"; // the key of our part of a node's output
 const RUNS_ASKED = 20; // of the history, when the page is new
@@ -11,7 +11,7 @@ const RUNS_ASKED = 20; // of the history, when the page is new
 /** @param {any} output */
 const pick = (output) => output?.[OUTPUT]?.[0];
 
-const showOn = addViews({
+const showAt = addViews({
   name: "eraseanything.maps",
   styles: "maps.css",
   nodes: ["EraseAnythingAttention", "EraseAnythingWatched"],
@@ -30,7 +30,7 @@ async function restore() {
     const workflow = run.prompt?.[3]?.extra_pnginfo?.workflow;
     if (app.rootGraph !== graph || workflow?.id !== graph.id) continue;
     for (const [id, output] of Object.entries(run.outputs ?? {})) {
-      showOn(nodeAt(graph, id), pick(output)); // the oldest run comes first, the last one stays
+      showAt(id, pick(output)); // the oldest run comes first, the last one stays
     }
   }
 }

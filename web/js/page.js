@@ -1,5 +1,6 @@
 /** What our views share: elements, and how a view stands on a node of ComfyUI's page. */
 
+import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
 /**
@@ -44,44 +45,55 @@ export class View {
 /**
  * Puts views on nodes, and shows on them what the nodes leave: just now, or from the server's cache.
  *
+ * A subgraph with such a node in it gets a view as well: nobody has to open it to see how it went.
  * Where the backend is absent no such node exists, so nothing here runs beyond its registration.
  * @param {object} options
  * @param {string} options.name of the extension
  * @param {string} options.styles a style sheet beside the scripts' folder
  * @param {string[]} options.nodes classes of nodes that get a view
  * @param {string} options.widget name and type of the widget: one that no other pack draws
- * @param {(node: ComfyNode, onHeight: () => void) => Shown} options.create
+ * @param {(node: ComfyNode, onHeight: () => void) => Shown} options.create for a node or a subgraph
  * @param {(output: any) => any} options.pick our part of a node's output, if it has one
  * @param {() => Promise<void>} [options.restore] shows what was there before the page was reloaded
- * @returns {(node: any, given: any) => void} shows something on a node's view, if it has one
+ * @returns {(path: string, given: any) => void} shows something on the node at a path, and around it
  */
 export function addViews({ name, styles, nodes, widget, create, pick, restore }) {
   // By node, since a node has no id yet when it is created.
   /** @type {WeakMap<object, Shown>} */
   const views = new WeakMap();
-  const show = (/** @type {any} */ node, /** @type {any} */ given) => {
+  const showOn = (/** @type {any} */ node, /** @type {any} */ given) => {
     if (node && given) views.get(node)?.show(given);
+  };
+  const showAround = (/** @type {string} */ path, /** @type {any} */ given) => {
+    for (const each of pathsAround(path)) showOn(nodeAt(app.rootGraph, each), given);
+  };
+  const show = (/** @type {string} */ path, /** @type {any} */ given) => {
+    showOn(nodeAt(app.rootGraph, path), given);
+    showAround(path, given);
   };
   app.registerExtension({
     name,
     nodeCreated(created) {
-      if (!nodes.includes(created.comfyClass ?? "")) return;
       const node = /** @type {ComfyNode} */ (created);
+      const shown = node.subgraph ? allNodes(node.subgraph) : [node];
+      if (!shown.some(({ comfyClass }) => nodes.includes(comfyClass ?? ""))) return;
       const view = create(node, () => makeRoom(node, view));
       view.element.classList.add("eraseanything-view");
       view.element.prepend(styleSheet("page.css"), styleSheet(styles));
       views.set(node, view);
-      attach(node, view, widget, (output) => show(node, pick(output)));
+      const put = () => attach(node, view, widget, (output) => showOn(node, pick(output)));
+      if (node.subgraph) setTimeout(put); // under its own boxes, which it does not have yet
+      else put();
     },
     async afterConfigureGraph() {
       if (app.rootGraph && allNodes(app.rootGraph).some((node) => views.has(node))) await restore?.();
     },
     onNodeOutputsUpdated(/** @type {Record<string, any>} */ outputs) {
-      for (const [id, output] of Object.entries(outputs)) {
-        show(nodeAt(app.rootGraph, id), pick(output));
-      }
+      for (const [path, output] of Object.entries(outputs)) show(path, pick(output));
     },
   });
+  // Of a node in a subgraph, the page tells that node alone.
+  api.addEventListener("executed", ({ detail }) => showAround(detail.node, pick(detail.output)));
   return show;
 }
 
@@ -112,6 +124,20 @@ function attach(node, view, type, output) {
     onExecuted?.call(this, given);
     output(given);
   };
+  if (node.subgraph) keepOn(node, widget);
+}
+
+/**
+ * Puts a widget back on a subgraph: older pages make its widgets anew with each that is promoted.
+ * @param {ComfyNode} node
+ * @param {any} widget
+ */
+function keepOn(node, widget) {
+  const { onDrawForeground } = node;
+  node.onDrawForeground = function (...given) {
+    if (!this.widgets?.includes(widget)) this.addCustomWidget(widget);
+    onDrawForeground?.apply(this, given);
+  };
 }
 
 /**
@@ -134,6 +160,16 @@ export function nodeAt(graph, path) {
   const [first, ...rest] = path.split(":");
   const node = graph?.getNodeById(first);
   return rest.length && node ? nodeAt(node.subgraph, rest.join(":")) : node;
+}
+
+/**
+ * The paths of the subgraphs around a node: "12" and "12:5" around "12:5:7".
+ * @param {string} path
+ * @returns {string[]}
+ */
+function pathsAround(path) {
+  const ids = path.split(":");
+  return ids.slice(1).map((_, index) => ids.slice(0, index + 1).join(":"));
 }
 
 /**

@@ -1,5 +1,6 @@
 /** The text that a node leaves when it runs, shown on the node: cards, plans and reports. */
 
+import { api } from "../../../scripts/api.js";
 import { View, addViews, make } from "./page.js";
 import { said } from "./words.js";
 
@@ -17,12 +18,24 @@ function edit(node, plan) {
   widget.callback?.(plan);
 }
 
+/**
+ * A picture that a node left, as the server keeps it.
+ * @param {{ filename: string, subfolder: string, type: string }} file
+ */
+function pictureOf(file) {
+  const picture = /** @type {HTMLImageElement} */ (make("img", "picture"));
+  picture.src = api.apiURL(`/view?${new URLSearchParams(file)}`);
+  picture.alt = "";
+  return picture;
+}
+
 class TextView extends View {
   /**
    * @param {() => void} onHeight called when `height` has changed
    * @param {(plan: string) => void} onEdit
+   * @param {boolean} pictures whether it shows the node's pictures, too
    */
-  constructor(onHeight, onEdit) {
+  constructor(onHeight, onEdit, pictures) {
     super("eraseanything-text", said("Result"), onHeight);
     this.plan = "";
     this.text = make("p", "text");
@@ -32,7 +45,8 @@ class TextView extends View {
     this.button.setAttribute("type", "button");
     this.button.hidden = true;
     this.button.addEventListener("click", () => onEdit(this.plan));
-    this.body.append(this.text, this.button);
+    this.pictures = pictures ? make("div", "pictures") : undefined;
+    this.body.append(this.text, this.button, ...(this.pictures ? [this.pictures] : []));
   }
 
   /** @param {any} output */
@@ -42,6 +56,7 @@ class TextView extends View {
     this.text.textContent = text;
     this.plan = output[PLAN]?.[0] ?? "";
     this.button.hidden = !this.plan;
+    this.pictures?.replaceChildren(...(output.images ?? []).map(pictureOf));
     this.measure();
   }
 }
@@ -57,6 +72,8 @@ addViews({
     "EraseAnythingReport",
   ],
   widget: "eraseanything_text",
-  create: (node, onHeight) => new TextView(onHeight, (plan) => edit(node, plan)),
+  // A subgraph does not show its nodes' pictures by itself.
+  create: (node, onHeight) =>
+    new TextView(onHeight, (plan) => edit(node, plan), Boolean(node.subgraph)),
   pick: (output) => output,
 });
