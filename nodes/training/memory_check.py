@@ -23,6 +23,8 @@ from ...erase_engine.memory import (
 )
 from ...erase_engine.training.encoded_prompts import EncodedPrompts
 
+PACKED_BITS = 15  # of a number at most; bf16 and fp16 have 16
+
 # Of each model that is loaded, the estimates that were made: each takes some seconds.
 _known: WeakKeyDictionary[Any, dict[Any, MemoryEstimate]] = WeakKeyDictionary()
 
@@ -103,6 +105,17 @@ def check_room(model: Any, memory: MemoryEstimate) -> None:
             f"{gigabytes(memory.beside_weights)} for one step beside the weights. Lower "
             "resolution, then batch."
         )
+
+
+def packed_in_words(model: Any) -> str:
+    """A word on weights that take fewer bits than the numbers a model is published in; or ""."""
+    numbers = sum(weight.numel() for weight in meta_twin(model).model.diffusion_model.parameters())
+    if 8 * model.model_size() > PACKED_BITS * numbers:
+        return ""
+    return (
+        "The weights stay packed, as fp8 and GGUF files have them; the LoRA goes on this model in "
+        "other formats, too."
+    )
 
 
 def left_behind(model: Any, memory: MemoryEstimate) -> int:

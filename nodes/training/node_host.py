@@ -39,7 +39,7 @@ from ..lora.files import lora_name, save_cover, save_erasure
 from ..lora.schedule import require_always_on
 from .events import TrainingEvents
 from .interruption import note_of_unfinished
-from .memory_check import check_room, left_behind, needed
+from .memory_check import check_room, left_behind, needed, packed_in_words
 from .previews import Previews, Scene
 
 NO_PREVIEWS = "No pictures while it trains: connect a VAE to see them."
@@ -126,10 +126,14 @@ class NodeHost:
         warned = (
             f"{family.name} is experimental. {family.experimental} " if family.experimental else ""
         )
-        words = warned + described(self.memory, config, latents, text_bytes=encoded.nbytes)
+        words = [
+            warned + described(self.memory, config, latents, text_bytes=encoded.nbytes),
+            packed_in_words(self.model),
+        ]
         if left := left_behind(self.model, self.memory):
-            words += " " + streamed_in_words(left, encoded, config, guided=self.cfg != 1)
-        return Needs(words, DiskNeed.of(self.memory, config, latents))
+            words.append(streamed_in_words(left, encoded, config, guided=self.cfg != 1))
+        said = " ".join(filter(None, words))
+        return Needs(said, DiskNeed.of(self.memory, config, latents))
 
     def session(self) -> AbstractContextManager[FlowModel]:
         assert self.memory is not None

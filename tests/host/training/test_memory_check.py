@@ -51,6 +51,16 @@ def test_the_report_says_what_is_streamed(loras: Path, monkeypatch: pytest.Monke
     assert "About 1.0 GB of the weights find no room on the GPU" in graph.erase(graph.flux())[3]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "said"), [(torch.float8_e4m3fn, True), (torch.bfloat16, False)], ids=str
+)
+def test_the_report_says_that_weights_are_packed(
+    loras: Path, dtype: torch.dtype, said: bool
+) -> None:
+    small = build(dtype, compute=torch.float32, sizes=graph.SIZES)
+    assert ("The weights stay packed, as fp8" in graph.erase(small)[3]) == said
+
+
 @pytest.mark.skipif(not NEWER_HOST, reason="layers have their weights from the start")
 def test_layers_that_wait_for_a_file_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """As newer hosts make them beside a card: the twin that is counted reads no file."""
