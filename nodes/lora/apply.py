@@ -15,7 +15,16 @@ from ..host.patch_lora import apply_lora
 from ..host.schema import node_schema
 from ..host.widgets import advanced, checked_strength
 from .schedule import apply_during
-from .slots import CONNECT, EMPTY, Part, files_fault, fingerprint, parts_of, slot
+from .slots import (
+    CONNECT,
+    EMPTY,
+    Part,
+    RecordedLora,
+    files_fault,
+    fingerprint,
+    parts_of,
+    slot,
+)
 
 SLOTS = ("", "_2", "_3", "_4")
 STRENGTH = "1 is what was trained, 0 leaves the model as it was."
@@ -101,7 +110,8 @@ def _parts(lora: dict[str, Any] | None, slots: dict[str, Any]) -> list[Part]:
     parts = parts_of(slots, SLOTS if lora is None else SLOTS[1:])
     if lora is not None:
         strength = checked_strength(slots["strength"])
-        parts.insert(0, Part("the LoRA", strength, lora_state("the LoRA", lora), {}))
+        record = lora.record if isinstance(lora, RecordedLora) else {}
+        parts.insert(0, Part("the LoRA", strength, lora_state("the LoRA", lora), record))
     if not parts:
         raise ValueError(
             "Got no LoRA, expected a file or a connected one. "

@@ -7,7 +7,6 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...erase_engine.backends.comfy.model import supported_family
-from ...erase_engine.lora.file import prefixed
 from ...erase_engine.lora.merge import check_same_sizes, weighted_sum
 from ...erase_engine.lora.metadata import concept_of, merged_metadata
 from ...erase_engine.validation import check_choice
@@ -17,7 +16,7 @@ from ..host.widgets import advanced, text
 from .files import HOST, lora_name, lora_stem, save_numbered
 from .fusion import fuse_parts
 from .schedule import require_always_on
-from .slots import EMPTY, Part, files_fault, fingerprint, parts_of, slot
+from .slots import EMPTY, Part, RecordedLora, files_fault, fingerprint, parts_of, slot
 from .solution import solve_parts
 
 SLOTS = tuple(f"_{number}" for number in range(1, 9))
@@ -112,7 +111,7 @@ class MergeErasures(io.ComfyNode):
             lines.append(took)
         path = save_numbered(stem, state, record)
         report = "\n".join([f"Saved as {lora_name(path)}", *lines])
-        return io.NodeOutput(prefixed(state), report, ui=ui.PreviewText(report))
+        return io.NodeOutput(RecordedLora.saved(path, state), report, ui=ui.PreviewText(report))
 
 
 def _parts(slots: dict[str, Any]) -> list[Part]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import folder_paths
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.lora.dialects import UP
-from ...erase_engine.lora.file import read_lora
+from ...erase_engine.lora.file import prefixed, read_lora, read_metadata
 from ...erase_engine.lora.metadata import plans_in
 from ..host.widgets import checked_strength, lora_strength
 from .files import lora_file_path
@@ -21,6 +23,19 @@ EMPTY = "(none)"
 CONNECT = "(connect a LoRA)"  # of a slot whose place a connected LoRA may take
 
 NOTHING = (EMPTY, CONNECT)
+
+
+class RecordedLora(dict[str, Tensor]):
+    """A LORA_MODEL that says how it was made; to core's nodes it is the dict that they expect."""
+
+    record: Mapping[str, str] = MappingProxyType({})  # the file's metadata
+
+    @classmethod
+    def saved(cls, path: Path, state: Mapping[str, Tensor]) -> RecordedLora:
+        """Of canonical keys, which are in the file as well."""
+        lora = cls(prefixed(state))
+        lora.record = read_metadata(path)
+        return lora
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...erase_engine.lora.file import prefixed
 from ...erase_engine.training.run import run_training
 from ..host.links import check_links
 from ..host.page import sender, workflow_id
 from ..host.patch_lora import apply_lora
 from ..host.schema import node_schema
 from ..lora.files import lora_name, lora_stem
+from ..lora.slots import RecordedLora
 from .events import training_events
 from .inputs import (
     Planned,
@@ -98,9 +98,9 @@ class EraseConcept(io.ComfyNode):
             saved = f"Saved as {lora_name(trained.path)}."
             live.end("done", "\n".join([saved, *trained.notes]))
         report = report_of(trained)
-        state = prefixed(trained.erasure.state)
-        erased, _ = apply_lora(model, state, 1.0, name="the LoRA")
+        lora = RecordedLora.saved(trained.path, trained.erasure.state)
+        erased, _ = apply_lora(model, lora, 1.0, name="the LoRA")
         # Without steps: what is left of the concept, before and after.
         loss = {"loss": trained.erasure.history.get("esd", [1.0, trained.erasure.unsolved])}
         shown = {"text": (report,), "eraseanything": [live.event()]}
-        return io.NodeOutput(state, loss, erased, report, ui=shown)
+        return io.NodeOutput(lora, loss, erased, report, ui=shown)

@@ -286,3 +286,14 @@ def test_a_range_is_one_of_sigma_whatever_time_the_net_is_given(model: Any, file
     torch.testing.assert_close(graph.picture(both), whole, rtol=0, atol=1e-4)
     assert (graph.picture(early) - base).abs().max() > 1e-3
     assert (graph.picture(early) - whole).abs().max() > 1e-3
+
+
+def test_a_connected_lora_says_how_it_was_made(loras: Path) -> None:
+    """And stays a plain dict of tensors to core's own nodes."""
+    model = graph.flux()
+    lora = graph.erase(model)[0]
+    (text,) = graph.apply(model, lora=lora).ui.as_dict()["text"]
+    first, base, training = text.splitlines()
+    assert first.startswith("the LoRA erases 'star' at strength 1; all of its ")
+    assert base.startswith("base model: Flux, 2 + 2 blocks") and training.startswith("training: ")
+    assert isinstance(lora, dict)
