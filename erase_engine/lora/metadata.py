@@ -51,7 +51,8 @@ def figures_in_words(figures: Mapping[str, Any]) -> str:
     )
     passes = f"{figures['forwards']:,} forward passes of one picture"
     at_the_end = f"; losses at the end: {losses}" if losses else ""
-    return f"{figures['steps']:d} steps, {passes}{at_the_end}"
+    steps = figures["steps"]
+    return f"{steps:d} steps, {passes}{at_the_end}" if steps else "solved, without a step"
 
 
 def concept_of(record: Mapping[str, str]) -> str:
