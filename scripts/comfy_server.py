@@ -65,7 +65,7 @@ def comfy_server(
             stderr=subprocess.STDOUT,
         )
     try:
-        server = Server(f"http://127.0.0.1:{port}", base, log, process)
+        server = Server(f"http://127.0.0.1:{port}", base, log, process, options)
         server.wait_until_ready()
         yield server
     finally:
@@ -117,6 +117,7 @@ class Server:
     base: Path
     log: Path
     process: subprocess.Popen[bytes]
+    options: tuple[str, ...] = ()
 
     def wait_until_ready(self) -> None:
         """Returns once the server answers."""

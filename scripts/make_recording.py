@@ -13,9 +13,10 @@ from pathlib import Path
 
 from comfy_page import CLASSIC, Page, chromium, open_page, write_settings
 from comfy_server import PACK, comfy_server
-from make_screenshots import PATIENCE_MS, TRAIN, prepare
+from make_screenshots import prepare
 from PIL import Image
 from playwright.sync_api import expect
+from screens import PATIENCE_MS, TRAIN
 from setup import comfyui_path
 
 MOVIE = PACK / "docs" / "training.webp"

@@ -1,5 +1,5 @@
 """Takes the pictures of our views in docs/screens: each state, in both renderers and themes; and
-those of the help pages: every node, with what it shows.
+those of the help pages: every node, with what it shows. `--newest`: a few, on a newest frontend.
 
 Look at them after a change of the page: tests say that something is there, not that it is legible.
 """
@@ -7,71 +7,73 @@ Look at them after a change of the page: tests say that something is there, not 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import re
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from comfy_page import CLASSIC, NODES_2, Page, chromium, open_page, write_settings
-from comfy_server import PACK, Server, comfy_server
-from PIL import Image
+from comfy_server import Server, comfy_server
+from help_pictures import HELP, take_help
 from playwright.sync_api import Browser, expect
-from setup import comfyui_path
+from screens import (
+    APPLIES,
+    EDGE,
+    EXAMPLES,
+    NEWEST,
+    PATIENCE_MS,
+    SCREENS,
+    TRAIN,
+    WATCHED,
+    folder_for,
+    newest_lora,
+    save,
+    take,
+)
+from setup import NEWEST_PAGE, comfyui_path
 
-SCREENS = PACK / "docs" / "screens"
-HELP = PACK / "web" / "docs" / "pictures"  # beside the help pages that show them
-EXAMPLES = PACK / "example_workflows"
 WORKFLOW = EXAMPLES / "erase_object.json"
-TRAIN = "3"  # the node's id in that workflow
 KINDS = ("EraseAnythingTinyFlux", "EraseAnythingTrain")
 INSIDE = EXAMPLES / "look_inside.json"
 MAPS = ("EraseAnythingTinyFlux", "EraseAnythingApply", "EraseAnythingAttention")
-WATCHED = (
-    *("EraseAnythingTinyFlux", "EraseAnythingWatch", "EraseAnythingApply", "EraseAnythingWatched"),
-    *("KSampler", "CLIPTextEncode", "EmptySD3LatentImage"),
-)
 FIRST = ("EraseAnythingTinyFlux", "EraseAnythingTrain", "EraseAnythingApply")
-PATIENCE_MS = 900_000
 SMALL = 0.8  # zoom, at which a workflow fits the page and can still be read
-EDGE = 16  # pixels around the node
+
 
 LIGHT = {"Comfy.ColorPalette": "light"}
-# For the help pages: by workflow, the nodes that have to run with those that are shown.
-IN_WORKFLOW = {
-    "erase_object": ((), ("EraseAnythingTinyFlux", "EraseAnythingTrain")),
-    "look_inside": (
-        WATCHED,
-        (
-            *("EraseAnythingAttention", "EraseAnythingApply"),
-            *("EraseAnythingWatch", "EraseAnythingWatched"),
-        ),
-    ),
-    "erase_style": (
-        ("EraseAnythingTinyFlux", "EraseAnythingTrain", "EraseAnythingApply"),
-        ("EraseAnythingReport",),
-    ),
-    "several_concepts": (("EraseAnythingTinyFlux",), ("EraseAnythingPlan",)),
-}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--help-pages", action="store_true", help="only the pictures in them")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--help-pages", action="store_true", help="only the pictures in them")
+    which.add_argument("--newest", action="store_true", help="a few, of a newest frontend")
     options = parser.parse_args()
     expect.set_options(timeout=PATIENCE_MS)
-    for folder in (SCREENS, HELP):
+    for folder in (SCREENS, NEWEST, HELP):
         folder.mkdir(parents=True, exist_ok=True)
+    page = ("--front-end-root", str(NEWEST_PAGE)) if options.newest else ()
     with (
         tempfile.TemporaryDirectory() as base,
-        comfy_server(comfyui_path(), Path(base)) as server,
+        comfy_server(comfyui_path(), Path(base), options=page) as server,
         chromium() as browser,
     ):
+        if options.newest:
+            take_few(browser, server)
+            return
         if not options.help_pages:
             take_screens(browser, server)
         take_help(browser, server)
+
+
+def take_few(browser: Browser, server: Server) -> None:
+    """What differs most between frontends: both renderers, maps, a workflow, a subgraph."""
+    take_finished(browser, server, "done", CLASSIC)
+    take_finished(browser, server, "nodes_2", NODES_2)
+    take_maps(browser, server, "maps", CLASSIC)
+    take_workflow(browser, server)
+    take_subgraph(browser, server)
 
 
 def take_screens(browser: Browser, server: Server) -> None:
@@ -84,6 +86,7 @@ def take_screens(browser: Browser, server: Server) -> None:
     take_maps(browser, server, "maps_nodes_2_light", NODES_2 | LIGHT)
     take_watched(browser, server)
     take_workflow(browser, server)
+    take_subgraph(browser, server)
 
 
 def take_training(browser: Browser, server: Server) -> None:
@@ -187,75 +190,32 @@ def take_workflow(browser: Browser, server: Server) -> None:
             "width": max(box["x"] + box["width"] for box in boxes) + EDGE - left,
             "height": max(box["y"] + box["height"] for box in boxes) + EDGE - 100,
         }
-        save(page, clip, SCREENS / "workflow.png")
+        save(page, clip, folder_for(page) / "workflow.png")
 
 
-def take_help(browser: Browser, server: Server) -> None:
-    """Every node for its help page, after a run in an example workflow that it stands in."""
+def take_subgraph(browser: Browser, server: Server) -> None:
+    """The blueprint, once it has run: what its nodes show, on the subgraph itself."""
     write_settings(server.base, CLASSIC)
     with open_page(browser, server) as page:
-        for workflow, (others, shown) in IN_WORKFLOW.items():
-            page.load(json.loads((EXAMPLES / f"{workflow}.json").read_text(encoding="utf-8")))
-            page.keep_only(*others, *shown)
-            if "EraseAnythingTrain" not in (*others, *shown):
-                for apply in page.run(APPLIES):
-                    page.set_widgets(apply, file=newest_lora(server))
-            take_nodes(page, shown)
         page.run("() => app.rootGraph.clear()")
-        page.run("() => app.rootGraph.add(LiteGraph.createNode('EraseAnythingMerge'))")
-        files = {f"file_{slot}": name for slot, name in enumerate(loras(server)[:2], 1)}
-        page.set_widgets(page.id_of("EraseAnythingMerge"), method="sum", **files)
-        take_nodes(page, ["EraseAnythingMerge"])
-        take_list(page)
+        page.add_from_library("Erase and Compare")
+        page.run(WITH_MODEL)
+        subgraph = page.run("() => String(app.rootGraph.nodes[0].id)")
+        page.set_widgets(subgraph, resolution=128)
+        page.look_at(subgraph)
+        page.queue()
+        assert page.end_of_run(PATIENCE_MS) == "execution_success"
+        take(page, "subgraph", subgraph)
 
 
-def take_list(page: Page) -> None:
-    """The node that draws a list, alone with a miniature."""
-    page.run(LIST_ALONE)
-    node = page.id_of("EraseAnythingPromptList")
-    page.set_widgets(node, prompts=PROMPTS, folder_name="before", pictures=2, resolution=128)
-    take_nodes(page, ["EraseAnythingPromptList"])
-
-
-def take_nodes(page: Page, kinds: Sequence[str]) -> None:
-    page.queue()
-    assert page.end_of_run(PATIENCE_MS) == "execution_success"
-    for kind in kinds:
-        node = page.id_of(kind)
-        page.look_at(node)
-        take(page, kind, node, folder=HELP)
-
-
-PROMPTS = """case_number,prompt,evaluation_seed
-0,"a red star, on a white background",7
-1,a blue circle on a black background,8
-"""
-LIST_ALONE = """() => {
-    app.rootGraph.clear();
-    const kinds = ["EraseAnythingTinyFlux", "EraseAnythingPromptList"];
-    const [tiny, list] = kinds.map((kind, at) => {
-        const node = LiteGraph.createNode(kind);
-        app.rootGraph.add(node);
-        node.pos = [at * 400, 0];
-        return node;
-    });
-    [0, 1, 2].forEach(slot => tiny.connect(slot, list, slot));
+WITH_MODEL = """() => {
+    app.extensionManager.sidebarTab.activeSidebarTabId = null; // it would cover the node
+    const [subgraph] = app.rootGraph.nodes;
+    const tiny = LiteGraph.createNode("EraseAnythingTinyFlux");
+    app.rootGraph.add(tiny);
+    ["model", "clip", "vae"].forEach((name, slot) => tiny.connect(slot, subgraph, name));
 }"""
 UP = "dy => { app.canvas.ds.offset[1] -= dy; app.canvas.setDirty(true, true); }"
-APPLIES = """() => app.rootGraph.nodes
-    .filter(node => node.type === "EraseAnythingApply")
-    .map(node => String(node.id))"""
-
-
-def newest_lora(server: Server) -> str:
-    return loras(server)[-1]
-
-
-def loras(server: Server) -> list[str]:
-    """What was trained to its end, the last one last, as the list of files names it."""
-    folder = server.base / "models" / "loras"
-    files = sorted(folder.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime)
-    return [file.relative_to(folder).as_posix() for file in files if "_step" not in file.name]
 
 
 def prepare(page: Page) -> None:
@@ -268,23 +228,6 @@ def prepare(page: Page) -> None:
 
 def wait_for(page: Page, state: str) -> None:
     expect(page.views().first).to_have_attribute("data-state", state)
-
-
-def take(page: Page, name: str, node: str = TRAIN, *, folder: Path = SCREENS) -> None:
-    """Saves the node as it looks now, with what is around it cut off."""
-    page.tab.wait_for_timeout(600)  # the node grows in the frame after its view has
-    page.redraw()
-    page.tab.wait_for_timeout(600)
-    box = page.box_of(node)
-    clip = {"x": box["x"] - EDGE, "y": box["y"] - EDGE}
-    clip |= {side: box[side] + 2 * EDGE for side in ("width", "height")}
-    save(page, clip, folder / f"{name}.png")
-
-
-def save(page: Page, clip: dict[str, float], file: Path) -> None:
-    shot = Image.open(io.BytesIO(page.tab.screenshot(clip=clip)))  # type: ignore[arg-type]
-    shot.convert("RGB").save(file, optimize=True)
-    print(f"wrote {file.relative_to(PACK)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,6 @@ from setup import comfyui_path
 from template_runs import make_small, run, run_template
 from visits import Visit
 
-from .conftest import NEWEST
-
 pytestmark = pytest.mark.both_frontends
 
 TRAIN, APPLY = "3", "4"  # ids of nodes in the templates
@@ -170,9 +168,8 @@ def test_share(browser: Browser, server: Server, tmp_path: Path) -> None:
     without = tmp_path / "without"
     without.mkdir()
     (without / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
-    options = NEWEST if "--front-end-root" in " ".join(server.process.args) else ()
-    base = tmp_path / "base"
-    with comfy_server(comfyui_path(), base, options=options, pack=without) as other:
+    base, page_of = tmp_path / "base", server.options
+    with comfy_server(comfyui_path(), base, options=page_of, pack=without) as other:
         write_settings(base, {})
         with open_page(browser, other) as page:
             page.load(json.loads((EXAMPLES / "erase_style.json").read_text()))

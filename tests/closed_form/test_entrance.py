@@ -1,0 +1,84 @@
+"""The least squares of an entrance: attacks join its rows, and its solution goes into a LoRA."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, nn
+
+from erase_engine.closed_form.entrance import Entrance, LinearOutput
+from erase_engine.closed_form.text_rows import Features
+from erase_engine.config import EntranceConfig
+from erase_engine.interfaces import LinearSlice
+
+WIDTH, OUT = 12, 10
+WEIGHT = torch.randn(OUT, WIDTH, generator=Generator().manual_seed(0))
+CONFIG = EntranceConfig(attacks=2, attack_share=0.5)
+
+
+class OneLinear:
+    """A model in which text enters through one Linear."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def entering(self, name: str, text: torch.Tensor) -> torch.Tensor:
+        return text
+
+
+def rows(generator: Generator) -> Features:
+    """Four tokens of prompts, two of them the concept's own; three that stay."""
+    concept, anchor = (torch.randn(4, WIDTH, generator=generator) for _ in range(2))
+    own = torch.tensor([True, True, False, False])
+    held = torch.randn(3, WIDTH, generator=generator)
+    return Features(concept, anchor, own, held)
+
+
+def entrance(config: EntranceConfig = CONFIG, *, rank: int = 4) -> Entrance:
+    linear = nn.Linear(WIDTH, OUT)
+    with torch.no_grad():
+        linear.weight.copy_(WEIGHT)
+    model: Any = OneLinear()
+    output = LinearOutput(model, "text", LinearSlice(linear, 0, OUT, WIDTH))
+    return Entrance(output, rows(Generator().manual_seed(1)), config, ridge=0.01, rank=rank)
+
+
+def attacks() -> torch.Tensor:
+    """(2, n) of a third of a token's norm."""
+    drawn = torch.randn(2, WIDTH, generator=Generator().manual_seed(2))
+    return drawn / drawn.norm(dim=1, keepdim=True) / 3
+
+
+def missed(found: Entrance, change: torch.Tensor) -> float:
+    """How far (token + change) is from what the token was to become, in the Linear's output."""
+    text, wanted = found.text, found.edit.change[found.own]
+    moved = text + text.norm(dim=1, keepdim=True) * change
+    return (moved @ found.down.T @ found.up.T - wanted).norm().item()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_each_attack_becomes_what_the_token_becomes(which: int) -> None:
+    without, found, change = entrance(), entrance(), attacks()
+    without.solve()
+    found.solve(change)
+    assert missed(found, change[which]) < 0.5 * missed(without, change[which])
+
+
+def test_attacks_count_as_much_as_they_are_told_to() -> None:
+    light, heavy = (entrance(replace(CONFIG, attack_share=share)) for share in (0.01, 1.0))
+    for found in (light, heavy):
+        found.solve(attacks())
+    assert missed(heavy, attacks()[0]) < 0.9 * missed(light, attacks()[0])
+
+
+def test_the_way_back_leads_towards_what_the_token_was() -> None:
+    """In shares of the token's norm; a part of the way, since it is damped."""
+    found = entrance()
+    found.solve()
+    text = found.text
+    before = text @ WEIGHT.T
+    moved = text + found.undoing() * text.norm(dim=1, keepdim=True)
+    off = [(each @ (WEIGHT + found.up @ found.down).T - before).norm() for each in (text, moved)]
+    assert off[1] < off[0]
