@@ -26,6 +26,7 @@ def measured(case: Case, method: str) -> tuple[dict[str, Any], Pictures]:
         "kind": case.scenery.kind_of(case.concept),
         "method": method,
         "seed": case.seed,
+        "count": case.count,
         **each[0],
         **cost,
         "judge2": each[1],
