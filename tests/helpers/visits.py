@@ -68,8 +68,20 @@ EMPTY = """async settings => {
     await command.execute("Comfy.NewBlankWorkflow");
     for (const each of [...workflow.openWorkflows])
         if (each !== workflow.activeWorkflow) await workflow.closeWorkflow(each);
+    const { loadGraphData } = app;
+    const loaded = new Promise(resolve => {
+        app.loadGraphData = async function (...given) {
+            delete app.loadGraphData;
+            await loadGraphData.apply(this, given);
+            resolve();
+        };
+    });
+    const language = setting.get("Comfy.Locale");
     for (const [name, value] of Object.entries(settings))
         if (name in setting.settings) await setting.set(name, value);
+    // In another language the page loads the workflow in front anew, a little later.
+    if (setting.get("Comfy.Locale") !== language) await loaded;
+    delete app.loadGraphData;
     app.rootGraph.clear();
     app.canvas.ds.reset();
 }"""
