@@ -14,6 +14,10 @@ from .token_positions import concept_tokens
 from .vocabulary import KINDS, Kind
 
 MOST_NOTES, LONGEST_LINE = 50, 1000  # shown of a plan; letters
+NO_OTHERS = "Also erase: no other wording"
+LEFT_OUT = "Instead: nothing, the words are left out"
+NO_CONTRAST = "Contrast with: nothing"
+NONE_HELD = "0 further sentences held to their text features"
 MOST_SENTENCES = 10_000  # of a plan: more are no concept's, and a page can't show them
 
 
@@ -147,16 +151,18 @@ class ConceptPlan:
         example = self.pairs[0]
         lines = [
             f"Erase: {self.concept} ({self.kind})",
-            f"Also erase: {', '.join(self.synonyms) or 'no other wording'}",
-            f"Instead: {self.anchor or 'nothing, the words are left out'}",
-            f"Contrast with: {', '.join(self.irrelevant) or 'nothing'}",
+            f"Also erase: {', '.join(self.synonyms)}" if self.synonyms else NO_OTHERS,
+            f"Instead: {self.anchor}" if self.anchor else LEFT_OUT,
+            f"Contrast with: {', '.join(self.irrelevant)}" if self.irrelevant else NO_CONTRAST,
             f"{len(self.pairs)} prompt pairs, for example:",
             f"  '{example.concept_prompt}' -> '{example.anchor_prompt}'",
             f"    '{example.word}' is token {', '.join(map(str, example.tokens))}",
             f"{len(self.keep)} prompts to keep, for example:",
             *(f"  '{prompt}'" for prompt in self.keep[:5]),
-            f"{len(self.held)} further sentences held to their text features"
-            + (f", for example '{self.held[0]}'" if self.held else ""),
+            f"{len(self.held)} further sentences held to their text features, for example "
+            f"'{self.held[0]}'"
+            if self.held
+            else NONE_HELD,
             *(f"Note: {note}" for note in self.notes[:MOST_NOTES]),
         ]
         return "\n".join(shortened(line, LONGEST_LINE) for line in lines)

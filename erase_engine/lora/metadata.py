@@ -49,10 +49,11 @@ def figures_in_words(figures: Mapping[str, Any]) -> str:
         f"{LOSS_NAMES.get(name, name)} {value:.3g}"
         for name, value in dict(figures["last_losses"]).items()
     )
-    passes = f"{figures['forwards']:,} forward passes of one picture"
-    at_the_end = f"; losses at the end: {losses}" if losses else ""
     steps = figures["steps"]
-    return f"{steps:d} steps, {passes}{at_the_end}" if steps else "solved, without a step"
+    did = f"{steps:d} steps, {figures['forwards']:,} forward passes of one picture"
+    if not steps:
+        return "solved, without a step"
+    return f"{did}; losses at the end: {losses}" if losses else did
 
 
 def concept_of(record: Mapping[str, str]) -> str:

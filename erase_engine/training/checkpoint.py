@@ -37,6 +37,7 @@ OLD_TRAJECTORIES = "banks.safetensors"  # beside the state, before trainings had
 FORMAT = 3  # of these files; in the identity, so that others are never read
 DIGEST = "digest"  # of all the rest of a file: what has been changed is damaged
 UNSAVED = "This training can't be resumed if it is stopped: {}."
+MAKE_ROOM = "Make room first if it is to go on after a stop."
 SAVED_EVERY = 20  # steps
 DIGITS = 12  # of a folder's name
 PARTS: Mapping[str, type] = {
@@ -88,9 +89,7 @@ class Checkpoint:
     def short_of(self, disk: DiskNeed) -> str:
         """A sentence where there is no room to save, before a training starts; else ""."""
         fault = "" if self.root is None else fault_of_disk(self.root, disk.checkpoint)
-        return UNSAVED.format(f"{fault}. Make room first if it is to go on after a stop") * bool(
-            fault
-        )
+        return f"{UNSAVED.format(fault)} {MAKE_ROOM}" if fault else ""
 
     @contextmanager
     def opened(self, encoded: EncodedPrompts, config: EraseConfig) -> Iterator[None]:

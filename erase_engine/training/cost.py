@@ -101,11 +101,15 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
     cost = expected_forwards(encoded, config.after_solving(), guided=guided)
     if not cost:
         return "It takes no pass of the model."
-    most = "at most " if config.solver == "solve" else ""
+    passes = f"at most {cost:,}" if config.solver == "solve" else f"{cost:,}"
     fast = expected_forwards(encoded, recipe, guided=guided)
-    share = f"{cost / fast:.1f} times" if cost > fast else f"{cost / fast:.0%} of"
-    times = f"{share} those of the recipe fast (at most {fast:,})"
-    return f"It takes {most}{cost:,} passes of the model{'' if cost == fast else f', {times}'}."
+    if cost == fast:
+        return f"It takes {passes} passes of the model."
+    more, fewer = f"{cost / fast:.1f} times", f"{cost / fast:.0%} of"
+    return (
+        f"It takes {passes} passes of the model, {more if cost > fast else fewer} those of the "
+        f"recipe fast (at most {fast:,})."
+    )
 
 
 def streamed_in_words(

@@ -134,12 +134,13 @@ def _card(part: Part, layers: int) -> str:
     record = part.record
     concept = f"'{shortened(record['concept'])}'" if record.get("concept") else "its concept"
     if part.strength > 0:
-        acts = f"erases {concept} at strength {part.strength:g}"
+        acts = f"{part.name} erases {concept} at strength {part.strength:g}"
     elif part.strength:
-        acts = f"acts backwards at strength {part.strength:g}, which erases nothing of {concept}"
+        backwards = f"{part.name} acts backwards at strength {part.strength:g}"
+        acts = f"{backwards}, which erases nothing of {concept}"
     else:
-        acts = f"is off: at strength 0 nothing of {concept} is erased"
-    rows = [f"{part.name} {acts}; all of its {layers} layers fit this model.", *part.notes]
+        acts = f"{part.name} is off: at strength 0 nothing of {concept} is erased"
+    rows = [f"{acts}; all of its {layers} layers fit this model.", *part.notes]
     if "base_model" in record:
         rows.append(f"base model: {shortened(record['base_model'], 200)}")
     if "figures" in record:

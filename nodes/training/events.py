@@ -17,6 +17,7 @@ from ..host.page import Event, Send
 MOST_POINTS = 200  # of a curve; more than the node is wide tells nothing
 SECONDS_BETWEEN_EVENTS = 0.3
 SIGNIFICANT_DIGITS = 4
+BEFORE_THE_FIRST = "Cancelled before the first step."
 
 
 @dataclass
@@ -158,6 +159,6 @@ def _ending(error: BaseException, live: TrainingEvents) -> tuple[str, str]:
     saved = f"Saved so far as {live.saved}; queue again to go on." if live.saved else ""
     if isinstance(error, comfy.model_management.InterruptProcessingException):
         step, total = live.event()["step"], live.event()["total"]
-        where = f"in step {step} of {total}" if step else "before the first step"
-        return "cancelled", f"Cancelled {where}. {saved or 'Nothing was saved.'}"
+        where = f"Cancelled in step {step} of {total}." if step else BEFORE_THE_FIRST
+        return "cancelled", f"{where} {saved or 'Nothing was saved.'}"
     return "failed", f"{str(error) or type(error).__name__} {saved}".strip()
