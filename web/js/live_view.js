@@ -2,6 +2,7 @@
 
 import { LossPlot, latest } from "./loss_plot.js";
 import { View, make } from "./page.js";
+import { told } from "./sentences.js";
 import { said } from "./words.js";
 
 /**
@@ -93,7 +94,7 @@ export class LiveView extends View {
     this.steps.textContent = run?.step ? said("step {step} of {total}", run) : "";
     const time = run?.seconds_left == null ? "" : duration(run.seconds_left);
     this.left.textContent = time && said("{time} left", { time });
-    const message = run?.message ?? said(IDLE);
+    const message = run ? told(run.message) : said(IDLE);
     if (this.message.textContent !== message) this.message.textContent = message;
     this.plot.show(run?.steps ?? [], run?.losses ?? {}, run?.total ?? 0);
     this.showLegend();

@@ -2,6 +2,7 @@
 
 import { DIVERGING, SEQUENTIAL, Source, paint, scale } from "./maps_paint.js";
 import { View, make } from "./page.js";
+import { told } from "./sentences.js";
 import { said } from "./words.js";
 
 /**
@@ -29,6 +30,7 @@ import { said } from "./words.js";
  */
 
 const IDLE = "Words and their maps appear here when the node has run.";
+const MODELS = /** @type {Record<string, string>} */ ({ before: "before", after: "after" });
 const SIDE = 256; // pixels of a drawn map, before the page scales it
 const OWN_KEYS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "Enter", " "];
 
@@ -110,7 +112,7 @@ export class MapsView extends View {
 
   /** @param {Maps} maps */
   showTiles(maps) {
-    const names = maps.models.map((model) => model.name);
+    const names = maps.models.map((model) => nameOf(model.name));
     if (names.length === 2) names.push(said("difference"));
     const tiles = names.map((name) => {
       const tile = make("figure", "tile");
@@ -154,7 +156,7 @@ export class MapsView extends View {
       chip.setAttribute("aria-pressed", String(at === this.chosen));
       chip.classList.toggle("shown", at === index);
     });
-    const note = maps.note ? `; ${maps.note}` : "";
+    const note = maps.note ? `; ${told(maps.note)}` : "";
     const text = figures(maps.words[index], maps.view) + note;
     if (this.figures.textContent !== text) this.figures.textContent = text;
     this.drawTiles(maps, index, row);
@@ -193,10 +195,15 @@ export class MapsView extends View {
  * @param {string} view
  */
 function figures(word, view) {
-  const means = Object.entries(word.means).map(([name, mean]) => `${name} ${percent(mean)}`);
+  const means = Object.entries(word.means).map(([name, mean]) => `${nameOf(name)} ${percent(mean)}`);
   const words = word.against.join(", ");
   const against = words && `, ${said("against {words}", { words })}`;
   return `${word.name}: ${means.join(", ")} (${view}${against})`;
+}
+
+/** @param {string} model as the server calls it */
+function nameOf(model) {
+  return said(MODELS[model] ?? model);
 }
 
 /** @param {number | null} share */

@@ -2,6 +2,7 @@
 
 import { api } from "../../../scripts/api.js";
 import { View, addViews, make } from "./page.js";
+import { told } from "./sentences.js";
 import { said } from "./words.js";
 
 const PLAN = "eraseanything_plan"; // the key of a plan's JSON in a node's output
@@ -53,7 +54,7 @@ class TextView extends View {
   show(output) {
     const text = output?.text?.[0];
     if (typeof text !== "string") return;
-    this.text.textContent = text;
+    this.text.textContent = told(text);
     this.plan = output[PLAN]?.[0] ?? "";
     this.button.hidden = !this.plan;
     this.pictures?.replaceChildren(...(output.images ?? []).map(pictureOf));

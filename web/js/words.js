@@ -17,6 +17,7 @@ const CHINESE = {
   "to erase": "要擦除",
   "to keep": "要保留",
   before: "之前",
+  after: "之后",
   solved: "求解后",
   replacement: "替换为",
   "step {step}": "第 {step} 步",
@@ -55,7 +56,19 @@ const LANGUAGES = /** @type {Record<string, Record<string, string>>} */ ({ zh: C
  * @param {Record<string, any>} [values]
  */
 export function said(text, values = {}) {
-  const language = app.extensionManager?.setting?.get("Comfy.Locale");
-  const words = LANGUAGES[String(language)]?.[text] ?? text;
-  return words.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
+  return filled(LANGUAGES[language()]?.[text] ?? text, values);
+}
+
+/** The page's language, as its settings name it. */
+export function language() {
+  return String(app.extensionManager?.setting?.get("Comfy.Locale"));
+}
+
+/**
+ * A text with values in the places of their {names}.
+ * @param {string} text
+ * @param {Record<string, any>} values
+ */
+export function filled(text, values) {
+  return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }
