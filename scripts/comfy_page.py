@@ -126,7 +126,7 @@ class Page:
         content = self.tab.get_by_test_id("template-workflows-content")
         # Searching before the list has come finds nothing, then and later.
         self.tab.get_by_test_id(re.compile("^template-workflow-")).first.wait_for()
-        self.tab.get_by_placeholder("Search").last.fill(name)
+        self.tab.get_by_placeholder(re.compile("Search|搜索")).last.fill(name)
         self.tab.get_by_test_id(f"template-workflow-{name}").click()
         content.wait_for(state="detached")
         self.tab.wait_for_timeout(1000)  # until it has faded, the page would not open another one
