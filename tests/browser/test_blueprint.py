@@ -68,6 +68,10 @@ def test_it_stands_in_the_node_library_runs_and_shows_it(page: Page, server: Ser
     expect(picture).to_have_js_property("complete", True)
     assert picture.evaluate("picture => picture.naturalWidth > 0")
     assert page.run(UNDER_THE_BOXES)
+    page.look_at(node)  # from afar, pages show no boxes
+    expect(page.tab.locator(".eraseanything-name:visible")).to_have_text(
+        ["Erase Prompts", "Keep Prompts"]
+    )
     *_, last = server.get("/history").values()
     train, report = (
         next(each for each in last["prompt"][2].values() if each["class_type"] == kind)["inputs"]

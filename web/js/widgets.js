@@ -1,7 +1,7 @@
 /** Names and seeds of our nodes' widgets, where the page itself does not see to them. */
 
 import { app } from "../../../scripts/app.js";
-import { make } from "./page.js";
+import { allNodes, make } from "./page.js";
 
 const CATEGORY = "EraseAnything";
 const CONTROLS = ["fixed", "increment", "decrement", "randomize"]; // of a seed after each run
@@ -18,13 +18,25 @@ app.registerExtension({
     };
   },
   nodeCreated(/** @type {any} */ node) {
-    if (node.constructor.nodeData?.category !== CATEGORY) return;
+    if (node.subgraph && allNodes(node.subgraph).some(isOurs)) setTimeout(() => nameBoxes(node));
+    if (!isOurs(node)) return;
     const control = node.widgets?.[seedOf(node) + 1];
     if (CONTROLS.includes(control?.value)) control.value = CONTROLS[0]; // the page's own: randomize
     nameInputs(node);
-    for (const widget of node.widgets ?? []) nameBox(widget);
+    nameBoxes(node);
   },
 });
+
+/** @param {any} node */
+const isOurs = (node) => node.constructor.nodeData?.category === CATEGORY;
+
+/**
+ * Names the boxes of a node; a subgraph has its own only once it is configured.
+ * @param {any} node
+ */
+function nameBoxes(node) {
+  for (const widget of node.widgets ?? []) nameBox(widget);
+}
 
 /**
  * The place of the node's seed among its widgets, -1 where it has none.
@@ -70,7 +82,8 @@ function nameInputs(node) {
  */
 function nameBox(widget) {
   const box = widget.element;
-  if (!(box instanceof HTMLTextAreaElement)) return;
+  if (!(box instanceof HTMLTextAreaElement) || box.dataset.eraseanything) return;
+  box.dataset.eraseanything = "named";
   const name = make("span", "eraseanything-name", widget.label);
   Object.assign(name.style, {
     position: "absolute",
