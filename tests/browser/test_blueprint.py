@@ -8,6 +8,7 @@ import pytest
 from comfy_page import Page
 from comfy_server import Server
 from playwright.sync_api import expect
+from train_view import drawn_share
 from visits import Visit
 
 pytestmark = pytest.mark.both_frontends
@@ -62,6 +63,7 @@ def test_it_stands_in_the_node_library_runs_and_shows_it(page: Page, server: Ser
     page.queue()
     assert page.end_of_run() == "execution_success"
     expect(page.tab.locator("[data-state=done]:visible img")).to_have_count(5)
+    assert drawn_share(page.views().first) > 0
     result = page.tab.locator(".eraseanything-text:visible")
     expect(result).to_contain_text("to erase: pixels differ")
     picture = result.locator("img")

@@ -197,7 +197,6 @@ const CHINESE_TITLES = {
 
 const NOTES = /** @type {Record<string, Notes>} */ ({ zh: CHINESE_NOTES });
 const TITLES = /** @type {Record<string, Record<string, string>>} */ ({ zh: CHINESE_TITLES });
-const OURS = "EraseAnything"; // how the types of our nodes begin
 const NOTE = "MarkdownNote";
 
 app.registerExtension({
@@ -208,16 +207,20 @@ app.registerExtension({
 });
 
 /**
- * Changes notes that are ours word for word; titles, too, where one of our nodes is beside them.
+ * Changes notes that are ours word for word; titles, too, where there is such a note.
  * @param {any} workflow as it was saved
  * @param {Notes} notes
  * @param {Record<string, string>} titles
  */
 function translate({ nodes = [], groups = [] }, notes, titles) {
+  let ours = false; // titles of other workflows may be people's own
   for (const { type, widgets_values: values } of nodes) {
-    if (type === NOTE && Array.isArray(values)) values[0] = noteIn(notes, values[0]);
+    if (type !== NOTE || !Array.isArray(values)) continue;
+    const translated = noteIn(notes, values[0]);
+    ours ||= translated !== values[0];
+    values[0] = translated;
   }
-  if (!nodes.some((/** @type {any} */ node) => String(node.type).startsWith(OURS))) return;
+  if (!ours) return;
   for (const each of [...groups, ...nodes]) {
     if (Object.hasOwn(titles, each.title)) each.title = titles[each.title];
   }

@@ -65,6 +65,7 @@ export function addViews({ name, styles, nodes, widget, create, pick, restore })
     if (node && given) views.get(node)?.show(given);
   };
   const showAround = (/** @type {string} */ path, /** @type {any} */ given) => {
+    if (!nodes.includes(nodeAt(app.rootGraph, path)?.comfyClass)) return; // another pack's output
     for (const each of pathsAround(path)) showOn(nodeAt(app.rootGraph, each), given);
   };
   const show = (/** @type {string} */ path, /** @type {any} */ given) => {

@@ -56,7 +56,7 @@ class TextView extends View {
     if (typeof text !== "string") return;
     this.text.textContent = told(text);
     this.plan = output[PLAN]?.[0] ?? "";
-    this.button.hidden = !this.plan;
+    this.button.hidden = !this.plan || this.pictures !== undefined; // which subgraph's plan?
     this.pictures?.replaceChildren(...(output.images ?? []).map(pictureOf));
     this.measure();
   }

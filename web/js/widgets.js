@@ -84,7 +84,8 @@ function nameBox(widget) {
   const box = widget.element;
   if (!(box instanceof HTMLTextAreaElement) || box.dataset.eraseanything) return;
   box.dataset.eraseanything = "named";
-  const name = make("span", "eraseanything-name", widget.label);
+  const label = widget.label ?? widget.name;
+  const name = make("span", "eraseanything-name", label);
   Object.assign(name.style, {
     position: "absolute",
     inset: "2px auto auto 4px",
@@ -94,7 +95,7 @@ function nameBox(widget) {
   });
   box.placeholder = "";
   box.style.paddingTop = NAME_HEIGHT;
-  box.setAttribute("aria-label", widget.label);
+  box.setAttribute("aria-label", label);
   // The page puts the box into the document later, and again when a workflow comes back in front.
   new ResizeObserver(() => {
     if (box.previousSibling !== name) box.before(name);
