@@ -142,6 +142,18 @@ class Page:
         self.tab.mouse.click(*ON_CANVAS)
         self.tab.wait_for_function("() => app.rootGraph.nodes.length === 1")
 
+    def give_model(self, node: str) -> None:
+        """Puts the demo loader on the canvas, joined to what the node needs of a model."""
+        self.run(
+            """id => {
+                const tiny = LiteGraph.createNode("EraseAnythingTinyFlux");
+                const node = app.rootGraph.getNodeById(id);
+                app.rootGraph.add(tiny);
+                ["model", "clip", "vae"].forEach((name, slot) => tiny.connect(slot, node, name));
+            }""",
+            node,
+        )
+
     def load(self, workflow: dict[str, Any]) -> None:
         """Puts a workflow on the canvas."""
         self.run("workflow => app.loadGraphData(workflow)", workflow)

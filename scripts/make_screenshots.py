@@ -39,8 +39,6 @@ INSIDE = EXAMPLES / "look_inside.json"
 MAPS = ("EraseAnythingTinyFlux", "EraseAnythingApply", "EraseAnythingAttention")
 FIRST = ("EraseAnythingTinyFlux", "EraseAnythingTrain", "EraseAnythingApply")
 SMALL = 0.8  # zoom, at which a workflow fits the page and can still be read
-
-
 LIGHT = {"Comfy.ColorPalette": "light"}
 
 
@@ -199,8 +197,9 @@ def take_subgraph(browser: Browser, server: Server) -> None:
     with open_page(browser, server) as page:
         page.run("() => app.rootGraph.clear()")
         page.add_from_library("Erase and Compare")
-        page.run(WITH_MODEL)
+        page.run("() => { app.extensionManager.sidebarTab.activeSidebarTabId = null; }")
         subgraph = page.run("() => String(app.rootGraph.nodes[0].id)")
+        page.give_model(subgraph)
         page.set_widgets(subgraph, resolution=128)
         page.look_at(subgraph)
         page.queue()
@@ -208,13 +207,6 @@ def take_subgraph(browser: Browser, server: Server) -> None:
         take(page, "subgraph", subgraph)
 
 
-WITH_MODEL = """() => {
-    app.extensionManager.sidebarTab.activeSidebarTabId = null; // it would cover the node
-    const [subgraph] = app.rootGraph.nodes;
-    const tiny = LiteGraph.createNode("EraseAnythingTinyFlux");
-    app.rootGraph.add(tiny);
-    ["model", "clip", "vae"].forEach((name, slot) => tiny.connect(slot, subgraph, name));
-}"""
 UP = "dy => { app.canvas.ds.offset[1] -= dy; app.canvas.setDirty(true, true); }"
 
 

@@ -50,14 +50,7 @@ def test_it_stands_in_the_node_library_runs_and_shows_it(page: Page, server: Ser
     page.add_from_library("Erase and Compare")
     node = page.run("() => String(app.rootGraph.nodes[0].id)")
     page.set_widgets(node, **CHOSEN)
-    page.run(
-        """() => {
-            const [compare] = app.rootGraph.nodes;
-            const tiny = LiteGraph.createNode("EraseAnythingTinyFlux");
-            app.rootGraph.add(tiny);
-            ["model", "clip", "vae"].forEach((name, slot) => tiny.connect(slot, compare, name));
-        }"""
-    )
+    page.give_model(node)
     page.run(PROMOTE_ANOTHER_BOX)
     page.look_at(node, zoom=0.4)
     page.queue()
