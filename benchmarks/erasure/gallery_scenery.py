@@ -31,9 +31,14 @@ def synonyms(concept: str) -> tuple[str, ...]:
 
 
 def other_words(concept: str) -> tuple[str, ...]:
-    """All words of the concept's field, and FROM_OTHERS."""
+    """All words of the concept's field, and FROM_OTHERS; no opposite, whose pictures are the same.
+
+    A cat above a lemon is a lemon below a cat.
+    """
     words = (*WORDS[field_of(concept)], *FROM_OTHERS)
-    return tuple(word for word in dict.fromkeys(words) if word != concept)
+    own = evaluate.RELATIONS.get(concept, (None,))[0]
+    same = {concept, *(word for word, (kind, _) in evaluate.RELATIONS.items() if kind == own)}
+    return tuple(word for word in dict.fromkeys(words) if word not in same)
 
 
 def word_prompts(word: str, count: int, seed: int, accept: Accept) -> list[Prompt]:

@@ -25,6 +25,21 @@ pytestmark = pytest.mark.both_frontends
 
 TRAIN, APPLY = "3", "4"  # ids of nodes in the templates
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
+# A pack beside ours: the miniature's weights as an fp8 file has them.
+FLOAT8_PACK = """
+import sys, torch
+
+class Float8:
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"model": ("MODEL",)}})
+    RETURN_TYPES, FUNCTION, CATEGORY = ("MODEL",), "store", "tests"
+
+    def store(self, model):
+        [models] = [m for name, m in sys.modules.items() if name.endswith(".tinyworld.models")]
+        state = model.model.diffusion_model.state_dict()
+        return (models.build_model(state, (torch.float8_e4m3fn, torch.bfloat16)),)
+
+NODE_CLASS_MAPPINGS = {"Float8OfTests": Float8}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +189,40 @@ def test_another_fine_tune(page: Page, server: Server) -> None:
     assert pictures_of(server)["6"] != drawn
     expect(texts(page).first).to_contain_text("layers fit this model")
     expect(texts(page).first).to_contain_text("base model: Flux")
+
+
+def test_an_fp8_model(browser: Browser, server: Server, tmp_path: Path) -> None:
+    """The node says how such weights are taken, and the file works on them."""
+    base, page_of = tmp_path / "base", server.options
+    other_pack = base / "custom_nodes" / "float8"
+    other_pack.mkdir(parents=True)
+    (other_pack / "__init__.py").write_text(FLOAT8_PACK)
+    with comfy_server(comfyui_path(), base, options=page_of) as other:
+        write_settings(base, {})
+        with open_page(browser, other) as page:
+            page.load(json.loads((EXAMPLES / "erase_object.json").read_text()))
+            page.run(
+                """() => {
+                    const tiny = app.rootGraph.nodes.find(
+                        node => node.type === "EraseAnythingTinyFlux");
+                    const links = [...tiny.outputs[0].links].map(
+                        id => app.rootGraph.links.get(id));
+                    const packed = LiteGraph.createNode("Float8OfTests");
+                    packed.pos = [tiny.pos[0], tiny.pos[1] - 120];
+                    app.rootGraph.add(packed);
+                    for (const { target_id, target_slot } of links)
+                        packed.connect(0, app.rootGraph.getNodeById(target_id), target_slot);
+                    tiny.connect(0, packed, 0);
+                }"""
+            )
+            make_small(page)
+            page.queue()
+            said = page.tab.get_by_text("The weights stay packed, as fp8 and GGUF files have them")
+            said.first.wait_for()  # while it trains
+            page.tab.screenshot(path=tmp_path / "page.png")
+            assert page.end_of_run() == "execution_success"
+            drawn = pictures_of(other)
+    assert drawn["14"] != drawn["17"]
 
 
 def test_share(browser: Browser, server: Server, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from eraseanything_pack.benchmarks.erasure.case import Case
+from eraseanything_pack.benchmarks.erasure.gallery_scenery import GALLERY_SCENERY
 from eraseanything_pack.benchmarks.erasure.measure import look_at
 from eraseanything_pack.benchmarks.erasure.prompts import group_of
 from eraseanything_pack.benchmarks.erasure.quality import Look, quality, suspects
@@ -159,6 +160,20 @@ def test_prompts_with_other_words_ask_for_the_same_picture(star: Case) -> None:
         assert "star" in one.text and "star" not in synonym.text
         assert "heart" in anchor.text and "star" not in anchor.text
         assert one.scene == synonym.scene == anchor.scene
+
+
+@pytest.mark.parametrize("concept", [*GALLERY_SCENERY.quick, "above", "left of"])
+def test_the_gallery_has_prompts_of_every_other_word(concept: str) -> None:
+    scenery = GALLERY_SCENERY
+
+    def accept(prompt: Any) -> bool:
+        return not scenery.shows(prompt.scene, concept)
+
+    words = scenery.other_words(concept)
+    assert concept not in words and len(words) > 10
+    for word in words:
+        [prompt] = scenery.word_prompts(word, 1, 0, accept)
+        assert scenery.shows(prompt.scene, word)
 
 
 def test_a_word_stands_alone_styled_and_beside_another_thing(star: Case) -> None:
