@@ -79,9 +79,9 @@ class EntranceConfig:
     keep: float = within(1.0, 0, 1e6)  # what the mean held token counts
     ridge: float = within(0.1, 1e-9, 1e3)  # of tokens; a share of their mean square
     pooled_ridge: float = within(1e-3, 1e-9, 1e3)
-    own_share: float = within(2.0, 0, 1e3)  # what the concept's tokens count, others 1
+    own_share: float = within(6.0, 0, 1e3)  # what the concept's tokens count, others 1
     most_moved: float = within(0.42, 1e-3, 1e3)  # of a held token, in mean tokens
-    most_unsolved: float = within(0.45, 0, 1)  # a concept of which more is left is trained instead
+    most_unsolved: float = within(0.37, 0, 1)  # a concept of which more is left is trained instead
     trained_paths: int = within(4, 1, 100)  # times `trajectories`, for such a concept
     trained_keep_paths: int = within(2, 1, 100)  # times `keep_trajectories`
     rounds: int = within(4, 0, 1000)  # of attacks; after each it is solved anew
@@ -94,7 +94,7 @@ class EntranceConfig:
     soft: float = within(0.28, 0, 100)  # a change of a token, in its norm, as short undoes these
     tempering_rate: float = within(0.8, 1e-6, 100)  # share of the learning rate in them
     tempering_keep: int = within(2, 1, 1024)  # keep prompts in one of them
-    attack_share: float = within(2.0, 0, 1e3)  # what all attacks of a round count
+    attack_share: float = within(0.1, 0, 1e3)  # what all attacks of a round count
 
     def __post_init__(self) -> None:
         check_ranges(self)

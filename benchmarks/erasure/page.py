@@ -1,6 +1,6 @@
 """The committed rows as a page, docs/figures.md: `python -m benchmarks.erasure.page`.
 
-Prints the shorter tables of docs/measurements.md.
+Prints the shorter tables of docs/measurements.md and docs/gallery.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ SUMMARY = (
     *("acc_e", "acc_g", "replaced_one", "replaced_two", "ideal", "worst_word", "parts"),
     *("acc_ir", "acc_co", "asr_white", "asr_white_all", "asr_black", "relearned", "forwards"),
 )
+GALLERY = (
+    *("acc_e", "replaced_one", "replaced_two", "ideal", "worst_word", "ira", "cra", "acc_co"),
+    *("asr_white", "asr_black", "relearned", "forwards", "seconds"),
+)
+Rows = list[dict[str, Any]]
 TEXT = """# Every concept, every method
 
 Made by `python -m benchmarks.erasure.page`. What the columns say stands in
@@ -39,6 +44,18 @@ The same means by the second judge:
 
 {second}
 
+## The gallery
+
+Rows of `python -m benchmarks.erasure --world gallery --full`
+([gallery.json](../benchmarks/results/gallery.json)), the means, the worst single rows, and the
+means by the second judge.
+
+{gallery}
+
+{gallery_worst}
+
+{gallery_second}
+
 ## Version 0.1
 
 As it was measured then, by the first judge and fewer figures, in 48 pictures of each kind of prompt
@@ -57,23 +74,34 @@ attack, with the weights of then (0.1, and 1.25 for other words).
 
 ## Concept by concept
 {concepts}
+
+## Concept by concept, gallery
+{gallery_concepts}
 """
 
 
 def page() -> str:
-    rows = committed("erasure")
+    rows, gallery = committed("erasure"), committed("gallery")
     return TEXT.format(
         methods=methods_table(rows),
         worst=worst_table(rows),
-        second=methods_table([row | row["judge2"] for row in rows if "judge2" in row]),
+        second=methods_table(by_second_judge(rows)),
+        gallery=methods_table(gallery),
+        gallery_worst=worst_table(gallery),
+        gallery_second=methods_table(by_second_judge(gallery)),
         old=methods_table(committed("erasure_0_1")),
         ablation=methods_table(committed("erasure_ablation")),
         concepts=concept_tables(rows),
+        gallery_concepts=concept_tables(gallery),
     )
 
 
+def by_second_judge(rows: Rows) -> Rows:
+    return [row | row["judge2"] for row in rows if "judge2" in row]
+
+
 def summary() -> str:
-    """The tables of docs/measurements.md, of words and of phrases.
+    """The tables of docs/measurements.md, of words and of phrases; of docs/gallery.md, by kind.
 
     Of a method that has a fair row ("esd+"), that row alone.
     """
@@ -85,6 +113,9 @@ def summary() -> str:
         some = [row for row in shown if (row["kind"] == "phrase") == (what == "phrases")]
         count = len({row["concept"] for row in some})
         tables.append(f"{count} {what}:\n\n{methods_table(some, SUMMARY)}")
+    for rows in (committed("gallery"), by_second_judge(committed("gallery"))):
+        kinds = [row | {"method": f"{row['method']}, {row['kind']}"} for row in rows]
+        tables.append(f"gallery:\n\n{methods_table([*kinds, *rows], GALLERY)}")
     return "\n\n\n".join(tables)
 
 

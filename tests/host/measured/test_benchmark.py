@@ -192,7 +192,8 @@ def test_the_documentation_has_the_figures_of_several_concepts() -> None:
 
 def test_the_pages_figures_are_those_of_the_committed_rows() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
-    text = (PAGE.parent / "measurements.md").read_text(encoding="utf-8")
+    names = ("measurements.md", "gallery.md")
+    text = "\n".join((PAGE.parent / name).read_text(encoding="utf-8") for name in names)
     assert all(each.partition("\n\n")[2] in text for each in summary().split("\n\n\n"))
 
 
