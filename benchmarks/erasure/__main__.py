@@ -86,7 +86,7 @@ def _parse() -> argparse.Namespace:
     options.seeds = options.seeds or seeds
     options.count = options.count or count
     if options.size == "full" and not options.sheets:
-        own = "" if options.model == FAMILY else stem_of(options.model, "")
+        own = "" if options.model == FAMILY else stem_of(options.model)
         options.sheets = ROOT / "docs" / "sheets" / own
     suffix = "" if options.size == "full" else f"_{options.size}"
     options.out = options.out or RESULTS / f"{stem_of(options.model, suffix)}.json"

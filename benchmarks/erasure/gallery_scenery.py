@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from eraseanything_pack.gallery import evaluate
 from eraseanything_pack.gallery.evaluate import WORDS, Accept, Prompt, field_of
+from eraseanything_pack.gallery.planning import GALLERY
 from eraseanything_pack.gallery.vocabulary import PEOPLE, STILL_LIFE, SUBJECTS, Scene
 from torch import Tensor
 
@@ -36,8 +37,7 @@ def other_words(concept: str) -> tuple[str, ...]:
     A cat above a lemon is a lemon below a cat.
     """
     words = (*WORDS[field_of(concept)], *FROM_OTHERS)
-    own = evaluate.RELATIONS.get(concept, (None,))[0]
-    same = {concept, *(word for word, (kind, _) in evaluate.RELATIONS.items() if kind == own)}
+    same = concept, GALLERY.opposites.get(concept)
     return tuple(word for word in dict.fromkeys(words) if word not in same)
 
 

@@ -113,9 +113,10 @@ def summary() -> str:
         some = [row for row in shown if (row["kind"] == "phrase") == (what == "phrases")]
         count = len({row["concept"] for row in some})
         tables.append(f"{count} {what}:\n\n{methods_table(some, SUMMARY)}")
-    for rows in (committed("gallery"), by_second_judge(committed("gallery"))):
-        kinds = [row | {"method": f"{row['method']}, {row['kind']}"} for row in rows]
-        tables.append(f"gallery:\n\n{methods_table([*kinds, *rows], GALLERY)}")
+    gallery = committed("gallery")
+    for judged in (gallery, by_second_judge(gallery)):
+        kinds = [row | {"method": f"{row['method']}, {row['kind']}"} for row in judged]
+        tables.append(f"gallery:\n\n{methods_table([*kinds, *judged], GALLERY)}")
     return "\n\n\n".join(tables)
 
 

@@ -16,7 +16,7 @@ from tiny_flux import build
 
 ROOT = Path(__file__).parents[3]
 LAUNCH = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
-# With the default shares of tokens and attacks, rounding alone makes 1.1e-5 of one number.
+# With the default shares of tokens and attacks one number of 64 differs by 1.1e-5.
 SMALL = """
 width: 64
 height: 64

@@ -294,4 +294,4 @@ def test_several_concepts_share_what_is_kept_and_have_rank_for_all(tiny: Tiny) -
         )
         shared.solve()
         alone.solve()
-    assert shared.unsolved < 0.75 * alone.unsolved
+    assert shared.unsolved < 0.14 < 0.75 * alone.unsolved
