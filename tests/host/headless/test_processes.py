@@ -16,8 +16,10 @@ from tiny_flux import build
 
 ROOT = Path(__file__).parents[3]
 LAUNCH = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
-# With the default shares of tokens and attacks one number of 64 differs by 1.1e-5.
+# Seed 0 gives one number of the LoRA a first gradient of 3e-9: less than rounding, and AdamW makes
+# a step of 1e-5 of the difference. With seed 1 none is so small.
 SMALL = """
+seed: 1
 width: 64
 height: 64
 pairs: 4
@@ -26,8 +28,7 @@ keep_per_step: 2
 trajectories: 3
 trajectory_steps: 2
 steps: 8
-entrance: {most_unsolved: 1.0, soft: 100, rounds: 2, searches: 2, tempering: 400,
-  own_share: 2.0, attack_share: 2.0}
+entrance: {most_unsolved: 1.0, soft: 100, rounds: 2, searches: 2, tempering: 400}
 lora: {rank: 2, targets: text_pooled}
 """
 
