@@ -11,6 +11,7 @@ from queue import Empty
 from typing import Any
 
 from ..pack import import_pack
+from ..parent import end_with_parent
 
 import_pack()
 
@@ -70,6 +71,7 @@ def rows_of(jobs: Sequence[Job], workers: int, family: str) -> Iterator[dict[str
 
 def _work(given: Any, done: Any, family: str) -> None:
     """Jobs until there are none: rows, then None; the traceback of what goes wrong."""
+    end_with_parent()
     torch.set_num_threads(1)
     try:
         world = World(family)
