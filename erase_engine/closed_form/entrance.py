@@ -20,7 +20,7 @@ from .text_rows import Features, TextRows
 
 PASSES = 4  # solutions in a row, each with the weights that the last one's movements ask for
 DAMPING = 0.1  # of an attack; a share of the mean square of the weights
-FASTEST, HEAVIEST, EASED = 4.0, 60.0, 1.3  # growth of a weight in a pass, most, and its fall
+FASTEST, EASED, HEAVIEST = 4.0, 1.3, 60.0  # growth of a weight in a pass, its fall, the most
 
 
 class Entrances:
@@ -126,7 +126,12 @@ class Entrance:
         self._size = output(self.held - self.held.mean(0)).norm(dim=1).mean()
 
     def solve(self, attacks: Tensor | None = None) -> None:
-        """Solves PASSES times; in between, rows that move by more than `most_moved` count more."""
+        """Solves PASSES times; in between, rows that move by more than `most_moved` count more.
+
+            w <- clamp(w (|D k| / most_moved)^2, 1, HEAVIEST)
+
+        Others count less again, so that a weight is what its limit costs: its multiplier.
+        """
         edit = self.edit if attacks is None else self.edit.beside(self._attacked(attacks))
         for left in reversed(range(PASSES)):
             self.down, self.up = low_rank_solution(
@@ -139,8 +144,8 @@ class Entrance:
             )
             if left:
                 moved = (self.held @ self.down.T @ self.up.T).norm(dim=1) / self._size
-                growth = (1 + (moved / self.config.most_moved).square()).clamp_max(FASTEST)
-                self.weight.mul_(growth).clamp_(max=HEAVIEST).div_(EASED).clamp_(min=1)
+                growth = (moved / self.config.most_moved).square().clamp(1 / EASED, FASTEST)
+                self.weight.mul_(growth).clamp_(1, HEAVIEST)
 
     @property
     def unsolved(self) -> float:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Generator, nn
 
-from erase_engine.closed_form.entrance import Entrance, LinearOutput
+from erase_engine.closed_form.entrance import HEAVIEST, Entrance, LinearOutput
 from erase_engine.closed_form.text_rows import Features
 from erase_engine.config import EntranceConfig
 from erase_engine.interfaces import LinearSlice
@@ -28,21 +28,22 @@ class OneLinear:
         return text
 
 
-def rows(generator: Generator) -> Features:
-    """Four tokens of prompts, two of them the concept's own; three that stay."""
+def rows(generator: Generator, held: int) -> Features:
+    """Four tokens of prompts, two of them the concept's own; `held` that stay."""
     concept, anchor = (torch.randn(4, WIDTH, generator=generator) for _ in range(2))
     own = torch.tensor([True, True, False, False])
-    held = torch.randn(3, WIDTH, generator=generator)
-    return Features(concept, anchor, own, held)
+    stay = torch.randn(held, WIDTH, generator=generator)
+    return Features(concept, anchor, own, stay)
 
 
-def entrance(config: EntranceConfig = CONFIG, *, rank: int = 4) -> Entrance:
+def entrance(config: EntranceConfig = CONFIG, *, rank: int = 4, held: int = 3) -> Entrance:
     linear = nn.Linear(WIDTH, OUT)
     with torch.no_grad():
         linear.weight.copy_(WEIGHT)
     model: Any = OneLinear()
     output = LinearOutput(model, "text", LinearSlice(linear, 0, OUT, WIDTH))
-    return Entrance(output, rows(Generator().manual_seed(1)), config, ridge=0.01, rank=rank)
+    features = rows(Generator().manual_seed(1), held)
+    return Entrance(output, features, config, ridge=0.01, rank=rank)
 
 
 def attacks() -> torch.Tensor:
@@ -82,3 +83,27 @@ def test_the_way_back_leads_towards_what_the_token_was() -> None:
     moved = text + found.undoing() * text.norm(dim=1, keepdim=True)
     off = [(each @ (WEIGHT + found.up @ found.down).T - before).norm() for each in (text, moved)]
     assert off[1] < off[0]
+
+
+def crowded(most_moved: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far each of more held rows than the space has dimensions moves, and what it counts."""
+    found = entrance(replace(CONFIG, most_moved=most_moved), held=20)
+    for _ in range(8):
+        found.solve()
+    size = (found.held - found.held.mean(0)) @ WEIGHT.T
+    moved = found.held @ found.down.T @ found.up.T
+    return moved.norm(dim=1) / size.norm(dim=1).mean(), found.weight
+
+
+def test_no_held_row_moves_further_than_it_may() -> None:
+    free, _ = crowded(10)
+    moved, weight = crowded(0.3)
+    assert free.max() > 0.7 and moved.max() < 0.33
+    at_the_limit = weight > 2
+    assert at_the_limit.any() and (moved[at_the_limit] > 0.27).all()
+
+
+def test_rows_that_stay_near_count_one_and_none_counts_without_end() -> None:
+    assert (crowded(10)[1] == 1).all()
+    moved, weight = crowded(0.01)
+    assert (weight == HEAVIEST).all() and moved.max() > 0.01
