@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -27,6 +28,7 @@ TEMPLATES = sorted((PACK / "example_workflows").glob("*.json"))
 # Loaders of files that are not here, and the output of the miniature that does as well.
 LOADERS = {"UNETLoader": 0, "DualCLIPLoader": 1, "VAELoader": 2}
 SMALL = {"resolution": 64, "width": 64, "height": 64}
+TRANSLATED = Path(__file__).parent / "translated.json"  # digests of the English words
 BLUEPRINT = PACK / "subgraphs" / "Erase and Compare.json"
 # Inputs that a template may set; all others of our nodes hold what the node itself begins with.
 CHOSEN = {"concept", "kind", "replace_with", "resolution", "prompt", "words", "view", "strength"}
@@ -69,6 +71,19 @@ def test_every_node_has_a_help_page(server):
 def test_translations_name_what_is_there(server, object_info, language):
     for name, words in server.get("/i18n")[language]["nodeDefs"].items():
         assert words["inputs"].keys() == inputs_of(object_info[name]).keys()
+
+
+def test_translations_were_read_again_when_the_english_changed(object_info):
+    """Put a node's new digest there only when you have changed its words in each language."""
+    english = {name: english_of(object_info[name]) for name in NODES}
+    digests = {name: sha256(text.encode()).hexdigest()[:8] for name, text in english.items()}
+    assert json.loads(TRANSLATED.read_text()) == digests
+
+
+def english_of(node):
+    """All that a person reads on a node, as the server says it."""
+    tooltips = {name: options(spec).get("tooltip") for name, spec in inputs_of(node).items()}
+    return json.dumps([node["display_name"], node["description"], tooltips], sort_keys=True)
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
