@@ -134,7 +134,7 @@ class Page:
     def add_from_library(self, name: str) -> None:
         """Opens the node library, finds a node and puts it on the canvas, which must be empty."""
         self.command("Workspace.ToggleSidebarTab.node-library")
-        self.tab.get_by_placeholder("Search").last.fill(name)
+        self.tab.get_by_placeholder(re.compile("Search|搜索")).last.fill(name)
         self.tab.get_by_text(name, exact=True).last.click()
         # Newer pages carry the node to where the mouse clicks next.
         self.tab.wait_for_timeout(500)

@@ -1,6 +1,7 @@
 /** Names and seeds of our nodes' widgets, where the page itself does not see to them. */
 
 import { app } from "../../../scripts/app.js";
+import { translateInputs } from "./names.js";
 import { allNodes, make } from "./page.js";
 
 const CATEGORY = "EraseAnything";
@@ -18,7 +19,7 @@ app.registerExtension({
     };
   },
   nodeCreated(/** @type {any} */ node) {
-    if (node.subgraph && allNodes(node.subgraph).some(isOurs)) setTimeout(() => nameBoxes(node));
+    if (node.subgraph && allNodes(node.subgraph).some(isOurs)) setTimeout(() => nameSubgraph(node));
     if (!isOurs(node)) return;
     const control = node.widgets?.[seedOf(node) + 1];
     if (CONTROLS.includes(control?.value)) control.value = CONTROLS[0]; // the page's own: randomize
@@ -31,9 +32,15 @@ app.registerExtension({
 const isOurs = (node) => node.constructor.nodeData?.category === CATEGORY;
 
 /**
- * Names the boxes of a node; a subgraph has its own only once it is configured.
+ * Names what a subgraph shows of its nodes: once it is configured, it has that.
  * @param {any} node
  */
+function nameSubgraph(node) {
+  translateInputs(node);
+  nameBoxes(node);
+}
+
+/** @param {any} node */
 function nameBoxes(node) {
   for (const widget of node.widgets ?? []) nameBox(widget);
 }
