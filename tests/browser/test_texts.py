@@ -131,3 +131,13 @@ def test_a_files_record_is_shown_as_text(page: Page, server: Server) -> None:
     expect(view).to_contain_text(f"erases '{hostile}'")
     expect(view).to_contain_text(f"training: {hostile}")
     assert view.locator("img, script").count() == 0 and page.run("() => window.hacked") is None
+
+
+def test_a_reloaded_page_finds_its_texts_again(page: Page) -> None:
+    page.reload()
+    page.look_at(page.id_of("EraseAnythingApply"))
+    card = page.tab.locator(".eraseanything-text:visible").filter(has_text="fit this model")
+    expect(card).to_contain_text("erases 'star <img")
+    page.look_at(PLAN)
+    plan = page.tab.locator(".eraseanything-text:visible").filter(has_text="prompt pairs")
+    expect(plan.get_by_role("button", name="Edit this plan")).to_be_visible()

@@ -9,6 +9,7 @@ import { app } from "../../../scripts/app.js";
  */
 
 const MARGIN = 8; // pixels around a view in the classic canvas
+const RUNS_ASKED = 20; // of the history, when the page is new
 
 /** Something to be shown on a node: what stands in its `body` decides its height. */
 export class View {
@@ -96,6 +97,21 @@ export function addViews({ name, styles, nodes, widget, create, pick, restore })
   // Of a node in a subgraph, the page tells that node alone.
   api.addEventListener("executed", ({ detail }) => showAround(detail.node, pick(detail.output)));
   return show;
+}
+
+/**
+ * Looks for this workflow's last outputs in the server's history: the page may have been reloaded.
+ * @param {(path: string, output: any) => void} show gets the oldest run's first: the last one stays
+ */
+export async function lastOutputs(show) {
+  const graph = app.rootGraph;
+  const answer = await api.fetchApi(`/history?max_items=${RUNS_ASKED}`);
+  if (!answer.ok) return;
+  for (const run of Object.values(await answer.json())) {
+    const workflow = run.prompt?.[3]?.extra_pnginfo?.workflow;
+    if (app.rootGraph !== graph || workflow?.id !== graph.id) continue;
+    for (const [path, output] of Object.entries(run.outputs ?? {})) show(path, output);
+  }
 }
 
 /**
