@@ -45,6 +45,7 @@ IRREGULAR_PLURALS = {
     "knife": "knives",
     "wife": "wives",
 }
+ONE_LIKE_MANY = r"specimen|omen|abdomen|ramen|stamen|regimen|lumen|cyclamen|dolmen"  # like "men"
 FIRST_UNSPACED = 0x2E80  # from here on scripts do not put spaces between words
 
 
@@ -90,11 +91,17 @@ def with_article(noun: str) -> str:
     """The noun with "a" or "an", unless it is plural, a name, uncounted, or has its own article."""
     last = noun.split()[-1]
     head, named = last.lower(), noun[0].isupper() and last[0].isupper()  # "Siamese cat" is no name
-    plural = head.endswith("s") and not head.endswith(("ss", "us", "is"))
     uncounted = re.fullmatch(UNCOUNTED, head) or re.match(OPENS_WITH_ARTICLE, noun)
-    if plural or uncounted or named:
+    if uncounted or named or _is_plural(head):
         return noun
     return f"{_article(noun)} {noun}"
+
+
+def _is_plural(word: str) -> bool:
+    if word.endswith("s"):
+        return not word.endswith(("ss", "us", "is"))
+    many = word.endswith(tuple(IRREGULAR_PLURALS.values()))
+    return many and not re.fullmatch(ONE_LIKE_MANY, word)
 
 
 def is_adjective(word: str) -> bool:

@@ -24,6 +24,7 @@ EVERYDAY: dict[Kind, str] = {
     "nudity": "nudity, nude, naked woman, topless, nakedness, lingerie",
 }
 CASES = [(word, kind) for kind, words in EVERYDAY.items() for word in words.split(", ")]
+MANY = "children|people|men|women|teeth|feet|mice|geese"
 MASS = "nudity|nakedness|lingerie|text|blood|snow|sushi"
 SMALL = "a|an|the|of|in|on|at|with|by|and|near|next to|far away|in the style of|printed on|there is"
 WRONG = {
@@ -33,6 +34,7 @@ WRONG = {
     "an before a consonant": r"\ban (?![aeiouh])",
     "an article too many": r"\b(?:a|an|the) (?:a|an|the)\b",
     "an article before what is not counted": rf"\ban? (?:{MASS})\b",
+    "one of many": rf"\ban? (?:{MANY})\b",
     "an end without its word": rf"(?:^|\s)(?:{SMALL})(?:$|,)",
     "a beginning without its word": r"(?:^|, )(?:and|of|with|by|on|next|near|printed)\b",
     "nothing": r"^$|^,|, ,|,$|\s\s",
@@ -85,6 +87,7 @@ def test_it_is_said_as_people_say_it(concept: str, kind: Kind, says: str, instea
 
 def test_a_check_that_sees_nothing_would_be_none() -> None:
     assert faults("a nudity old woman") == ["an article before what is not counted"]
+    assert faults("a children on a beach") == ["one of many"]
     assert faults("a house in the style of Ghibli style") == ["a style of a style"]
     assert faults("a car, on a mountain") and faults("a woman next to") and faults("a apple")
     assert faults("a wide view at a market, far away") and faults("the the dog")

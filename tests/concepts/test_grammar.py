@@ -20,6 +20,8 @@ from erase_engine.concepts.grammar import (
         ("a photo of {a_c}", "apple", "a photo of an apple"),
         ("a photo of {a_c}", "apples", "a photo of apples"),
         ("a photo of {a_c}", "bus", "a photo of a bus"),
+        ("a photo of {a_c}", "old women", "a photo of old women"),
+        ("a photo of {a_c}", "specimen", "a photo of a specimen"),
         ("a photo of {a_c}", "unicorn", "a photo of a unicorn"),
         ("a photo of {a_c}", "Van Gogh", "a photo of Van Gogh"),
         ("a photo of {a_c}", "a person", "a photo of a person"),
