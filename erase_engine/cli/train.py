@@ -23,6 +23,7 @@ from ..interfaces import FlowModel, TextEncoder
 from ..lora.adapters import adapted_layers
 from ..lora.file import save_lora
 from ..lora.metadata import erasure_metadata
+from ..lora.stopped import remove_stopped, stopped_name
 from ..memory import META, MemoryEstimate, described, estimate_memory
 from ..training.disk import DiskNeed
 from ..training.encoded_prompts import EncodedPrompts
@@ -212,13 +213,16 @@ class CommandHost:
         from ..backends.diffusers.files import HOST
 
         out, base_model = self.job.out, self.model.description
-        path = out if step is None else out.with_name(f"{out.stem}_step{step}{SUFFIX}")
+        path = out if step is None else out.with_name(stopped_name(out.stem, step) + SUFFIX)
         if not self.processes.main:
             return path
         record = erasure_metadata(
             erasure.figures, plan, self.job.config, base_model=base_model, host=HOST
         )
-        return save_lora(path, erasure.state, record, overwrite=step is not None)
+        save_lora(path, erasure.state, record, overwrite=step is not None)
+        if step is None:
+            remove_stopped(out.with_suffix(""), path)
+        return path
 
     def say(self, text: str) -> None:
         if self.processes.main:

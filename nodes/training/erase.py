@@ -96,7 +96,7 @@ class EraseConcept(io.ComfyNode):
             trained = run_training(host, wanted, config, checkpoint=checkpoint)
             remember(trained.path)
             saved = f"Saved as {lora_name(trained.path)}."
-            live.end("done", "\n".join([saved, *trained.notes]))
+            live.end("done", "\n".join([saved, *trained.plan.notes, *trained.notes]))
         report = report_of(trained)
         lora = RecordedLora.saved(trained.path, trained.erasure.state)
         erased, _ = apply_lora(model, lora, 1.0, name="the LoRA")

@@ -24,6 +24,7 @@ from ...erase_engine.config import EraseConfig
 from ...erase_engine.interfaces import FlowModel, TextEncoder
 from ...erase_engine.lora.adapters import adapted_layers
 from ...erase_engine.lora.metadata import figures_in_words
+from ...erase_engine.lora.stopped import remove_stopped, stopped_name
 from ...erase_engine.memory import MemoryEstimate, described
 from ...erase_engine.training.cost import streamed_in_words
 from ...erase_engine.training.disk import DiskNeed
@@ -165,16 +166,20 @@ class NodeHost:
 
     def save(self, erasure: Erasure, plan: ConceptPlan, *, step: int | None = None) -> Path:
         """Beside the LoRAs, so that a stopped one can be tried: `star_step60_00001.safetensors`."""
-        stem = self.stem if step is None else self.stem.with_name(f"{self.stem.name}_step{step}")
+        stem = self.stem
+        if step is not None:
+            stem = stem.with_name(stopped_name(stem.name, step))
         base_model = model_description(self.model)
         path = save_erasure(stem, erasure, plan=plan, config=self.config, base_model=base_model)
-        if self.previews and step is None:
-            save_cover(path, self.previews.cover())
+        if step is None:
+            remove_stopped(self.stem, path)
+            if self.previews:
+                save_cover(path, self.previews.cover())
         return path
 
     def say(self, text: str) -> None:
         without = [NO_PREVIEWS] if self.vae is None else []
-        self.live.say("\n".join([text, *self.notes, *without]))
+        self.live.say("\n".join([*self.notes, *without, text]))  # what asks for something first
 
     def stopped(self, saved: Path | None) -> None:
         self.live.saved = lora_name(saved) if saved else ""

@@ -12,7 +12,7 @@ import { language } from "./words.js";
 /** @type {Notes} */
 const CHINESE_NOTES = {
   "# Apply an erasure, and compare strengths": {
-    digest: "80f35f92",
+    digest: "87245152",
     text: `# 应用擦除，并比较强度
 
 按**运行**。先训练一个 LoRA，再以强度 0、0.5 和 1 加到模型上三次。三次用同一个种子画同一条提示词。
@@ -76,7 +76,7 @@ const CHINESE_NOTES = {
 `,
   },
   "# Erase a person": {
-    digest: "004d023d",
+    digest: "e0f93e01",
     text: `# 擦除人物
 
 按**运行**。gallery 的微型模型会忘掉 *Mira*：其他人物还在。
@@ -103,7 +103,7 @@ const CHINESE_NOTES = {
 `,
   },
   "# Look inside with attention maps": {
-    digest: "de70835e",
+    digest: "9fe893bd",
     text: `# 用注意力图查看内部
 
 按**运行**。右侧的两个节点在模型画图时查看它的内部，擦除前后各一次。

@@ -234,6 +234,7 @@ def test_what_was_stopped_goes_on_to_the_same_file(
         patch.setattr(headless.Progress, "__call__", stop_with(KeyboardInterrupt(), 1))
         main(command())
     main([*command(), "--resume"])
+    assert files_of(tmp_path) == ["a.safetensors"]  # no "a_step1.safetensors" any more
     main(command(out=tmp_path / "b"))
     whole, resumed = (tmp_path / f"{name}.safetensors" for name in "ba")
     assert resumed.read_bytes() == whole.read_bytes()

@@ -222,6 +222,7 @@ def test_cancelled_and_queued_again_is_the_same_file(
     assert len(told) == 1  # the third step alone
     resumed = (loras / "EraseAnything" / "star_00001.safetensors").read_bytes()
     assert resumed == (loras / "whole_00001.safetensors").read_bytes()
+    assert not so_far.exists()
     assert not any(path.is_file() for path in (tmp_path / "output").rglob("*"))
 
 
@@ -232,7 +233,9 @@ def test_other_inputs_and_no_resume_begin_anew(
     with monkeypatch.context() as patch, pytest.raises(Cancel):
         interrupt_at(patch, 2)
         graph.erase(model)
+    (so_far,) = (loras / "EraseAnything").iterdir()
     told: list[int] = []
     watch_progress(monkeypatch, lambda done, total: told.append(done))
     graph.erase(model, **changes)
     assert len(told) > STEPS  # the paths, and every step
+    assert so_far.exists() == ("resume" not in changes)  # another training's stays

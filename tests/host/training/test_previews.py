@@ -157,6 +157,7 @@ def test_pictures_are_small_jpegs(loras: Path, vae: Any) -> None:
 def test_a_finished_node_keeps_its_curve(loras: Path) -> None:
     event = erase(1, None)
     assert event["state"] == "done" and event["message"].startswith(f"Saved as {FILE}.\n")
+    assert "appears instead" in event["message"]  # what the plan has to tell stays on the node
     assert event["steps"] == [1, 2, 3] and event["previews"] is None
     assert event["losses"].keys() == {"esd", "keep"}
     assert all(value is not None for values in event["losses"].values() for value in values)
