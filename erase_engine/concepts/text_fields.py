@@ -10,7 +10,9 @@ from ..validation import shortened
 
 LONGEST_PROMPT = 2000  # letters
 SEPARATORS = {"synonyms": r"[,;\n]", "keep": r"\n", "prompts": r"\n"}
-BETWEEN_CONCEPTS = r"[,;\uff0c\u3001\uff1b\n]|\s(?:and|&)\s"
+BETWEEN_CONCEPTS = (
+    r"[,;\uff0c\u3001\uff1b\n]|\s(?:and|or|&|\+)\s|(?<=[^\W\d]{2})\s*/\s*(?=[^\W\d]{2})"
+)
 OWN_BRACKET = r"\\([()])"
 QUOTED = r"\s*[\"“]([^\"“”]+)[\"”]\s*"
 WEIGHTS_READ = "Prompt weights count for nothing here: the words were read without them."
@@ -44,8 +46,8 @@ def split_lists(values: Mapping[str, Any]) -> dict[str, Any]:
 def one_concept(text: str) -> str:
     """The text, or what stands in its quotes; ValueError where it names two things.
 
-    Those are words with a comma, a semicolon, a line break, "and" or "&" between them. In quotes
-    they are one: "salt and pepper".
+    Those are words with a comma, a semicolon, a line break, a slash, "and", "or", "&" or "+" between
+    them. In quotes they are one: "salt and pepper".
     """
     if quoted := re.fullmatch(QUOTED, text):
         return quoted[1]

@@ -10,6 +10,7 @@ from erase_engine.concepts.request import ConceptRequest
 from erase_engine.concepts.text_fields import plain_prompt, plain_wording
 
 TWO = ("cat, dog", "cat and dog", "cat; dog", "cat\ndog", "Cat & Dog", "cat AND dog", "猫、狗")
+TWO += ("cat or dog", "cat/dog", "cat / dog", "cat + dog")
 
 
 @pytest.mark.parametrize("concept", TWO)
@@ -24,6 +25,9 @@ def test_two_things_in_one_field_are_refused(concept: str) -> None:
         ('"salt and pepper shaker"', "salt and pepper shaker"),
         ("“Washington, D.C.”", "Washington, D.C."),
         ("sandals", "sandals"),
+        ("C++ logo", "C++ logo"),
+        ("24/7 sign", "24/7 sign"),
+        ('"AC/DC"', "AC/DC"),
         ("cat,\n", "cat"),
         ("a cat", "cat"),
     ],
