@@ -26,11 +26,11 @@ const CHINESE = {
     "它是软的：没有加固，文本特征稍有变化，概念就会回来。配方 fast 会加固它。",
   "The text's entrance alone can't tell the concept from what is to stay, so layers behind it were trained.":
     "仅在文本入口处无法把概念与要保留的内容分开，所以训练了其后的层。",
-  "The closed form alone: attacks are not searched for, and may bring a concept back.":
-    "只有闭式解：没有寻找攻击，攻击可能使概念回来。",
-  "The closed form was hardened against attacks.": "闭式解已针对攻击加固。",
-  "The closed form was hardened, and trained against its attacks as far as that is worth it.":
-    "闭式解已加固，并在值得的范围内针对攻击作了训练。",
+  "It was solved only: nobody looked for ways to bring the concept back, and there are some.":
+    "只作了求解：没有寻找使概念重现的途径，而这样的途径是有的。",
+  "Ways to bring the concept back were searched for, and closed.": "已寻找并堵住使概念重现的途径。",
+  "Ways to bring the concept back were searched for, and closed as far as that is worth it.":
+    "已寻找使概念重现的途径，并在值得的范围内堵住。",
   "It ended at its limit of {STEPS} steps.": "达到 {STEPS} 步的上限后结束。",
   "It diverged: the loss of erasing went from {first} to {last}, so the LoRA is of no use. Lower learning_rate, rank or negative guidance.":
     "训练发散了：擦除损失从 {first} 变为 {last}，这个 LoRA 没有用处。请降低 learning_rate、秩或负向引导。",

@@ -16,11 +16,9 @@ from ..teacher import CountedModel
 from .gradient import Together, numbers_of
 from .shared_attack import SharedAttack
 
-ALONE = "The closed form alone: attacks are not searched for, and may bring a concept back."
-HARDENED = "The closed form was hardened against attacks."
-TEMPERED = (
-    "The closed form was hardened, and trained against its attacks as far as that is worth it."
-)
+ALONE = "It was solved only: nobody looked for ways to bring the concept back, and there are some."
+HARDENED = "Ways to bring the concept back were searched for, and closed."
+TEMPERED = "Ways to bring the concept back were searched for, and closed as far as that is worth it."
 # Kinds that are undone by degrees, as from a style to another. A relation is in the tokens of two
 # things as well, which the entrance alone can't move.
 BY_DEGREES = ("style", "relation")
