@@ -46,8 +46,8 @@ def split_lists(values: Mapping[str, Any]) -> dict[str, Any]:
 def one_concept(text: str) -> str:
     """The text, or what stands in its quotes; ValueError where it names two things.
 
-    Those are words with a comma, a semicolon, a line break, a slash, "and", "or", "&" or "+" between
-    them. In quotes they are one: "salt and pepper".
+    Those are words with a comma, a semicolon, a line break, a slash, "and", "or", "&" or "+"
+    between them. In quotes they are one: "salt and pepper".
     """
     if quoted := re.fullmatch(QUOTED, text):
         return quoted[1]

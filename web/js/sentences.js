@@ -29,7 +29,7 @@ const CHINESE = {
   "It was solved only: nobody looked for ways to bring the concept back, and there are some.":
     "只作了求解：没有寻找使概念重现的途径，而这样的途径是有的。",
   "Ways to bring the concept back were searched for, and closed.": "已寻找并堵住使概念重现的途径。",
-  "Ways to bring the concept back were searched for, and closed as far as that is worth it.":
+  "Ways to bring the concept back were searched for, and closed where that is worth it.":
     "已寻找使概念重现的途径，并在值得的范围内堵住。",
   "It ended at its limit of {STEPS} steps.": "达到 {STEPS} 步的上限后结束。",
   "It diverged: the loss of erasing went from {first} to {last}, so the LoRA is of no use. Lower learning_rate, rank or negative guidance.":

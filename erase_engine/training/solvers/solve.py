@@ -18,7 +18,7 @@ from .shared_attack import SharedAttack
 
 ALONE = "It was solved only: nobody looked for ways to bring the concept back, and there are some."
 HARDENED = "Ways to bring the concept back were searched for, and closed."
-TEMPERED = "Ways to bring the concept back were searched for, and closed as far as that is worth it."
+TEMPERED = "Ways to bring the concept back were searched for, and closed where that is worth it."
 # Kinds that are undone by degrees, as from a style to another. A relation is in the tokens of two
 # things as well, which the entrance alone can't move.
 BY_DEGREES = ("style", "relation")
