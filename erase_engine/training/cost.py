@@ -104,20 +104,15 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
     passes = f"at most {cost:,}" if config.solver == "solve" else f"{cost:,}"
     fast = expected_forwards(encoded, recipe, guided=guided)
     if cost == fast:
-        fewer = _where_solved(encoded, config, guided=guided)
-        return f"It takes {passes} passes of the model.{fewer}"
+        solved = (config.after_solving(solved=True, soft=soft) for soft in (False, True))
+        few, more = (expected_forwards(encoded, one, guided=guided) for one in solved)
+        where = f" Where solving is enough, {few:,} or {more:,}." * (0 < few < more)
+        return f"It takes {passes} passes of the model.{where}"
     more, fewer = f"{cost / fast:.1f} times", f"{cost / fast:.0%} of"
     return (
         f"It takes {passes} passes of the model, {more if cost > fast else fewer} those of the "
         f"recipe fast (at most {fast:,})."
     )
-
-
-def _where_solved(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool) -> str:
-    """What it takes where the closed form erases the concept, as it does most; "" for nothing."""
-    left = [config.after_solving(solved=True, soft=soft) for soft in (False, True)]
-    few, more = (expected_forwards(encoded, one, guided=guided) for one in left)
-    return f" Where solving is enough, {few:,} or {more:,}." * (0 < few < more)
 
 
 def streamed_in_words(
