@@ -212,3 +212,5 @@ def test_the_readme_says_how_often_an_erased_concept_is_still_found() -> None:
     words = f"{still('fast', phrases=False)} of the pictures that ask for them (before: "
     assert words + still("base", phrases=False) in text
     assert f"Six phrases: {still('fast', phrases=True)}" in text
+    gallery = means(committed("gallery"))["acc_e"]
+    assert f"21 words of the gallery: {gallery:.1f}%" in text
