@@ -47,14 +47,14 @@ def main() -> None:
 
 
 def recorded(page: Page) -> list[Image.Image]:
-    """Frames of the panel, from the first sign of work to the end; RuntimeError without an end."""
+    """Frames of the panel, from its first pictures to the end; RuntimeError without an end."""
     page.look_at(TRAIN, zoom=ZOOM)
     page.queue()
     frames: list[Image.Image] = []
     for _ in range(FRAMES_BY_PAUSE):
         page.tab.wait_for_timeout(PAUSE_MS)
         state = page.views().first.get_attribute("data-state")
-        if state != "idle":
+        if page.views().first.locator("img").count():
             frame = shot(page)
             if not frames or frame.tobytes() != frames[-1].tobytes():
                 frames.append(frame)
@@ -66,11 +66,9 @@ def recorded(page: Page) -> list[Image.Image]:
 def shot(page: Page) -> Image.Image:
     """The panel as it looks now. It moves as it grows: the canvas is moved to where it is seen."""
     panel = page.views().first
-    box = panel.bounding_box()
-    if box and abs(box["y"] - TOP) > 1:
+    while (box := panel.bounding_box()) and abs(box["y"] - TOP) > 1:
         page.run(MOVE, (TOP - box["y"]) / ZOOM)
         page.tab.wait_for_timeout(PAUSE_MS)
-        box = panel.bounding_box()
     assert box
     clip = {"x": box["x"] - EDGE, "y": box["y"] - EDGE}
     clip |= {side: box[side] + 2 * EDGE for side in ("width", "height")}
