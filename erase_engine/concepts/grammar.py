@@ -172,8 +172,7 @@ def _either_number(word: str) -> str:
         return f"{found[1]}(?:y|ies?)"
     if found := re.fullmatch(r"(.+(?:x|ch|sh))(?:es)?", word):
         return f"{re.escape(found[1])}(?:es)?"
-    plural = word.islower() and word.endswith("s") and not word.endswith(("ss", "us", "is"))
-    stem = word[:-1] if plural and len(word) > 3 else word
+    stem = word[:-1] if word.islower() and _is_plural(word) and len(word) > 3 else word
     return f"{re.escape(stem)}(?:e?s)?"
 
 

@@ -4,7 +4,8 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { language } from "./words.js";
 
-const CATEGORY = "EraseAnything";
+export const CATEGORY = "EraseAnything"; // of all our nodes
+const OURS = "en"; // the language that the server speaks
 
 /** @type {Record<string, string>} by the label that the server gives an input */
 const labels = {};
@@ -14,6 +15,7 @@ const labels = {};
 app.registerExtension({
   name: "eraseanything.names",
   async addCustomNodeDefs(/** @type {Record<string, any>} */ nodes) {
+    if (language() === OURS) return;
     const languages = await (await api.fetchApi("/i18n")).json();
     const words = languages[language()]?.nodeDefs ?? {};
     for (const [id, node] of Object.entries(nodes)) {

@@ -55,7 +55,8 @@ export class View {
  * @param {string} options.widget name and type of the widget: one that no other pack draws
  * @param {(node: ComfyNode, onHeight: () => void) => Shown} options.create for a node or a subgraph
  * @param {(output: any) => any} options.pick our part of a node's output, if it has one
- * @param {() => Promise<void>} [options.restore] shows what was there before the page was reloaded
+ * @param {() => Promise<void>} [options.restore] shows what was there before the page was reloaded,
+ *   where that is not the workflow's last outputs
  * @returns {(path: string, given: any) => void} shows something on the node at a path, and around it
  */
 export function addViews({ name, styles, nodes, widget, create, pick, restore }) {
@@ -88,7 +89,9 @@ export function addViews({ name, styles, nodes, widget, create, pick, restore })
       else put();
     },
     async afterConfigureGraph() {
-      if (app.rootGraph && allNodes(app.rootGraph).some((node) => views.has(node))) await restore?.();
+      if (!app.rootGraph || !allNodes(app.rootGraph).some((node) => views.has(node))) return;
+      if (restore) await restore();
+      else await lastOutputs((path, output) => show(path, pick(output)));
     },
     onNodeOutputsUpdated(/** @type {Record<string, any>} */ outputs) {
       for (const [path, output] of Object.entries(outputs)) show(path, pick(output));
@@ -103,7 +106,7 @@ export function addViews({ name, styles, nodes, widget, create, pick, restore })
  * Looks for this workflow's last outputs in the server's history: the page may have been reloaded.
  * @param {(path: string, output: any) => void} show gets the oldest run's first: the last one stays
  */
-export async function lastOutputs(show) {
+async function lastOutputs(show) {
   const graph = app.rootGraph;
   const answer = await api.fetchApi(`/history?max_items=${RUNS_ASKED}`);
   if (!answer.ok) return;

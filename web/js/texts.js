@@ -1,7 +1,7 @@
 /** The text that a node leaves when it runs, shown on the node: cards, plans and reports. */
 
 import { api } from "../../../scripts/api.js";
-import { View, addViews, lastOutputs, make } from "./page.js";
+import { View, addViews, make } from "./page.js";
 import { told } from "./sentences.js";
 import { said } from "./words.js";
 
@@ -62,7 +62,7 @@ class TextView extends View {
   }
 }
 
-const showAt = addViews({
+addViews({
   name: "eraseanything.texts",
   styles: "texts.css",
   nodes: [
@@ -77,5 +77,4 @@ const showAt = addViews({
   create: (node, onHeight) =>
     new TextView(onHeight, (plan) => edit(node, plan), Boolean(node.subgraph)),
   pick: (output) => output,
-  restore: () => lastOutputs(showAt),
 });

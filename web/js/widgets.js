@@ -1,10 +1,9 @@
 /** Names and seeds of our nodes' widgets, where the page itself does not see to them. */
 
 import { app } from "../../../scripts/app.js";
-import { translateInputs } from "./names.js";
+import { CATEGORY, translateInputs } from "./names.js";
 import { allNodes, make } from "./page.js";
 
-const CATEGORY = "EraseAnything";
 const CONTROLS = ["fixed", "increment", "decrement", "randomize"]; // of a seed after each run
 const NAME_HEIGHT = "16px";
 
