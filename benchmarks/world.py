@@ -68,9 +68,9 @@ class World:
     """
 
     def __init__(self, family: str = FAMILY, *, quickly: bool = True) -> None:
-        model, clip, self.vae = load_tiny(family)
+        model, self.clip, self.vae = load_tiny(family)
         self.encoder, self.vocabulary = (
-            ComfyTextEncoder(clip),
+            ComfyTextEncoder(self.clip),
             vocabulary_of(MINIATURES[family].world),
         )
         self.scenery, self.judges = scenery_of(family), judges_of(family)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from eraseanything_pack.benchmarks.erasure.comeback import (
     relearned,
 )
 from eraseanything_pack.benchmarks.erasure.robustness import black_box, wordings_of
-from eraseanything_pack.benchmarks.negative import Avoided
+from eraseanything_pack.benchmarks.negative import Avoided, Nag, require_nag
 from eraseanything_pack.benchmarks.world import FIRST_SEED, World
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from PIL import Image
@@ -73,6 +74,34 @@ def test_a_negative_prompt_leads_away_from_its_words_and_nowhere_else(case: Case
     assert moved("", usual) == 0
     assert moved(text, 3.0) < 1e-4 < moved("star", 3.0)
     assert case.world.backend.cfg == usual
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Mismatch dtype between input and weight"
+)  # the newer host's own
+def test_nag_leads_away_from_its_words_and_nowhere_else(case: Case) -> None:
+    """At a scale of 1 it is the benchmark's own picture, but for the host's own noise schedule."""
+    pytest.importorskip("comfy_extras.nodes_nag", reason="came with a newer ComfyUI")
+    text = case.prompts["named"][0].text
+    plain = case.world.draw([text], FIRST_SEED)
+
+    def moved(negative: str, scale: float) -> float:
+        drawn = Nag(case.world, negative, scale=scale).draw([text], case.seed)
+        return (drawn - plain).square().mean().item()
+
+    assert moved("star", 1.0) < 1e-4 < 1e-3 < moved("star", 5.0)
+
+
+def test_a_comfyui_without_nag_is_named_with_the_one_that_has_it() -> None:
+    said: list[str] = []
+    require_nag(said.append)
+    with suppress(ImportError):
+        import comfy_extras.nodes_nag  # noqa: F401
+
+        assert said == []
+        return
+    (sentence,) = said
+    assert "no node Normalized Attention Guidance" in sentence and "0.33.0" in sentence
 
 
 @pytest.mark.thorough
