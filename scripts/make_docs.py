@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,10 +20,13 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from setup import comfyui_path
 from workflow_api import to_api
 
+sys.path.insert(0, str(PACK))
+from erase_engine.contact_sheet import CELL, GAP, LABEL, LINE, MARGIN
+
 DEMO, DOCS, EXAMPLES = PACK / "output" / "demo", PACK / "docs", PACK / "example_workflows"
 SHOWN = ("before_after.png", "attention.png", "loss_curve.png")
 OF_DEMO = "erase_object"  # the workflow that the demo runs
-LAST_ALONE = "look_inside"  # whose sheets are too large to stand beside each other
+REPORT, MAPS = "EraseAnythingReport", "EraseAnythingAttention"  # nodes that save sheets
 WANTS = "UNETLoader"  # a node of workflows for a model of one's own
 WIDTH, HEIGHT, COLUMNS = 480, 320, 3  # of a thumbnail, in pixels; pictures in a row
 
@@ -38,7 +42,7 @@ def main() -> None:
         shutil.copy(DEMO / name, DOCS)
         print(f"wrote docs/{name}")
     drawn = [sorted(DEMO.rglob(f"erase_{model}_*_00001_.png")) for model in ("base", "erased")]
-    save_thumbnail(OF_DEMO, [path for paths in drawn for path in paths[:COLUMNS]])
+    save_thumbnail(OF_DEMO, [Image.open(path) for paths in drawn for path in paths[:COLUMNS]])
 
 
 def make_thumbnails(files: Iterable[Path]) -> None:
@@ -52,28 +56,50 @@ def make_thumbnails(files: Iterable[Path]) -> None:
             if any(node["type"] == WANTS for node in workflow["nodes"]):
                 save_card(file.stem, workflow)
             elif file.stem != OF_DEMO:
-                saved = pictures_of(server, workflow)
-                save_thumbnail(file.stem, saved[-1:] if file.stem == LAST_ALONE else saved)
+                save_thumbnail(file.stem, pictures_of(server, workflow))
 
 
-def pictures_of(server: Server, workflow: dict[str, Any]) -> list[Path]:
-    """What a workflow saves, run as it lies in the repository."""
+def pictures_of(server: Server, workflow: dict[str, Any]) -> list[Image.Image]:
+    """What a workflow saves, run as it lies in the repository; six of a sheet's pictures."""
     prompt = to_api(workflow, server.object_info())
     shown = server.run(prompt)
     saved = [each for each, node in prompt.items() if node["class_type"] == "SaveImage"]
-    return [path for each in saved for path in server.files(shown[each])]
+    pictures: list[Image.Image] = [
+        Image.open(path) for each in saved for path in server.files(shown[each])
+    ]
+    kinds = {node["class_type"] for node in prompt.values()}
+    if REPORT in kinds:
+        return of_report(pictures[0])
+    return of_maps(pictures[-1]) if MAPS in kinds else pictures
 
 
-def save_thumbnail(name: str, files: Sequence[Path]) -> None:
+def of_report(sheet: Image.Image) -> list[Image.Image]:
+    """Two prompts to erase and the first one to keep: before, then after."""
+    rows = (sheet.height - 2 * MARGIN - LINE) // (CELL + GAP)
+    some = (0, 1, rows // 2)
+    return [cut(sheet, row, column, MARGIN, MARGIN + LINE) for column in (0, 1) for row in some]
+
+
+def of_maps(sheet: Image.Image) -> list[Image.Image]:
+    """The picture and the maps of two words: before, then after."""
+    corner = MARGIN + LABEL, MARGIN + 2 * LINE
+    return [cut(sheet, row, column, *corner) for row in (0, 1) for column in range(COLUMNS)]
+
+
+def cut(sheet: Image.Image, row: int, column: int, left: int, top: int) -> Image.Image:
+    """One cell of a sheet whose first one begins there."""
+    x, y = left + column * (CELL + GAP), top + row * (CELL + GAP)
+    return sheet.crop((x, y, x + CELL, y + CELL))
+
+
+def save_thumbnail(name: str, pictures: Sequence[Image.Image]) -> None:
     """The pictures in a grid, each as large as fits its place, beside the workflow."""
-    columns = min(len(files), COLUMNS)
-    cell = WIDTH // columns, HEIGHT // -(-len(files) // columns)
+    columns = min(len(pictures), COLUMNS)
+    cell = WIDTH // columns, HEIGHT // -(-len(pictures) // columns)
     sheet = Image.new("RGB", (WIDTH, HEIGHT), "white")
-    for at, path in enumerate(files):
-        picture = Image.open(path).convert("RGB")
-        shown = picture.width, min(picture.height, picture.width)  # of a tall sheet, its beginning
-        picture = ImageOps.pad(picture.crop((0, 0, *shown)), cell, color="white")
-        sheet.paste(picture, (at % columns * cell[0], at // columns * cell[1]))
+    for at, picture in enumerate(pictures):
+        shown = ImageOps.pad(picture.convert("RGB"), cell, color="white")
+        sheet.paste(shown, (at % columns * cell[0], at // columns * cell[1]))
     save(name, sheet)
 
 
