@@ -169,11 +169,13 @@ def take_watched(browser: Browser, server: Server) -> None:
 
 
 def take_workflow(browser: Browser, server: Server) -> None:
-    """The nodes that an erasure begins with, joined as in the example workflow, before a run."""
+    """The nodes that an erasure begins with, joined as in the example workflow, after a run."""
     write_settings(server.base, CLASSIC)
     with open_page(browser, server) as page:
         page.load(json.loads((EXAMPLES / "erase_style.json").read_text(encoding="utf-8")))
         page.keep_only(*FIRST)
+        page.queue()
+        wait_for(page, "done")
         page.look_at(page.id_of(FIRST[0]), zoom=SMALL)
         page.tab.wait_for_timeout(1200)
         boxes = [page.box_of(page.id_of(kind)) for kind in FIRST]

@@ -6,9 +6,11 @@ import { allNodes, make } from "./page.js";
 
 const CONTROLS = ["fixed", "increment", "decrement", "randomize"]; // of a seed after each run
 const NAME_HEIGHT = "16px";
+const OLDER_NODES_2 = "[node-id] > textarea[aria-label]"; // boxes of its own, by that page
 
 app.registerExtension({
   name: "eraseanything.widgets",
+  setup: () => nameBoxesOfOlderNodes2(),
   beforeRegisterNodeDef(/** @type {any} */ kind, nodeData) {
     if (nodeData.category !== CATEGORY) return;
     const { configure } = kind.prototype;
@@ -18,7 +20,7 @@ app.registerExtension({
     };
   },
   nodeCreated(/** @type {any} */ node) {
-    if (node.subgraph && allNodes(node.subgraph).some(isOurs)) setTimeout(() => nameSubgraph(node));
+    if (showsOurs(node)) setTimeout(() => nameSubgraph(node));
     if (!isOurs(node)) return;
     const control = node.widgets?.[seedOf(node) + 1];
     if (CONTROLS.includes(control?.value)) control.value = CONTROLS[0]; // the page's own: randomize
@@ -29,6 +31,9 @@ app.registerExtension({
 
 /** @param {any} node */
 const isOurs = (node) => node.constructor.nodeData?.category === CATEGORY;
+
+/** @param {any} node */
+const showsOurs = (node) => node.subgraph && allNodes(node.subgraph).some(isOurs);
 
 /**
  * Names what a subgraph shows of its nodes: once it is configured, it has that.
@@ -82,15 +87,48 @@ function nameInputs(node) {
 }
 
 /**
- * Keeps a box's name in sight once it is filled. The classic canvas shows a name only in an empty
- * box; Nodes 2.0 draws boxes of its own, with names.
+ * Keeps a box's name in sight once it is filled: the classic canvas shows it only in an empty one.
  * @param {any} widget
  */
 function nameBox(widget) {
   const box = widget.element;
   if (!(box instanceof HTMLTextAreaElement) || box.dataset.eraseanything) return;
+  const name = nameOver(box, widget.label ?? widget.name);
+  // The page puts the box into the document later, and again when a workflow comes back in front.
+  new ResizeObserver(() => {
+    if (box.previousSibling !== name) box.before(name);
+  }).observe(box);
+}
+
+/** The same in Nodes 2.0 of older pages, which draw boxes of their own; newer ones name them. */
+function nameBoxesOfOlderNodes2() {
+  new MutationObserver((changes) => {
+    const added = changes.flatMap((change) => [...change.addedNodes]);
+    const boxes = added.flatMap((each) =>
+      each instanceof Element ? [...each.querySelectorAll(OLDER_NODES_2)] : [],
+    );
+    for (const box of boxes) if (box instanceof HTMLTextAreaElement) nameDrawnBox(box);
+  }).observe(document.body, { childList: true, subtree: true });
+}
+
+/** @param {HTMLTextAreaElement} box */
+function nameDrawnBox(box) {
+  const node = app.canvas.graph?.getNodeById(box.parentElement?.getAttribute("node-id") ?? "");
+  if (box.dataset.eraseanything || !node || !(isOurs(node) || showsOurs(node))) return;
+  const widget = node.widgets.find((/** @type {any} */ each) => each.name === box.ariaLabel);
+  if (widget) box.after(nameOver(box, widget.label ?? widget.name));
+}
+
+/**
+ * What stands over a box's text; the box leaves room for it.
+ * @param {HTMLTextAreaElement} box
+ * @param {string} label
+ */
+function nameOver(box, label) {
   box.dataset.eraseanything = "named";
-  const label = widget.label ?? widget.name;
+  box.placeholder = "";
+  box.style.paddingTop = NAME_HEIGHT;
+  box.setAttribute("aria-label", label);
   const name = make("span", "eraseanything-name", label);
   Object.assign(name.style, {
     position: "absolute",
@@ -99,11 +137,5 @@ function nameBox(widget) {
     opacity: "0.7",
     pointerEvents: "none",
   });
-  box.placeholder = "";
-  box.style.paddingTop = NAME_HEIGHT;
-  box.setAttribute("aria-label", label);
-  // The page puts the box into the document later, and again when a workflow comes back in front.
-  new ResizeObserver(() => {
-    if (box.previousSibling !== name) box.before(name);
-  }).observe(box);
+  return name;
 }
