@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from comfy_server import PACK, Server, comfy_server
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from setup import comfyui_path
 from workflow_api import to_api
 
@@ -39,10 +39,18 @@ def main() -> None:
         make_thumbnails([EXAMPLES / f"{name}.json" for name in names] or EXAMPLES.glob("*.json"))
         return
     for name in SHOWN:
-        shutil.copy(DEMO / name, DOCS)
-        print(f"wrote docs/{name}")
+        save_with_workflow(DEMO / name, EXAMPLES / f"{OF_DEMO}.json")
     drawn = [sorted(DEMO.rglob(f"erase_{model}_*_00001_.png")) for model in ("base", "erased")]
     save_thumbnail(OF_DEMO, [Image.open(path) for paths in drawn for path in paths[:COLUMNS]])
+
+
+def save_with_workflow(file: Path, workflow: Path) -> None:
+    """In docs; dropped into ComfyUI, the picture opens the workflow."""
+    chunks = PngInfo()
+    chunks.add_text("workflow", json.dumps(json.loads(workflow.read_text(encoding="utf-8"))))
+    with Image.open(file) as picture:
+        picture.save(DOCS / file.name, pnginfo=chunks, optimize=True)
+    print(f"wrote docs/{file.name}")
 
 
 def make_thumbnails(files: Iterable[Path]) -> None:

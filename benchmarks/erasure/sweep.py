@@ -24,7 +24,7 @@ from .case import Case
 from .methods import RATES, fair
 from .quality import Look, ideal_distance, replacement
 
-CONCEPTS, TRIED = ("orange", "right of"), (4e-3, 8e-3, 1.6e-2)
+CONCEPTS, TRIED = ("orange", "right of"), (4e-3, 8e-3, 1.6e-2, 3.2e-2)
 KINDS, COUNT, SEED = ("named", "others"), 24, 0
 RESULT = RESULTS / "sweep.json"
 Row = dict[str, Any]
