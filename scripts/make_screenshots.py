@@ -176,6 +176,7 @@ def take_workflow(browser: Browser, server: Server) -> None:
         page.keep_only(*FIRST)
         page.queue()
         wait_for(page, "done")
+        page.tab.wait_for_timeout(6000)  # the page tells that a job is done, over the nodes
         page.look_at(page.id_of(FIRST[0]), zoom=SMALL)
         page.tab.wait_for_timeout(1200)
         boxes = [page.box_of(page.id_of(kind)) for kind in FIRST]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 from comfy_page import Page
@@ -47,6 +48,10 @@ def take(page: Page, name: str, node: str = TRAIN, *, folder: Path | None = None
     page.redraw()
     page.tab.wait_for_timeout(600)
     box = page.box_of(node)
+    bottom, seen = box["y"] + box["height"] + EDGE, page.tab.viewport_size
+    if seen and bottom > seen["height"]:
+        page.tab.set_viewport_size({"width": seen["width"], "height": math.ceil(bottom)})
+        page.tab.wait_for_timeout(600)
     clip = {"x": box["x"] - EDGE, "y": box["y"] - EDGE}
     clip |= {side: box[side] + 2 * EDGE for side in ("width", "height")}
     save(page, clip, (folder or folder_for(page)) / f"{name}.png")

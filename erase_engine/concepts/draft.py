@@ -76,7 +76,7 @@ class Draft:
         """What stands in for the concept, and why; "" leaves the words out."""
         concept, vocabulary = self.request.concept, self.vocabulary
         if self.request.replacement:
-            return self.request.replacement, "What appears instead was chosen by you."
+            return self.request.replacement, f"'{self.request.replacement}' appears instead."
         if phrase := self._replaced(ranked):
             return phrase.said(), (
                 f"'{phrase.said()}' appears instead: one part of '{concept}' is another, so that "
@@ -91,8 +91,7 @@ class Draft:
         if others and not vocabulary.categories[category].plain:
             middle = others[len(others) // 2]
             return middle, (
-                f"'{middle}' appears instead: another {category}, not so near to "
-                f"'{concept}' that a picture between the two would still show it."
+                f"'{middle}' appears instead: another {category}, not too near to '{concept}'."
             )
         if category:
             return "", "The words are left out: a picture whose prompt lacks them lacks the thing."

@@ -28,8 +28,7 @@ from .vocabulary import Vocabulary
 MOST_COMPARED = CANDIDATES + 1  # texts, for one concept
 KEEP_NEIGHBOURS = 32
 NO_SYNONYMS = (
-    "No synonyms were given. Other words for the concept go only as far as the model takes them "
-    "for it: name one or two to be sure of them."
+    "No synonyms were given. Other words may still bring the concept: name one or two to be sure."
 )
 
 

@@ -42,9 +42,16 @@ class Scene:
     def of(
         cls, plan: ConceptPlan, encoded: EncodedPrompts, config: EraseConfig, latents: LatentGrid
     ) -> Scene:
-        """The first sentence that names the concept as it was written, and the first to keep."""
-        whole = (row for row, pair in enumerate(plan.pairs) if pair.word == plan.concept)
-        row = next(whole, 0)
+        """The first sentence to keep, and the first that names the concept as it was written, once.
+
+        Some name it in other words, misspelt, or again and again.
+        """
+
+        def plain(row: int) -> tuple[bool, int]:
+            pair = plan.pairs[row]
+            return pair.word != plan.concept, pair.concept_prompt.count(plan.concept)
+
+        row = min(range(len(plan.pairs)), key=plain)
         pair = plan.pairs[row]
         prompts = {"concept": pair.concept_prompt, "keep": plan.keep[0]}
         prompts["replacement"] = pair.anchor_prompt

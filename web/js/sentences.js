@@ -83,17 +83,17 @@ const CHINESE = {
     "另有 {HELD} 个句子的文本特征保持不变，例如 ",
   "^0 further sentences held to their text features$": "没有另外要保持文本特征的句子",
   "^Note: ": "说明：",
-  "No synonyms were given. Other words for the concept go only as far as the model takes them for it: name one or two to be sure of them.":
+  "No synonyms were given. Other words may still bring the concept: name one or two to be sure.":
     "没有填写同义词。概念的其他说法，只有模型把它们当作同一概念时才会一起消失：写上一两个更可靠。",
   "Prompt weights count for nothing here: the words were read without them.":
     "提示词权重在这里不起作用：读取时已忽略。",
-  "What appears instead was chosen by you.": "替换内容由您指定。",
+  "'{words}' appears instead.": "替换为 '{words}'。",
   "'{words}' appears instead: one part of '{thing}' is another, so that the rest of the picture stays.":
     "替换为 '{words}'：'{thing}' 只换掉一部分，使画面的其余部分保持不变。",
   "'{words}' appears instead: its picture does not show the concept.":
     "替换为 '{words}'：它的图像不含该概念。",
-  "'{words}' appears instead: another {category}, not so near to '{thing}' that a picture between the two would still show it.":
-    "替换为 '{words}'：属于同一类（{category}），又不太接近 '{thing}'，两者之间的图像不会仍显出它。",
+  "'{words}' appears instead: another {category}, not too near to '{thing}'.":
+    "替换为 '{words}'：属于同一类（{category}），又不太接近 '{thing}'。",
   "The words are left out: a picture whose prompt lacks them lacks the thing.":
     "直接去掉这些词：提示词里没有它们，图像里就没有这样东西。",
   "Nothing appears instead of '{thing}': its words are left out, as the planner knows nothing like it. If pictures without them still show it, fill in what should appear.":

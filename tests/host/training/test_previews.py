@@ -96,6 +96,11 @@ def test_previews_show_what_the_training_did(loras: Path, vae: Any) -> None:
     json.dumps(event, allow_nan=False)
 
 
+def test_a_preview_says_the_word_once_where_a_prompt_does(loras: Path, vae: Any) -> None:
+    event = erase(1, vae, steps=1, prompts="a star, star, star\na red star")
+    assert event["previews"]["prompts"][0]["prompt"].count("star") == 1
+
+
 def test_the_last_picture_stands_beside_the_file(loras: Path, vae: Any) -> None:
     """Where ComfyUI's list of models finds it, in the place of one whose LoRA is gone."""
     cover = loras / "EraseAnything/star_00001.preview.png"
