@@ -13,6 +13,7 @@ from ..pack import import_pack
 import_pack()
 
 from ..result_file import RESULTS, read_result
+from .methods import METHODS, RATES
 from .table import concept_tables, methods_table, worst_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "figures.md"
@@ -43,6 +44,20 @@ The worst single row of each, over concepts and seeds:
 The same means by the second judge:
 
 {second}
+
+## The fair race
+
+Rows of the same file: {raced}, seed 0. By the first judge:
+
+{race}
+
+The worst single row of each:
+
+{race_worst}
+
+By the second judge:
+
+{race_second}
 
 ## The gallery
 
@@ -82,10 +97,15 @@ attack, with the weights of then (0.1, and 1.25 for other words).
 
 def page() -> str:
     rows, gallery = committed("erasure"), committed("gallery")
+    whole, raced = of_all_concepts(rows), race(rows)
     return TEXT.format(
-        methods=methods_table(rows),
-        worst=worst_table(rows),
-        second=methods_table(by_second_judge(rows)),
+        methods=methods_table(whole),
+        worst=worst_table(whole),
+        second=methods_table(by_second_judge(whole)),
+        raced=", ".join(dict.fromkeys(row["concept"] for row in raced)),
+        race=methods_table(raced),
+        race_worst=worst_table(raced),
+        race_second=methods_table(by_second_judge(raced)),
         gallery=methods_table(gallery),
         gallery_worst=worst_table(gallery),
         gallery_second=methods_table(by_second_judge(gallery)),
@@ -96,23 +116,38 @@ def page() -> str:
     )
 
 
+def of_all_concepts(rows: Rows) -> Rows:
+    """Those of the methods that every concept was erased by."""
+    everything = {row["concept"] for row in rows}
+    return [row for row in rows if concepts_of(row["method"], rows) == everything]
+
+
+def race(rows: Rows) -> Rows:
+    """What every fair rival erased, with seed 0, by each method that erased it all."""
+    rows = [row for row in rows if row["seed"] == 0]
+    shared = set.intersection(*(concepts_of(rival, rows) for rival in RATES))
+    able = [method for method in METHODS if concepts_of(method, rows) >= shared]
+    return [row for row in rows if row["concept"] in shared and row["method"] in able]
+
+
+def concepts_of(method: str, rows: Rows) -> set[str]:
+    return {row["concept"] for row in rows if row["method"] == method}
+
+
 def by_second_judge(rows: Rows) -> Rows:
     return [row | row["judge2"] for row in rows if "judge2" in row]
 
 
 def summary() -> str:
-    """The tables of docs/measurements.md, of words and of phrases; of docs/gallery.md, by kind.
-
-    Of a method that has a fair row ("esd+"), that row alone.
-    """
+    """The tables of docs/measurements.md, of words, phrases and the race; of docs/gallery.md."""
     rows = committed("erasure")
-    methods = {row["method"] for row in rows}
-    shown = [row for row in rows if f"{row['method']}+" not in methods]
     tables = []
     for what in ("words", "phrases"):
-        some = [row for row in shown if (row["kind"] == "phrase") == (what == "phrases")]
+        whole = of_all_concepts(rows)
+        some = [row for row in whole if (row["kind"] == "phrase") == (what == "phrases")]
         count = len({row["concept"] for row in some})
         tables.append(f"{count} {what}:\n\n{methods_table(some, SUMMARY)}")
+    tables.append(f"race:\n\n{methods_table(race(rows), SUMMARY)}")
     gallery = committed("gallery")
     for judged in (gallery, by_second_judge(gallery)):
         kinds = [row | {"method": f"{row['method']}, {row['kind']}"} for row in judged]

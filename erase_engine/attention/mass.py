@@ -9,7 +9,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 FRIENDLY = 8  # kernels want widths that are multiples of it
 
 
-def attention_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
+def attention_mass(q: Tensor, k: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
     """The attention that each query gives to the keys at `tokens`.
 
         A[b, h, l, j] = softmax_n(q[b, h, l] . k[b, h, n] / sqrt(D))[n = tokens[b, j]]
@@ -21,6 +21,7 @@ def attention_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
         q: (B, H, L, D) queries, after norm and RoPE.
         k: (B, H, N, D) all keys, text and image.
         tokens: (B, J) key positions; -1 marks an absent token, whose mass is 0.
+        mask: added to the scores, or where they count; as wide as (B, H, L, N) once it is spread.
 
     Returns:
         (B, H, L, J), float32 (float64 for float64 queries).
@@ -32,7 +33,7 @@ def attention_mass(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
     width = q.shape[-1]
     chunks = []
     for part in tokens.to(q.device).split(width, dim=1):  # kernels want values as wide as keys
-        out = scaled_dot_product_attention(q, k, _indicators(part, k, width))
+        out = scaled_dot_product_attention(q, k, _indicators(part, k, width), attn_mask=mask)
         chunks.append(out[..., : part.shape[1]])
     mass = torch.cat(chunks, dim=-1)
     return mass.to(torch.promote_types(mass.dtype, torch.float32))

@@ -29,6 +29,7 @@ class RecordedSampling:
         self._shape = shape  # (B, C, h, w), or (B, C, 1, h, w)
         self._latents = latents
         self._seen = [defaultdict[float, list[Tensor]](list) for _ in range(shape[0])]
+        self._asked: set[int] = set()
         self.latent = torch.zeros(shape)  # once it is sampled
 
     def __len__(self) -> int:
@@ -46,13 +47,14 @@ class RecordedSampling:
 
         A cache may have left blocks out, in which case there is nothing to keep.
         """
+        self._asked |= {sample % len(self) for sample in samples}
         if set(look.found(capture)) != set(look.blocks):
             return
         for at, sample in enumerate(samples):
             self._seen[sample % len(self)][time].append(look.maps(capture, at))
 
     def maps(self, picture: int) -> AttentionMaps | None:
-        """The maps of one picture; None where its prompt was another one."""
+        """The maps of one picture; None where its prompt was another one, or nothing was seen."""
         if not self._seen[picture]:
             return None
         steps = torch.stack(
@@ -62,6 +64,10 @@ class RecordedSampling:
         places = steps[..., : height * width]  # pictures to refer to may follow
         grids = rearrange(places, "s w (y x) -> s w y x", y=height)
         return AttentionMaps(grids, self.latent[picture : picture + 1])
+
+    def drew(self, picture: int) -> bool:
+        """Whether the model was asked about this picture with the prompt."""
+        return picture in self._asked
 
 
 class AttentionRecorder:

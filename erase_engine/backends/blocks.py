@@ -98,11 +98,20 @@ class BlockAttention:
         else:
             if capture.masses:
                 image = call.q[self.samples][:, :, self.spans.image]
-                self.found.append(attention_mass(image, call.k[self.samples], tokens))
+                mask = _of_queries(call.mask, self.samples, self.spans.image)
+                self.found.append(attention_mass(image, call.k[self.samples], tokens, mask))
             rows = call.run()
         if capture.outputs:
             self.found.append(output_likeness(rows[self.samples], tokens, self.spans.image))
         return rows
+
+
+def _of_queries(mask: Tensor | None, samples: slice | list[int], queries: slice) -> Tensor | None:
+    """What a mask (B or 1, H or 1, N or 1, N) says of these samples and queries."""
+    if mask is None:
+        return None
+    own = mask if len(mask) == 1 else mask[samples]
+    return own if own.shape[2] == 1 else own[:, :, queries]
 
 
 # How a host lets a block's attention be looked at: (the block's list, its number there, its keyword

@@ -110,8 +110,9 @@ def _words(error: BaseException) -> str:
 
 
 def _print(text: str) -> None:
-    """On stdout; names of files may hold bytes that are no letters."""
-    sys.stdout.write(f"{text}\n".encode(errors="backslashreplace").decode())
+    """On stdout; names may hold letters that it can't show, or bytes that are no letters."""
+    letters = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(f"{text}\n".encode(letters, errors="backslashreplace").decode(letters))
 
 
 def run(job: Options, processes: Processes = ALONE) -> Path:

@@ -34,7 +34,7 @@ def family_of(kind: str, host: Host, net: Any = None) -> Family:
     of_class = [(family, each) for family, each in layouts if each and kind in each.classes]
     refused = ""
     for family, layout in of_class:
-        refused = "" if net is None else layout.refusal(net)
+        refused = "" if net is None else _refusal(layout, net)
         if not refused:
             return family
     if of_class:
@@ -43,6 +43,14 @@ def family_of(kind: str, host: Host, net: Any = None) -> Family:
     names = listed([family.name for family, layout in layouts if layout])
     found = kind if net is None else type(net).__name__
     raise ValueError(f"Got {found}, expected a {names} model. Load {models_of(host)}.")
+
+
+def _refusal(layout: NetLayout, net: Any) -> str:
+    """What makes a net unfit: what it is, or that it lacks what the host's own nets have."""
+    try:
+        return layout.refusal(net)
+    except AttributeError as error:
+        return f"a net that another pack has put there ({type(net).__name__}: {error})"
 
 
 def described_family(description: str) -> Family | None:

@@ -169,6 +169,13 @@ def _maps(watch: AttentionRecorder, when: str, latent: Tensor, picture: int) -> 
             f"{INPUTS[when]}. Lower picture, or draw more of them."
         )
     maps = sampling.maps(picture - 1)
+    if maps is None and sampling.drew(picture - 1):
+        raise ValueError(
+            f"Got in {INPUTS[when]} pictures of a model whose attention could not be seen, "
+            "expected one whose blocks all call ComfyUI's own. Another node pack has replaced it "
+            "(KJNodes: Patch Sage Attention) or leaves blocks out (a cache). Switch that off, and "
+            "run this again."
+        )
     if maps is None:
         raise ValueError(
             f"Got in {INPUTS[when]} pictures of another prompt, expected Watch Attention's "

@@ -9,6 +9,7 @@ from comfy_api.latest import io, ui
 from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.lora.merge import check_same_sizes, weighted_sum
 from ...erase_engine.lora.metadata import concept_of, merged_metadata
+from ...erase_engine.training.disk import check_disk
 from ...erase_engine.validation import check_choice
 from ..host.links import check_links
 from ..host.schema import node_schema
@@ -99,6 +100,7 @@ class MergeErasures(io.ComfyNode):
         strengths = [part.strength for part in parts]
         record = merged_metadata([p.record for p in parts], strengths, method=method, host=HOST)
         stem = lora_stem(file_name, record["concept"])
+        check_disk(stem, sum(each.nbytes for part in parts for each in part.state.values()))
         lines = [
             line
             for p in parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from unittest.mock import Mock
@@ -31,6 +32,14 @@ def job(tmp_path):
         return found
 
     return read
+
+
+def test_a_console_without_the_letters_costs_nothing(monkeypatch):
+    """Windows' own has 256 letters; the file is saved by then."""
+    console = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(console, "cp1252", write_through=True))
+    train._print("星.safetensors")
+    assert console.getvalue() == b"\\u661f.safetensors\n"
 
 
 def test_without_options_it_is_the_fast_recipe(job):

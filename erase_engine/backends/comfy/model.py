@@ -147,13 +147,14 @@ class ComfyFlowModel:
             with torch.enable_grad():
                 out = self.velocity(x_t, torch.ones(1), cond, capture=capture)
                 torch.autograd.grad(out.sum(), text)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
                 raise
             raise ValueError(
                 f"Got a model without a gradient ({shortened(str(error))}), expected one that "
-                "training can follow. Take nodes off it that wrap its forward pass or skip parts "
-                "of it (TeaCache and other caches, compiled or no-grad wrappers)."
+                "training can follow. Take nodes off it that wrap its forward pass, replace its "
+                "attention or skip parts of it (TeaCache and other caches, compiled or no-grad "
+                "wrappers)."
             ) from error
 
     def timesteps(self, steps: int, height: int, width: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import comfy.ldm.flux.math
 import comfy.model_management
 import comfy.samplers
 import graph
@@ -71,6 +72,25 @@ def test_it_works_with_another_override(model: Any, order: str, view: str) -> No
     assert len(calls) == STEPS * 4 * (2 if order == "both" else 1)  # two double, two single blocks
     same_as_preview(seen(eye, latent), other, view=view)
     assert not torch.allclose(latent["samples"], ksampler(model, positive)["samples"])
+
+
+@pytest.mark.parametrize("latent", ["latent", "erased"])
+def test_attention_that_another_pack_has_replaced_is_named(
+    model: Any, latent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prompt is the right one: nobody is sent to look for another."""
+
+    def plain(q: Any, k: Any, v: Any, heads: int, **options: Any) -> torch.Tensor:
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        return out.transpose(1, 2).flatten(2)
+
+    patched, positive, eye = watch(model)
+    given = {"latent": ksampler(patched, positive)}
+    monkeypatch.setattr(comfy.ldm.flux.math, "optimized_attention", plain)
+    given[latent] = ksampler(patched, positive, seed=1)
+    with pytest.raises(ValueError, match=rf"in {latent} .*could not be seen.*Patch Sage") as error:
+        seen(eye, **given)
+    assert len(str(error.value)) < 600
 
 
 def test_an_erasure_may_follow(model: Any) -> None:

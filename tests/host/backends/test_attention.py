@@ -12,6 +12,7 @@ from eraseanything_pack.erase_engine.attention.mass import (
     output_likeness,
     saliency,
 )
+from eraseanything_pack.erase_engine.backends.blocks import AttentionCall, BlockAttention, Spans
 from eraseanything_pack.erase_engine.backends.comfy import attention as comfy_attention
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning
 from eraseanything_pack.nodes.host.session import training_session
@@ -46,6 +47,51 @@ def test_mass_and_its_gradient_equal_the_dense_softmax(count: int) -> None:
     grads = [torch.autograd.grad((each * weights).sum(), (q, k)) for each in (found, expected)]
     for one, other in zip(*grads, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bool], ids=["added", "where"])
+@pytest.mark.parametrize("shape", [(2, 3, 9, 30), (2, 1, 1, 30), (1, 1, 9, 30)], ids=str)
+def test_a_mask_counts_in_the_mass(kind: torch.dtype, shape: tuple[int, ...]) -> None:
+    q, k, v = draw(2, 3, 9, HEAD_DIM), *(draw(2, 3, 30, HEAD_DIM, seed=n) for n in (1, 2))
+    tokens, added = torch.tensor([[4, 7], [0, -1]]), draw(*shape, seed=3)
+    mask = added > 0 if kind == torch.bool else added
+    mask[..., 4] = 0 if kind == torch.bool else float("-inf")
+    scores = q @ k.mT / HEAD_DIM**0.5
+    scores = scores.masked_fill(~mask, float("-inf")) if kind == torch.bool else scores + mask
+    attention = scores.softmax(-1)
+    expected = torch.stack([attention[0][..., [4, 7]], attention[1][..., [0, 0]]])
+    expected[1, ..., 1] = 0
+    torch.testing.assert_close(attention_mass(q, k, tokens, mask), expected)
+    out, mass = attention_and_mass(q, k, v, tokens, mask)
+    torch.testing.assert_close(mass, expected)
+    torch.testing.assert_close(out, attention @ v)
+    assert not expected[0, ..., 0].any() and expected[0, ..., 1].any()
+
+
+def test_plain_attention_takes_every_layout_and_mask() -> None:
+    q, k, v = (draw(2, 6, 3, 8, seed=seed) for seed in range(3))  # (B, N, H, D)
+    mask = draw(6, 6, seed=4)
+    heads = [each.transpose(1, 2) for each in (q, k, v)]
+    attention = (heads[0] @ heads[1].mT / 8**0.5 + mask).softmax(-1) @ heads[2]
+    rows = attention.transpose(1, 2).flatten(2)
+    plain = comfy_attention.plain_attention
+    torch.testing.assert_close(plain(q, k, v, 3, mask), rows)
+    torch.testing.assert_close(plain(*(each.flatten(2) for each in (q, k, v)), 3, mask), rows)
+    torch.testing.assert_close(plain(*heads, 3, mask[None], skip_reshape=True), rows)
+    given = {"skip_reshape": True, "skip_output_reshape": True}
+    torch.testing.assert_close(plain(*heads, 3, mask[None, None], **given), attention)
+
+
+@pytest.mark.parametrize("samples", [slice(None), [1]], ids=["all", "second"])
+def test_a_second_run_for_the_mass_has_the_calls_own_mask(samples: slice | list[int]) -> None:
+    """Maps of a masked prompt, where another node's override computes its attention."""
+    q, k, v = (draw(2, 3, 10, 8, seed=seed) for seed in range(3))
+    mask = torch.ones(2, 1, 10, 10, dtype=torch.bool)
+    mask[1, ..., 0] = False
+    asked = AttentionCapture(torch.zeros(2, 1).long()[samples], (0,))
+    look = BlockAttention(asked, Spans(text=slice(0, 4), image=slice(4, 10)), samples)
+    look(AttentionCall(q, k, v, mask, lambda: q.transpose(1, 2).flatten(2), False))
+    assert not look.found[0][-1].any()
 
 
 def test_mass_over_all_tokens_is_one() -> None:

@@ -11,6 +11,7 @@ import comfy.patcher_extension as extension
 import graph
 import pytest
 import torch
+from eraseanything_pack.erase_engine.backends.comfy.model import model_description
 from eraseanything_pack.erase_engine.training import run
 from eraseanything_pack.nodes.host.session import training_session
 from snapshot import assert_same, snapshot
@@ -82,6 +83,15 @@ def without_gradient_of_attention(model: Any) -> None:
     model.model_options["transformer_options"]["optimized_attention_override"] = override
 
 
+def of_an_old_signature(model: Any) -> None:
+    """As packs for older hosts write it: the host gives more than it takes."""
+
+    def override(func: Any, q: Any, k: Any, v: Any, heads: int, mask: Any = None) -> Any:
+        return func(q, k, v, heads, mask)
+
+    model.model_options["transformer_options"]["optimized_attention_override"] = override
+
+
 def hooked_in_forward_alone(model: Any) -> None:
     """Its hooks are gone when blocks are computed again in backward."""
     net = model.model.diffusion_model
@@ -107,6 +117,7 @@ IN_THE_WAY = {
     skips: r"another node leaves out block 1, expected .* Take that node",
     without_gradient: r"without a gradient \(.*Take nodes off it that wrap",
     without_gradient_of_attention: r"without a gradient.*Take that node off the model",
+    of_an_old_signature: r"without a gradient \(.*unexpected keyword.*replace its attention",
     hooked_in_forward_alone: r"without a gradient \(.*Take nodes off it that wrap",
 }
 
@@ -124,6 +135,20 @@ def test_a_node_in_the_way_is_named_before_any_work(
         graph.erase(patched)
     assert len(str(error.value)) < 600
     assert torch.equal(graph.picture(model), before)
+
+
+def test_a_net_that_another_pack_has_put_there_is_named() -> None:
+    """As nunchaku's loader does: the host's model around a net of another make."""
+    model = graph.flux().clone()
+    other = torch.nn.Module()
+    own, model.model.diffusion_model = model.model.diffusion_model, other
+    try:
+        for refused in (graph.erase, graph.look):
+            with pytest.raises(ValueError, match=r"Got a net that another pack .*\(Module.*Load "):
+                refused(model)
+        assert model_description(model) == "Flux"
+    finally:
+        model.model.diffusion_model = own
 
 
 def test_a_preview_names_a_block_that_is_left_out(loras: Path) -> None:

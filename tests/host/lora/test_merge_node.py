@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_management
@@ -14,6 +15,8 @@ import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import ComfyFlowModel, model_description
 from eraseanything_pack.erase_engine.lora.file import load_lora, save_lora
 from eraseanything_pack.erase_engine.lora.grams import FusedLayers
+from eraseanything_pack.erase_engine.training import disk
+from eraseanything_pack.nodes.lora import merge as merge_module
 from eraseanything_pack.nodes.lora.merge import SLOTS, MergeErasures
 from eraseanything_pack.nodes.lora.slots import EMPTY
 
@@ -46,6 +49,17 @@ def merge(method: str = "sum", **inputs: Any) -> Any:
     chosen = {"file_1": STAR, "file_2": HEART, "file_name": ""}
     with torch.inference_mode():
         return MergeErasures.execute(method=method, **{**slots, **chosen, **inputs})
+
+
+def test_a_full_disk_is_met_before_the_work(
+    model: Any, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setitem(merge_module.WITH_MODEL, "fuse", None)
+    before = sorted(loras.rglob("*"))
+    with pytest.raises(ValueError, match=r"no room for the LoRA star_heart.* MB are needed"):
+        merge("fuse", model=model, clip=graph.clip())
+    assert sorted(loras.rglob("*")) == before
 
 
 def test_a_sum_is_both_applied_one_after_the_other(model: Any, loras: Path) -> None:

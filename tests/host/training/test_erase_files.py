@@ -27,7 +27,7 @@ import nodes as host_nodes
 SEED = 5
 FILE = "EraseAnything/star_00001.safetensors"
 STATE = {"a.lora_A.weight": torch.ones(1, 2), "a.lora_B.weight": torch.ones(2, 1)}
-SAVES = 40  # of each process
+SAVES = 150  # of each process
 
 
 @pytest.fixture
