@@ -13,7 +13,9 @@ from statistics import median, quantiles
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+import erase_engine
+
+ROOT = Path(__file__).resolve().parents[1]
 MOST_FILES, MOST_LINES = 14, 300
 MEDIAN, NINE_OF_TEN, LONGEST = 8, 22, 60  # lines of a function
 SHORT = 5  # lines; a private function below them has more than one caller
@@ -264,6 +266,11 @@ def test_parts_of_identifiers() -> None:
     assert parts_of("double_blocks.0.img_attn") >= {"double", "blocks"}
     assert parts_of("T5_XXL") >= {"t5"} and parts_of("t5xxl") == {"t5xxl"}
     assert not parts_of("influx redoubled") & FAMILY_WORDS
+
+
+def test_the_tests_are_about_this_tree() -> None:
+    """And not about another copy that is installed."""
+    assert Path(erase_engine.__file__).resolve().parents[1] == ROOT
 
 
 @pytest.mark.parametrize("folder", ["erase_engine", "nodes", "scripts", "benchmarks"])

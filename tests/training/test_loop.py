@@ -15,6 +15,7 @@ from erase_engine.training.cost import expected_forwards
 from erase_engine.training.encoded_prompts import EncodedPrompts
 from erase_engine.training.loop import Erasure, StepReport, train_erasure
 from erase_engine.training.losses import attention_mass
+from erase_engine.training.solvers import optimizer
 
 FAST = EraseConfig(
     weights=LossWeights(esd=1.0, attention=0.1, keep=1.0, rsc=0.01),
@@ -48,6 +49,24 @@ def test_the_erase_losses_fall_and_the_drift_stays_small(small_flow, encoded, so
     assert after < 0.7 * before
     assert ends(history["attention"])[1] < 0.9
     assert ends(history["keep"])[1] < 0.1 * before
+
+
+def test_weight_decay_draws_the_lora_to_nothing(small_flow, encoded) -> None:
+    """As AdamW has it: each step takes rate * decay of every number."""
+
+    def size(decay: float) -> float:
+        state = train(small_flow, encoded, weight_decay=decay, steps=20).state
+        return sum(each.square().sum().item() for key, each in state.items() if "lora_A" in key)
+
+    assert size(1.0) < 0.9 * size(0.0)
+
+
+def test_a_gradient_that_is_no_number_is_named_though_its_losses_are(
+    small_flow, encoded, monkeypatch
+) -> None:
+    monkeypatch.setattr(optimizer, "clip_grad_norm_", lambda *given: torch.tensor(torch.inf))
+    with pytest.raises(FloatingPointError, match=r"gradient whose norm is inf in step 1.*Lower"):
+        train(small_flow, encoded, steps=2)
 
 
 def test_keeping_keeps(small_flow, encoded) -> None:

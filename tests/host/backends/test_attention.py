@@ -55,7 +55,7 @@ def test_a_mask_counts_in_the_mass(kind: torch.dtype, shape: tuple[int, ...]) ->
     q, k, v = draw(2, 3, 9, HEAD_DIM), *(draw(2, 3, 30, HEAD_DIM, seed=n) for n in (1, 2))
     tokens, added = torch.tensor([[4, 7], [0, -1]]), draw(*shape, seed=3)
     mask = added > 0 if kind == torch.bool else added
-    mask[..., 4] = 0 if kind == torch.bool else float("-inf")
+    mask[..., 4], mask[..., 7] = (0 if kind == torch.bool else float("-inf")), 1
     scores = q @ k.mT / HEAD_DIM**0.5
     scores = scores.masked_fill(~mask, float("-inf")) if kind == torch.bool else scores + mask
     attention = scores.softmax(-1)

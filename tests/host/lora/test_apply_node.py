@@ -99,6 +99,8 @@ def test_texts_of_a_file_are_shown_short_and_without_letters_nobody_sees(
     save_lora(loras / "a.safetensors", graph.lora_state(model), record)
     (text,) = graph.apply(model, file="a.safetensors").ui.as_dict()["text"]
     assert len(text) < 500 and "\u202e" not in text and "\x1b" not in text
+    save_lora(loras / "c.safetensors", graph.lora_state(model), {"base_model": ""})
+    graph.apply(model, file="c.safetensors")  # it does not say
     save_lora(loras / "b.safetensors", graph.lora_state(model), {"base_model": long})
     with pytest.raises(ValueError, match="It was made for  ") as error:
         graph.apply(model, file="b.safetensors")

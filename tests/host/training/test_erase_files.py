@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management
+import folder_paths
 import graph
 import pytest
 import torch
@@ -51,10 +53,39 @@ def test_the_hosts_loaders_give_the_same_picture(trained: tuple[Any, Path]) -> N
         torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
 
 
+def test_the_picture_is_the_same_once_the_model_was_freed(trained: tuple[Any, Path]) -> None:
+    """Bit for bit: the host takes the LoRA off the weights, and puts it on again."""
+    model, _ = trained
+    erased = graph.apply(model, file=FILE).args[0]
+    first = graph.picture(erased)
+    for _ in range(2):
+        comfy.model_management.unload_all_models()
+        assert torch.equal(graph.picture(erased), first)
+
+
+def test_a_file_of_a_second_folder_of_loras_is_found(
+    trained: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As extra_model_paths.yaml adds it; new ones are saved in the first."""
+    model, path = trained
+    other = tmp_path / "other disk"
+    other.mkdir()
+    moved = path.rename(other / "moved.safetensors")
+    folders, endings = folder_paths.folder_names_and_paths["loras"]
+    both = ([*folders, str(other)], endings)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", both)
+    assert torch.equal(
+        graph.picture(graph.apply(model, file=moved.name).args[0]),
+        graph.picture(graph.apply(model, lora=graph.connected(load_lora(moved)[0])).args[0]),
+    )
+    graph.erase(model, seed=SEED)
+    assert path.exists() and [*other.iterdir()] == [moved]
+
+
 def test_strength_0_is_the_models_own_picture(trained: tuple[Any, Path]) -> None:
     model, _ = trained
     nothing = graph.apply(model, file=FILE, strength=0.0).args[0]
-    assert nothing is not model
+    assert nothing is not model and not nothing.patches
     assert torch.equal(graph.picture(nothing), graph.picture(model))
 
 
@@ -93,12 +124,14 @@ def test_lora_managers_read_what_it_is(trained: tuple[Any, Path]) -> None:
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": "flux-1-dev/lora",
         "modelspec.title": "Erase star",
+        "modelspec.description": record["modelspec.description"],
         "modelspec.hash_sha256": f"0x{hashlib.sha256(behind_header).hexdigest()}",
         "ss_base_model_version": "flux1",
         "ss_network_dim": "2",
         "ss_network_module": "networks.lora",
     }
     assert {key: record[key] for key in expected} == expected
+    assert "star" in record["modelspec.description"]
 
 
 def test_one_seed_one_file(trained: tuple[Any, Path]) -> None:
