@@ -69,7 +69,7 @@ def note_of(root: Path) -> str:
     count = "1 unfinished training lies" if one else f"{len(found)} unfinished trainings lie"
     resumed = f" ({old} of an older version can't be resumed)" if old else ""
     return (
-        f"{count} in {root} ({gigabytes(sum(each.size for each in found))}): queue the same "
+        f"{count} in {root} ({gigabytes(sum(each.size for each in found))}): run the same "
         f"training again to go on with it{resumed}, or delete that folder."
     )
 

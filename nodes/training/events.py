@@ -156,7 +156,7 @@ def training_events(send: Send) -> Iterator[TrainingEvents]:
 
 
 def _ending(error: BaseException, live: TrainingEvents) -> tuple[str, str]:
-    saved = f"Saved so far as {live.saved}; queue again to go on." if live.saved else ""
+    saved = f"Saved so far as {live.saved}; press Run to go on." if live.saved else ""
     if isinstance(error, comfy.model_management.InterruptProcessingException):
         step, total = live.event()["step"], live.event()["total"]
         where = f"Cancelled in step {step} of {total}." if step else BEFORE_THE_FIRST

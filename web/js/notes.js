@@ -49,7 +49,7 @@ const CHINESE_NOTES = {
 `,
   },
   "# Erase a logo from T-shirts": {
-    digest: "9c6fffbc",
+    digest: "e1733ee5",
     text: `# 擦除 T 恤上的标志
 
 按**运行**。gallery 的微型模型会忘掉 *tux* 标志：T 恤、杯子和招牌还在，其他标志也还在。
@@ -57,7 +57,7 @@ const CHINESE_NOTES = {
 - **概念**：品牌的名称，写法与提示词中相同。*类别*为 **object**。
 - **替换为**：原处改印什么。
 
-用您自己的模型：像模板 **your_own_model** 那样，去掉*加载微型模型（演示）*，改用您的模型的加载节点。例如概念写 *logo*，同义词写 *brand logo* 和 *emblem*，**替换为**留空（直接去掉这些词），保留写 *a T-shirt with a heart printed on it*。这只在微型模型上试过，还没有在真正的 FLUX.1 上试过：请告诉我们效果如何。
+用您自己的模型：像模板 **your_own_model** 那样，去掉*加载微型模型（演示）*，改用您的模型的加载节点。例如概念写 *logo*，同义词写 *brand logo* 和 *emblem*，**替换为**留空（直接去掉这些词），保留写 *a T-shirt with a heart printed on it*。这些词还没有在任何模型上试过：请告诉我们效果如何。
 
 最后看看**擦除报告**的前后两半。
 `,
@@ -76,7 +76,7 @@ const CHINESE_NOTES = {
 `,
   },
   "# Erase a person": {
-    digest: "e0f93e01",
+    digest: "c542f4a4",
     text: `# 擦除人物
 
 按**运行**。gallery 的微型模型会忘掉 *Mira*：其他人物还在。
@@ -86,7 +86,7 @@ const CHINESE_NOTES = {
 - **同义词**：简称，如果有的话。
 - **保留**：与此人相似的人物：他们最先受影响。
 
-用您自己的模型：像模板 **your_own_model** 那样，去掉*加载微型模型（演示）*，改用您的模型的加载节点。例如概念写 *Albert Einstein*，同义词写 *Einstein*，替换为 *an old man*，保留写 *Marie Curie* 和 *Isaac Newton*，每行一个。这只在微型模型上试过，还没有在真正的 FLUX.1 上试过：请告诉我们效果如何。
+用您自己的模型：像模板 **your_own_model** 那样，去掉*加载微型模型（演示）*，改用您的模型的加载节点。例如概念写 *Albert Einstein*，同义词写 *Einstein*，替换为 *an old man*，保留写 *Marie Curie* 和 *Isaac Newton*，每行一个。这些词还没有在任何模型上试过：请告诉我们效果如何。
 
 最后看看**擦除报告**的前后两半。
 `,

@@ -20,7 +20,7 @@ const CHINESE = {
   "Cancelled in step {STEP} of {TOTAL}.": "已在第 {STEP} 步（共 {TOTAL} 步）取消。",
   "Cancelled before the first step.": "已在第一步之前取消。",
   "Nothing was saved.": "没有保存任何内容。",
-  "Saved so far as {file}; queue again to go on.":
+  "Saved so far as {file}; press Run to go on.":
     "到目前为止的结果已保存为 {file}；再次运行即可继续。",
   "It is soft: nothing was hardened, and a small change of the text features brings the concept back. The recipe fast hardens it.":
     "它是软的：没有加固，文本特征稍有变化，概念就会回来。配方 fast 会加固它。",
@@ -28,9 +28,10 @@ const CHINESE = {
     "仅在文本入口处无法把概念与要保留的内容分开，所以训练了其后的层。",
   "It was solved only: nobody looked for ways to bring the concept back, and there are some.":
     "只作了求解：没有寻找使概念重现的途径，而这样的途径是有的。",
-  "Ways to bring the concept back were searched for, and closed.": "已寻找并堵住使概念重现的途径。",
-  "Ways to bring the concept back were searched for, and closed where that is worth it.":
-    "已寻找使概念重现的途径，并在值得的范围内堵住。",
+  "Ways to bring the concept back were searched for; those found were closed.":
+    "已寻找使概念重现的途径，并堵住了找到的途径。",
+  "Ways to bring the concept back were searched for; some that were found stay open.":
+    "已寻找使概念重现的途径，找到的途径中有些仍未堵住。",
   "It ended at its limit of {STEPS} steps.": "达到 {STEPS} 步的上限后结束。",
   "It diverged: the loss of erasing went from {first} to {last}, so the LoRA is of no use. Lower learning_rate, rank or negative guidance.":
     "训练发散了：擦除损失从 {first} 变为 {last}，这个 LoRA 没有用处。请降低 learning_rate、秩或负向引导。",
@@ -62,7 +63,7 @@ const CHINESE = {
   "Make room first if it is to go on after a stop.": "如果希望停止后能继续，请先腾出空间。",
   "^Got {damaged}: this training was begun anew.": "{damaged}：训练已重新开始。",
   "^{file} in {folder} that is damaged ({why})$": "{folder} 中的 {file} 已损坏（{why}）",
-  "^{trainings} in {root} ({size}): queue the same training again to go on with it{resumed}, or delete that folder.":
+  "^{trainings} in {root} ({size}): run the same training again to go on with it{resumed}, or delete that folder.":
     "{root} 中有{trainings}（{size}）：再次运行相同的训练即可继续{resumed}，或删除该文件夹。",
   "^1 unfinished training lies$": "一个未完成的训练",
   "^{COUNT} unfinished trainings lie$": " {COUNT} 个未完成的训练",
@@ -84,7 +85,7 @@ const CHINESE = {
   "^0 further sentences held to their text features$": "没有另外要保持文本特征的句子",
   "^Note: ": "说明：",
   "No synonyms were given. Other words may still bring the concept: name one or two to be sure.":
-    "没有填写同义词。概念的其他说法，只有模型把它们当作同一概念时才会一起消失：写上一两个更可靠。",
+    "没有填写同义词。其他说法仍可能使概念出现：请写上一两个。",
   "Prompt weights count for nothing here: the words were read without them.":
     "提示词权重在这里不起作用：读取时已忽略。",
   "'{words}' appears instead.": "替换为 '{words}'。",

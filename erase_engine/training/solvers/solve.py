@@ -17,8 +17,8 @@ from .gradient import Together, numbers_of
 from .shared_attack import SharedAttack
 
 ALONE = "It was solved only: nobody looked for ways to bring the concept back, and there are some."
-HARDENED = "Ways to bring the concept back were searched for, and closed."
-TEMPERED = "Ways to bring the concept back were searched for, and closed where that is worth it."
+HARDENED = "Ways to bring the concept back were searched for; those found were closed."
+TEMPERED = "Ways to bring the concept back were searched for; some that were found stay open."
 # Kinds that are undone by degrees, as from a style to another. A relation is in the tokens of two
 # things as well, which the entrance alone can't move.
 BY_DEGREES = ("style", "relation")

@@ -18,7 +18,7 @@ CHINESE = r"[\u4e00-\u9fff]"
 ENGLISH = r"[A-Za-z]+(?: [A-Za-z]+){2,}"  # three words in a row
 NAMES_AND_PROMPTS = r"'[^'\n]*'|\S+\.safetensors|(?<=%  ).*"
 RARELY = {
-    "Cancelled in step 3 of 9. Saved so far as a/St. P_00001.safetensors; queue again to go on.": (
+    "Cancelled in step 3 of 9. Saved so far as a/St. P_00001.safetensors; press Run to go on.": (
         "已在第 3 步（共 9 步）取消。到目前为止的结果已保存为 a/St. P_00001.safetensors；"
         "再次运行即可继续。"
     ),

@@ -68,7 +68,7 @@ def test_a_reloaded_page_finds_its_curve_again(page: Page) -> None:
     assert step_of(view) > seen and drawn_share(view) > 0
     message = view.locator(".message").inner_text()
     assert re.fullmatch(
-        rf"Cancelled in step \d+ of {LONG}\. Saved so far as .*; queue again to go on\.", message
+        rf"Cancelled in step \d+ of {LONG}\. Saved so far as .*; press Run to go on\.", message
     )
 
 

@@ -150,7 +150,7 @@ def test_a_stopped_training_says_what_it_left(sent: list[dict[str, Any]]) -> Non
         raise Cancel
     assert sent[-1]["message"] == (
         "Cancelled in step 3 of 100. Saved so far as EraseAnything/star_step3_00001.safetensors; "
-        "queue again to go on."
+        "press Run to go on."
     )
 
 
