@@ -141,7 +141,7 @@ def _card(part: Part, layers: int) -> str:
     else:
         acts = f"{part.name} is off: at strength 0 nothing of {concept} is erased"
     rows = [f"{acts}; all of its {layers} layers fit this model.", *part.notes]
-    if "base_model" in record:
+    if record.get("base_model"):
         rows.append(f"base model: {shortened(record['base_model'], 200)}")
     if "figures" in record:
         try:
