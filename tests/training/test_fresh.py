@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from erase_engine.training.loop import (
     Erasure,
     train_erasure,
 )
+from erase_engine.training.states.cached import CachedStates
 from erase_engine.training.states.fresh import FreshStates
 from erase_engine.training.states.pictures import check_pictures_count
 from erase_engine.training.teacher import (
@@ -91,6 +93,22 @@ def test_keep_states_are_the_teachers(fresh: Fresh) -> None:
             v = fresh.model.backend.velocity(batch.x_t, batch.t, cond)
     assert torch.equal(batch.x_t, again.x_t)
     torch.testing.assert_close(batch.teacher_velocity[:, 0], v)
+
+
+@torch.no_grad()
+def test_words_at_cached_states_are_read_without_the_lora(fresh: Fresh) -> None:
+    model, contrast, rows = fresh.model, fresh.model.encoded.contrast, torch.tensor([2, 0])
+    assert contrast is not None
+    place = model.noise(2, Generator().manual_seed(0)), torch.tensor([0.5, 0.5])
+    one = SimpleNamespace(x_t=place[0], t=place[1], rows=rows)
+    bank = Trajectories(SimpleNamespace(draw=lambda *given: one), None)  # type: ignore[arg-type]
+    states = CachedStates(model, fresh.lora, bank, fresh.on_pass)  # type: ignore[arg-type]
+    synonym = (*place, contrast.synonym, contrast.synonym_tokens, rows)
+    with fresh.lora.attach(fresh.slices):
+        found, student = states.contrast(2, Generator()).synonym, model.feature(*synonym)
+    teacher = model.feature(*synonym)
+    torch.testing.assert_close(found, teacher)
+    assert (student - teacher).abs().max() > 1e-3
 
 
 @torch.no_grad()

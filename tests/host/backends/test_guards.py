@@ -6,6 +6,7 @@ on torch's version (its checkpointing came to notice inputs changed in place onl
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import comfy.ldm.flux.math
@@ -130,6 +131,39 @@ def test_training_must_be_declared_where_the_host_asks_for_it(
         assert found == "wrong" or found.endswith("Error"), found
     else:
         assert found == "exact"
+
+
+@pytest.mark.parametrize("error", [None, KeyError("any")], ids=["ends", "fails"])
+def test_a_host_that_asks_is_told_for_as_long_as_a_session(
+    error: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = comfy.model_management
+    monkeypatch.setattr(host, "in_training", False, raising=False)
+    with suppress(KeyError), training_session(build()):
+        assert getattr(host, "in_training") is True  # noqa: B009
+        if error:
+            raise error
+    assert getattr(host, "in_training") is False  # noqa: B009
+
+
+def test_each_weight_that_is_cast_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward: the host keeps what is not, and memory runs out step by step."""
+    out: list[int] = []
+    cast, uncast = comfy.ops.cast_bias_weight, comfy.ops.uncast_bias_weight
+
+    def taken(*args: Any, **kwargs: Any) -> Any:
+        found = cast(*args, **kwargs)
+        out.extend([1] * bool(kwargs.get("offloadable")))
+        return found
+
+    def given_back(*args: Any, **kwargs: Any) -> None:
+        out.pop()
+        uncast(*args, **kwargs)
+
+    monkeypatch.setattr(comfy.ops, "cast_bias_weight", taken)
+    monkeypatch.setattr(comfy.ops, "uncast_bias_weight", given_back)
+    assert outcome(build(), checkpointing=True) == "exact"
+    assert out == []
 
 
 def test_an_override_without_a_gradient_is_named() -> None:

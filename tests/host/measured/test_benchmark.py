@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from eraseanything_pack.benchmarks import negative, several
+from eraseanything_pack.benchmarks.erasure import sweep
 from eraseanything_pack.benchmarks.erasure.attacks import (
     Target,
     WhiteBox,
@@ -101,6 +102,15 @@ def test_a_fair_rival_differs_from_fast_in_its_idea_and_its_rate_alone() -> None
     assert config_of("esd+", 0) == replace(plain, negative_guidance=1.0, **rates["esd+"])
     gem = {"negative_guidance": 1.0, "erase_form": "hinge", "early": 0.5}
     assert config_of("gem+", 0) == replace(plain, **gem, **rates["gem+"])
+
+
+def test_the_fair_rivals_have_the_rates_that_the_sweep_found() -> None:
+    """None of them the lowest or the highest tried, and none on a concept of the tables."""
+    rows = json.loads(sweep.RESULT.read_text(encoding="utf-8"))["rows"]
+    assert sweep.chosen(rows) == RATES
+    assert {row["rate"] for row in rows} == {*sweep.TRIED}
+    assert {*RATES.values()} <= {*sorted(sweep.TRIED)[1:-1]}
+    assert not {row["concept"] for row in rows} & {*TINY_SCENERY.concepts}
 
 
 def test_there_are_enough_concepts_of_every_kind() -> None:
