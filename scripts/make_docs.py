@@ -24,7 +24,7 @@ sys.path.insert(0, str(PACK))
 from erase_engine.contact_sheet import CELL, GAP, LABEL, LINE, MARGIN
 
 DEMO, DOCS, EXAMPLES = PACK / "output" / "demo", PACK / "docs", PACK / "example_workflows"
-SHOWN = ("before_after.png", "attention.png", "loss_curve.png")
+SHOWN = ("before_after.png", "attention.png")
 OF_DEMO = "erase_object"  # the workflow that the demo runs
 REPORT, MAPS = "EraseAnythingReport", "EraseAnythingAttention"  # nodes that save sheets
 WANTS = "UNETLoader"  # a node of workflows for a model of one's own

@@ -106,7 +106,7 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
     if cost == fast:
         solved = (config.after_solving(solved=True, soft=soft) for soft in (False, True))
         few, more = (expected_forwards(encoded, one, guided=guided) for one in solved)
-        where = f" Where solving is enough, {few:,} or {more:,}." * (0 < few < more)
+        where = f" Simple words need only {few:,} or {more:,}." * (0 < few < more)
         return f"It takes {passes} passes of the model.{where}"
     more, fewer = f"{cost / fast:.1f} times", f"{cost / fast:.0%} of"
     return (

@@ -51,7 +51,7 @@ def test_a_workflow_is_opened_and_runs(page: Page, name: str) -> None:
     run_template(page, name)
 
 
-@pytest.mark.parametrize("name", ["before_after.png", "attention.png", "loss_curve.png"])
+@pytest.mark.parametrize("name", ["before_after.png", "attention.png"])
 def test_a_picture_of_the_docs_opens_its_workflow(page: Page, name: str) -> None:
     file = ROOT / "docs" / name
     page.run("() => app.rootGraph.clear()")

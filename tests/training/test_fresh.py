@@ -240,7 +240,7 @@ def test_the_release_takes_some_15_100_passes(encoded) -> None:
     )
     fast = cost_in_words(shown, EraseConfig.from_recipe("fast"), guided=False)
     assert fast == (
-        "It takes at most 4,928 passes of the model. Where solving is enough, 432 or 1,136."
+        "It takes at most 4,928 passes of the model. Simple words need only 432 or 1,136."
     )
 
 

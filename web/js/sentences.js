@@ -48,7 +48,7 @@ const CHINESE = {
     "除此之外，约 {left} 的权重在显卡上放不下：它们留在内存中，每次使用时复制，最多 {TIMES} 次，共 {copied}。",
   "It takes no pass of the model.": "不需要运行模型。",
   "It takes {passes} passes of the model.": "模型运行次数：{passes}。",
-  "Where solving is enough, {FEW} or {MORE}.": "若求解已足够：{FEW} 或 {MORE}。",
+  "Simple words need only {FEW} or {MORE}.": "简单的词只需 {FEW} 或 {MORE}。",
   "It takes {passes} passes of the model, {share} those of the recipe fast (at most {FAST}).":
     "模型运行次数：{passes}，为配方 fast（最多 {FAST}）的{share}。",
   "^at most {COUNT}$": "最多 {COUNT}",
