@@ -10,9 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import comfy.model_management
 import graph
 import pytest
 from eraseanything_pack.erase_engine.training import checkpoint, disk
+from eraseanything_pack.erase_engine.training.loop import StepReport
+from eraseanything_pack.nodes.host.progress import step_progress
 from eraseanything_pack.nodes.training import node_host
 from eraseanything_pack.nodes.training.events import TrainingEvents
 from progress_hook import STEPS, Cancel, interrupt_at, watch_progress
@@ -25,6 +28,17 @@ def model() -> Any:
 
 def no_space(*args: Any, **kwargs: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("stage", ["solving", "solved"])
+def test_cancel_is_heard_where_no_pass_moves_the_bar(stage: Any) -> None:
+    """On a large encoder it solves for a while."""
+    on_step, report = step_progress(), StepReport(0, 20, {}, 0.0, 0, 100, stage=stage)
+    on_step(report)
+    comfy.model_management.interrupt_current_processing(True)
+    with pytest.raises(Cancel):
+        on_step(report)
+    on_step(report)  # it was one cancel
 
 
 @contextmanager
