@@ -91,7 +91,8 @@ class Draft:
         if others and not vocabulary.categories[category].plain:
             middle = others[len(others) // 2]
             return middle, (
-                f"'{middle}' appears instead: another {category}, not too near to '{concept}'."
+                f"'{middle}' appears instead: another {category}, not so near to "
+                f"'{concept}' that a picture between the two would still show it."
             )
         if category:
             return "", "The words are left out: a picture whose prompt lacks them lacks the thing."

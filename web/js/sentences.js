@@ -93,8 +93,8 @@ const CHINESE = {
     "替换为 '{words}'：'{thing}' 只换掉一部分，使画面的其余部分保持不变。",
   "'{words}' appears instead: its picture does not show the concept.":
     "替换为 '{words}'：它的图像不含该概念。",
-  "'{words}' appears instead: another {category}, not too near to '{thing}'.":
-    "替换为 '{words}'：属于同一类（{category}），又不太接近 '{thing}'。",
+  "'{words}' appears instead: another {category}, not so near to '{thing}' that a picture between the two would still show it.":
+    "替换为 '{words}'：属于同一类（{category}），又不太接近 '{thing}'，两者之间的图像不会仍显出它。",
   "The words are left out: a picture whose prompt lacks them lacks the thing.":
     "直接去掉这些词：提示词里没有它们，图像里就没有这样东西。",
   "Nothing appears instead of '{thing}': its words are left out, as the planner knows nothing like it. If pictures without them still show it, fill in what should appear.":

@@ -113,7 +113,9 @@ function nameBoxesOfOlderNodes2() {
 
 /** @param {HTMLTextAreaElement} box */
 function nameDrawnBox(box) {
-  const node = app.canvas.graph?.getNodeById(box.parentElement?.getAttribute("node-id") ?? "");
+  const node = /** @type {any} */ (
+    app.canvas.graph?.getNodeById(box.parentElement?.getAttribute("node-id") ?? "")
+  );
   if (box.dataset.eraseanything || !node || !(isOurs(node) || showsOurs(node))) return;
   const widget = node.widgets.find((/** @type {any} */ each) => each.name === box.ariaLabel);
   if (widget) box.after(nameOver(box, widget.label ?? widget.name));
