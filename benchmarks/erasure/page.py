@@ -118,16 +118,20 @@ def page() -> str:
 
 def of_all_concepts(rows: Rows) -> Rows:
     """Those of the methods that every concept was erased by."""
-    everything = {row["concept"] for row in rows}
-    return [row for row in rows if concepts_of(row["method"], rows) == everything]
+    return of_methods_with({row["concept"] for row in rows}, rows)
 
 
 def race(rows: Rows) -> Rows:
     """What every fair rival erased, with seed 0, by each method that erased it all."""
     rows = [row for row in rows if row["seed"] == 0]
     shared = set.intersection(*(concepts_of(rival, rows) for rival in RATES))
-    able = [method for method in METHODS if concepts_of(method, rows) >= shared]
-    return [row for row in rows if row["concept"] in shared and row["method"] in able]
+    return [row for row in of_methods_with(shared, rows) if row["concept"] in shared]
+
+
+def of_methods_with(concepts: set[str], rows: Rows) -> Rows:
+    """Those of the methods that erased all of these concepts."""
+    able = {method for method in METHODS if concepts_of(method, rows) >= concepts}
+    return [row for row in rows if row["method"] in able]
 
 
 def concepts_of(method: str, rows: Rows) -> set[str]:
@@ -141,9 +145,8 @@ def by_second_judge(rows: Rows) -> Rows:
 def summary() -> str:
     """The tables of docs/measurements.md, of words, phrases and the race; of docs/gallery.md."""
     rows = committed("erasure")
-    tables = []
+    whole, tables = of_all_concepts(rows), []
     for what in ("words", "phrases"):
-        whole = of_all_concepts(rows)
         some = [row for row in whole if (row["kind"] == "phrase") == (what == "phrases")]
         count = len({row["concept"] for row in some})
         tables.append(f"{count} {what}:\n\n{methods_table(some, SUMMARY)}")
