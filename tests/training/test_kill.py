@@ -31,8 +31,13 @@ LORA = "star.safetensors"
 OnStep = Callable[[StepReport], None]
 
 
-def run(backend: object, encoded: EncodedPrompts, folder: Path, on_step: OnStep) -> None:
-    """What every caller does: train, save the LoRA where there is none, clear the checkpoint."""
+def run(
+    backend: object, encoded: EncodedPrompts, folder: Path, on_step: OnStep, *, claims: bool = False
+) -> None:
+    """What every caller does: train, save the LoRA, clear the checkpoint.
+
+    One that `claims` the name leaves a LoRA that is there as it is.
+    """
     checkpoint = Checkpoint(folder / "unfinished", every=EVERY)
     generator = torch.Generator().manual_seed(0)
     erasure = train_erasure(
@@ -43,8 +48,8 @@ def run(backend: object, encoded: EncodedPrompts, folder: Path, on_step: OnStep)
         on_step=on_step,
         checkpoint=checkpoint,
     )
-    if not (folder / LORA).exists():
-        save_lora(folder / LORA, erasure.state, {})
+    if not (claims and (folder / LORA).exists()):
+        save_lora(folder / LORA, erasure.state, {}, overwrite=not claims)
     checkpoint.clear()
 
 
@@ -63,6 +68,7 @@ class Kill:
     time: int = 1  # of the file's writings
     half: bool = False
     step: int = 0  # or after this step was told, if not 0
+    claims: bool = False  # the LoRA's name, as nodes and the command do
     clearing: bool = False  # or when the first file of the checkpoint has been removed
     left: tuple[str, ...] = ()
     begins: int = 1  # the first step that is done again
@@ -80,6 +86,10 @@ KILLS = {
     "after the last step": Kill(step=12, left=(TRAJECTORIES, STATE), begins=13),
     "LoRA half written": Kill(LORA, half=True, left=(TRAJECTORIES, STATE), begins=13),
     "LoRA written": Kill(LORA, left=(TRAJECTORIES, STATE, LORA), begins=13),
+    "claimed LoRA half written": Kill(
+        LORA, half=True, claims=True, left=(TRAJECTORIES, STATE), begins=13
+    ),
+    "claimed LoRA written": Kill(LORA, claims=True, left=(TRAJECTORIES, STATE, LORA), begins=13),
     "half cleared": Kill(clearing=True),
 }
 
@@ -143,16 +153,17 @@ def files(folder: Path) -> set[str]:
 def test_a_killed_training_ends_in_the_same_file(name, small_flow, encoded, tmp_path) -> None:
     kill, whole, folder = KILLS[name], tmp_path / "whole", tmp_path / "killed"
     run(small_flow, encoded, whole, lambda report: None)
-    killed(kill, lambda on_step: run(small_flow, encoded, folder, on_step))
+    claims = kill.claims
+    killed(kill, lambda on_step: run(small_flow, encoded, folder, on_step, claims=claims))
     if kill.clearing:
         assert LORA in files(folder) and len(files(folder) & {TRAJECTORIES, STATE}) == 1
     else:
         assert files(folder) == set(kill.left)
     steps: list[int] = []
-    run(small_flow, encoded, folder, lambda report: steps.append(report.step))
+    run(small_flow, encoded, folder, lambda report: steps.append(report.step), claims=claims)
     begun = [step for step in steps if step]  # 0 while the bank is sampled
     assert kill.clearing or begun == list(range(kill.begins, CONFIG.steps + 1))
     assert (folder / LORA).read_bytes() == (whole / LORA).read_bytes()
-    drafts = [path for path in folder.iterdir() if hidden(path.relative_to(folder))]
-    assert len(drafts) <= (kill.file == LORA)  # of the killed process; an hour later it is cleared
-    assert {path.name for path in {*folder.iterdir()} - {*drafts}} == {LORA}
+    drafts = {path for path in folder.iterdir() if hidden(path.relative_to(folder))}
+    assert len(drafts) == claims  # of the killed process; who saves an hour later clears it away
+    assert [path.name for path in {*folder.iterdir()} - drafts] == [LORA]
