@@ -1,8 +1,8 @@
 """What the released code gave, given again: velocities, attention, gradients, a training, a file.
 
-The files in `released/` were made by commit 8f68749. In float32 two processors differ in the fifth
-digit of a gradient, and a training's first steps make that large: answers and the training are
-compared in float64, in which all agree to 12 digits.
+The files in `released/` were made by commit 8f68749; `tiny_flux` and `demo_10_steps` in float64 by
+a43a7a7, which gave its bits. In float32 two processors differ in the fifth digit of a gradient, and
+a training's first steps make that large; in float64 all agree to 12 digits.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def given(model: Any, *, checkpointing: bool) -> Tensors:
     """Velocity, attention mass of every block, and gradients of adapters on the tiny Flux."""
     with torch.inference_mode(), training_session(model, checkpointing=checkpointing) as backend:
         lora = trained_lora(backend, "text_pooled", torch.float64)
-        request, given = capture(0, 1, 2, 3), inputs(dtype=torch.float64)
+        request, x = capture(0, 1, 2, 3), inputs(dtype=torch.float64)
         with lora.attach(slices_of(backend, lora)):
-            found = {"velocity": backend.velocity(*given, capture=request).detach()}
+            found = {"velocity": backend.velocity(*x, capture=request).detach()}
         found |= {f"mass.{block}": mass.detach() for block, mass in request.mass.items()}
         grads = gradients(backend, lora, torch.float64)
     return found | {f"gradient.{name}": grad for name, grad in grads.items()}
