@@ -29,6 +29,7 @@ class Spans:
     @classmethod
     def of(cls, layout: NetLayout, net: Any, *, prompt: int, text: int, image: int) -> Spans:
         """In a net that reads `text` tokens, the last ones of them a prompt's, and an image's."""
+        text += layout.registers(net)
         first = text if layout.text_first else image
         behind = first + -first % layout.multiple(net)
         if layout.text_first:

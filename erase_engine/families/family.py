@@ -48,6 +48,7 @@ class NetLayout:
     refusal: Callable[[Any], str]  # what makes a net of these classes unfit; "" where nothing does
     text_first: bool = True  # in its joint attention; else the image is
     norms: Mapping[str, str] = field(default_factory=dict)  # of text, by the entrance behind them
+    registers: Callable[[Any], int] = lambda net: 0  # tokens of a net's own, before its text
     # A net fills its text and its image up at their ends, to a multiple of so many tokens.
     multiple: Callable[[Any], int] = lambda net: 1
     # Whether samplers guide a net, by a second pass without the prompt; an input does others.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import comfy.model_management
 import comfy.supported_models
 import torch
 from eraseanything_pack.erase_engine.interfaces import AttentionCapture, Conditioning, TokenSet
@@ -101,6 +102,15 @@ Z_IMAGE: dict[str, Any] = {
     "ffn_dim_multiplier": 8 / 3,
 }
 
+# Guards that gradients need. Hosts that know training have RoPE without a gradient before, and
+# older ones weights that their kernels keep.
+LINEARS = frozenset({"frozen_linear", "outside_inference_mode"})
+NORMED = LINEARS | {"norms"}
+IN_PLACE = NORMED | {"copying_layer_norm", "own_copy"}  # blocks that add to what they were given
+TRAINS = hasattr(comfy.model_management, "in_training")
+ROPE = frozenset({"declared_training"} if TRAINS else ())
+WEIGHTS = frozenset(() if TRAINS else {"frozen"})
+
 
 @dataclass(frozen=True)
 class Net:
@@ -110,6 +120,7 @@ class Net:
     sizes: Mapping[str, Any]
     blocks: int  # whose attention can be captured
     joint: int  # of these, with a stream of text of their own
+    guards: frozenset[str]  # that its gradients need
     channels: int = 16
     pixels: int = 8  # of a latent
     text_length: int = 5
@@ -166,6 +177,7 @@ FLUX2_NET = Net(
     FLUX2,
     blocks=4,
     joint=2,
+    guards=IN_PLACE | ROPE,
     channels=128,
     pixels=16,
     pooled=False,
@@ -173,21 +185,34 @@ FLUX2_NET = Net(
     padding=512 - 5,
 )
 NETS = {
-    "flux": Net("Flux", FLUX, blocks=4, joint=2, cfg=False),
-    "sd3": Net("SD3", SD3, blocks=2, joint=2),
-    "sd3.5-large": Net("SD3", {**SD3, "qk_norm": "rms"}, blocks=2, joint=2),
+    "flux": Net("Flux", FLUX, blocks=4, joint=2, guards=IN_PLACE | ROPE, cfg=False),
+    "sd3": Net("SD3", SD3, blocks=2, joint=2, guards=LINEARS | WEIGHTS),
+    "sd3.5-large": Net(
+        "SD3", {**SD3, "qk_norm": "rms"}, blocks=2, joint=2, guards=NORMED | WEIGHTS
+    ),
     "sd3.5-medium": Net(
         "SD3",
         {**SD3, "qk_norm": "rms", "x_block_self_attn_layers": [0, 1]},
         blocks=2,
         joint=2,
+        guards=NORMED | WEIGHTS,
     ),
-    "chroma": Net("Chroma", CHROMA, blocks=4, joint=2, pooled=False),
+    "chroma": Net("Chroma", CHROMA, blocks=4, joint=2, guards=IN_PLACE | ROPE, pooled=False),
     "flux2-dev": FLUX2_NET,
     "flux2-klein": replace(FLUX2_NET, sizes={**FLUX2, "guidance_embed": False}, cfg=True),
-    "qwen-image": Net("QwenImage", QWEN, blocks=2, joint=2, pooled=False, framed=True),
-    "lumina2": Net("Lumina2", LUMINA, blocks=2, joint=2, pooled=False),
-    "z-image": Net("ZImage", Z_IMAGE, blocks=2, joint=2, pooled=False, multiple=8),
+    "qwen-image": Net(
+        "QwenImage", QWEN, blocks=2, joint=2, guards=NORMED | ROPE, pooled=False, framed=True
+    ),
+    "lumina2": Net("Lumina2", LUMINA, blocks=2, joint=2, guards=NORMED | ROPE, pooled=False),
+    "z-image": Net(
+        "ZImage",
+        Z_IMAGE,
+        blocks=2,
+        joint=2,
+        guards=NORMED | ROPE | WEIGHTS,
+        pooled=False,
+        multiple=8,
+    ),
 }
 
 

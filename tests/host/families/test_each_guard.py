@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import comfy.model_management
 import pytest
 import torch
 from eraseanything_pack.nodes.host.session import training_session
@@ -16,20 +15,6 @@ from random_nets import trained_lora
 TARGET = "text_in_pooled"
 WAYS = [(True, True), (False, True), (True, False), (False, False)]  # checkpointed, inference
 by_name = pytest.mark.parametrize("name", list(NETS))
-
-
-ALL = {"frozen_linear", "outside_inference_mode"}
-NORMED = {*ALL, "norms"}
-IN_PLACE = {*NORMED, "copying_layer_norm", "own_copy"}  # blocks that add to what they were given
-NEEDED = {
-    **dict.fromkeys(("flux", "chroma", "flux2-dev", "flux2-klein"), IN_PLACE),
-    **dict.fromkeys(("sd3.5-large", "sd3.5-medium", "qwen-image", "lumina2", "z-image"), NORMED),
-    "sd3": ALL,
-}
-if hasattr(comfy.model_management, "in_training"):  # RoPE without a gradient, and frozen weights
-    NEEDED |= {name: {*NEEDED[name], "declared_training"} for name in NEEDED if "sd3" not in name}
-else:
-    NEEDED |= {name: {*NEEDED[name], "frozen"} for name in NEEDED if name[:2] in ("sd", "z-")}
 
 
 def unchanged(model: Any) -> None:
@@ -79,7 +64,7 @@ def test_guards_that_are_needed_are_known(name: str, monkeypatch: pytest.MonkeyP
             patch.setattr(*mutant)
             if fails(net, expected):
                 found.add(guard)
-    assert found == NEEDED[name]
+    assert found == net.guards
 
 
 @by_name
