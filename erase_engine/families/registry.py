@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from .auraflow import AURAFLOW
 from .chroma import CHROMA
 from .family import ComfyText, Family, NetLayout
 from .flux import FLUX
@@ -19,6 +20,7 @@ FAMILIES: tuple[Family, ...] = (
     CHROMA,
     FLUX2,
     QWEN_IMAGE,
+    AURAFLOW,
     Z_IMAGE,
     LUMINA_2,
 )

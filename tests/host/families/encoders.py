@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import comfy.sd
 import torch
-from comfy.text_encoders import flux, pixart_t5, qwen_image, z_image
+from comfy.text_encoders import aura_t5, flux, pixart_t5, qwen_image, z_image
 
 T5 = {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 2}
 LANGUAGE_MODEL = {
@@ -42,6 +42,11 @@ def chroma() -> Any:
     )
 
 
+def auraflow() -> Any:
+    sizes = {"pile_t5xl_model_config": T5}
+    return random_clip(aura_t5.AuraT5Model, aura_t5.AuraT5Tokenizer, sizes)
+
+
 def qwen() -> Any:
     sizes = {"qwen25_7b_model_config": LANGUAGE_MODEL}
     encoder = qwen_image.te(dtype_llama=torch.float32)
@@ -63,6 +68,7 @@ def klein() -> Any:
 # By family's name; hosts have them one after another.
 CLIPS: dict[str, Callable[[], Any]] = {
     "Chroma": chroma,
+    "AuraFlow": auraflow,
     "Qwen-Image": qwen,
     "Z-Image": z_image_clip,
     **({"FLUX.2": klein} if hasattr(flux, "klein_te") else {}),
@@ -70,6 +76,7 @@ CLIPS: dict[str, Callable[[], Any]] = {
 # Of their features.
 WIDTHS = {
     "Chroma": T5["d_model"],
+    "AuraFlow": T5["d_model"],
     "Qwen-Image": LANGUAGE_MODEL["hidden_size"],
     "Z-Image": LANGUAGE_MODEL["hidden_size"],
     "FLUX.2": 3 * LANGUAGE_MODEL["hidden_size"],

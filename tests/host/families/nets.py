@@ -17,7 +17,7 @@ from tiny_flux import CONFIG, NEWER_HOST
 TEXT, POOLED = 20, 12  # widths
 TOKENS = torch.tensor([[1, 3], [2, -1]])  # that are watched
 SD3_WIDTH = 128  # 64 for each block
-TEXT_WIDTHS = ("context_in_dim", "joint_attention_dim", "cap_feat_dim")
+TEXT_WIDTHS = ("context_in_dim", "joint_attention_dim", "cap_feat_dim", "cond_seq_dim")
 SIZE = (32, 48)  # of a picture: 2 x 3 image tokens
 FLUX: dict[str, Any] = {"image_model": "flux", **CONFIG, "guidance_embed": True, **NEWER_HOST}
 SD3: dict[str, Any] = {
@@ -72,6 +72,17 @@ QWEN: dict[str, Any] = {
     "num_attention_heads": 2,
     "joint_attention_dim": TEXT,
     "axes_dims_rope": (4, 6, 6),
+}
+AURAFLOW: dict[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "dim": 32,
+    "n_layers": 4,
+    "n_double_layers": 2,
+    "n_heads": 2,
+    "global_conddim": 24,
+    "cond_seq_dim": TEXT,
+    "max_seq": 64,
 }
 LUMINA: dict[str, Any] = {
     "image_model": "lumina2",
@@ -202,6 +213,16 @@ NETS = {
     "flux2-klein": replace(FLUX2_NET, sizes={**FLUX2, "guidance_embed": False}, cfg=True),
     "qwen-image": Net(
         "QwenImage", QWEN, blocks=2, joint=2, guards=NORMED | ROPE, pooled=False, framed=True
+    ),
+    "auraflow": Net(
+        "AuraFlow",
+        AURAFLOW,
+        blocks=4,
+        joint=2,
+        guards=LINEARS | WEIGHTS,
+        channels=4,
+        pooled=False,
+        padding=8,
     ),
     "lumina2": Net("Lumina2", LUMINA, blocks=2, joint=2, guards=NORMED | ROPE, pooled=False),
     "z-image": Net(
