@@ -226,10 +226,11 @@ CHOICES = [
 
 
 @pytest.mark.parametrize("key", CHOICES, ids=".".join)
-def test_choices(run: Objective, key: tuple[str, str]) -> None:
+def test_choices(run: Objective, files: list[str], key: tuple[str, str]) -> None:
     node_id, name = key
     kind, options = WIDGETS[key]
-    for choice in (False, True) if kind == "BOOLEAN" else options["options"]:
+    listed = files if key in FILES else options.get("options", (False, True))
+    for choice in listed:
         if choice not in NOTHING:
             says, more = WANTING.get(choice, (RUNS, {}))
             holds(run, says, node_id, **{name: choice}, **more)
