@@ -21,14 +21,18 @@ expect.set_options(timeout=PATIENCE_MS)
 
 def prepare(page: Page, **widgets: Any) -> Locator:
     """The example workflow with little to do; the view of its train node."""
+    open_workflow(page, **widgets)
+    view = page.views().first
+    expect(view).to_have_attribute("data-state", "idle")
+    return view
+
+
+def open_workflow(page: Page, **widgets: Any) -> None:
     workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     page.load(workflow | {"id": str(uuid.uuid4())})  # the page knows no run of it
     page.keep_only(*KINDS)
     page.set_widgets(TRAIN, **{**QUICK, **widgets})
     page.look_at(TRAIN)
-    view = page.views().first
-    expect(view).to_have_attribute("data-state", "idle")
-    return view
 
 
 def wait_for(view: Locator, state: str) -> None:

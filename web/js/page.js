@@ -34,10 +34,32 @@ export class View {
     this.resized.disconnect();
   }
 
-  /** The body's height as it is laid out, whatever the canvas's zoom. */
+  /**
+   * Puts style sheets into the view. The page's head is not ours.
+   * @param {string[]} names of files beside the scripts' folder
+   */
+  wear(names) {
+    for (const name of names) {
+      const sheet = document.createElement("link");
+      sheet.rel = "stylesheet";
+      sheet.href = new URL(`../${name}`, import.meta.url).href;
+      sheet.onload = () => this.measure();
+      sheet.onerror = () => {
+        sheet.remove();
+        this.measure();
+      };
+      this.element.prepend(sheet);
+    }
+  }
+
+  /**
+   * The body's height as it is laid out, whatever the canvas's zoom. Before its style sheets are
+   * there it would be taller, and a node that has grown does not shrink.
+   */
   measure() {
     const height = this.body.offsetHeight;
-    if (!height || height === this.height) return;
+    const bare = [...this.element.querySelectorAll("link")].some(({ sheet }) => !sheet);
+    if (bare || !height || height === this.height) return;
     this.height = height;
     this.onHeight();
   }
@@ -82,7 +104,7 @@ export function addViews({ name, styles, nodes, widget, create, pick, restore })
       if (!shown.some(({ comfyClass }) => nodes.includes(comfyClass ?? ""))) return;
       const view = create(node, () => makeRoom(node, view));
       view.element.classList.add("eraseanything-view");
-      view.element.prepend(styleSheet("page.css"), styleSheet(styles));
+      view.wear(["page.css", styles]);
       views.set(node, view);
       const put = () => attach(node, view, widget, (output) => showOn(node, pick(output)));
       if (node.subgraph) setTimeout(put); // under its own boxes, which it does not have yet
@@ -202,18 +224,6 @@ export function allNodes(graph) {
     node,
     ...(node.subgraph ? allNodes(node.subgraph) : []),
   ]);
-}
-
-/**
- * A link to a style sheet beside the scripts' folder. It stands in the view: the page's head is
- * not ours.
- * @param {string} name
- */
-function styleSheet(name) {
-  const sheet = document.createElement("link");
-  sheet.rel = "stylesheet";
-  sheet.href = new URL(`../${name}`, import.meta.url).href;
-  return sheet;
 }
 
 /**

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from playwright.sync_api import Page as Tab
 from train_view import (
     TRAIN,
     drawn_share,
+    open_workflow,
     prepare,
     step_of,
     wait_for,
@@ -22,6 +24,8 @@ from train_view import (
 from visits import Visit
 
 LONG = 2000  # steps that no test waits for
+SHAPE = "%3Csvg xmlns='http://www.w3.org/2000/svg' width='512' height='512'/%3E"
+LARGE = f"data:image/svg+xml,{SHAPE}"
 
 
 @pytest.fixture
@@ -217,6 +221,36 @@ def test_a_recipe_that_solves_shows_it(
     assert view.locator(".when").all_inner_texts() == whens
     said = view.locator(".message").inner_text()
     assert ("It is soft" in said) == (recipe == "instant")
+
+
+def test_a_node_is_no_taller_where_its_style_sheets_come_late(page: Page) -> None:
+    """Bare pictures would stand one above the other, and a node that has grown does not shrink."""
+    heights, held = [], []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    for late in (False, True):
+        if late:
+            page.tab.route("**/live.css*", hold)
+        open_workflow(page)
+        view = page.tab.locator(".eraseanything-live").first
+        prompt = {"role": "concept", "prompt": "a star", "before": LARGE, "after": LARGE}
+        previews = {"step": 2, "prompts": [{**prompt, "change": 0.1}] * 2}
+        workflow = page.run("() => app.rootGraph.id")
+        run = {"node": TRAIN, "workflow": workflow, "started": 1, "state": "done", "message": ""}
+        numbers = {"step": 2, "total": 2, "seconds_left": None, "steps": [], "losses": {}}
+        event = {**run, **numbers, "previews": previews}
+        page.say(json.dumps({"type": "eraseanything.step", "data": event}))
+        wait_for(view, "done")
+        page.tab.wait_for_timeout(500)  # for the page to draw, with styles or without
+        assert bool(held) == late
+        for route in held:
+            route.continue_()
+        expect(view.locator(".pair").first).to_have_css("display", "grid")
+        page.tab.wait_for_timeout(500)
+        heights.append(page.run("id => app.rootGraph.getNodeById(id).size[1]", TRAIN))
+    assert heights[0] == heights[1]
 
 
 HTML = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script>"
