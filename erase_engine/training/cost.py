@@ -10,6 +10,7 @@ from ..memory import gigabytes
 from .encoded_prompts import EncodedPrompts
 from .teacher import FORWARD_AND_BACKWARD, keeps
 
+PICTURE = 20  # steps of a sampler, to compare with
 READ_AND_RECOMPUTED = 2  # times that the weights are read for a gradient: blocks run once more
 
 
@@ -93,7 +94,8 @@ def _total(encoded: EncodedPrompts, config: EraseConfig, unit: _Unit, *, guided:
 
 
 def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool) -> str:
-    """What a training costs, for people, against the recipe fast; where it may end early, at most.
+    """What a training costs, for people, against a picture and the recipe fast; where it may end
+    early, at most.
 
     Previews come on top.
     """
@@ -102,16 +104,17 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
     if not cost:
         return "It takes no pass of the model."
     passes = f"at most {cost:,}" if config.solver == "solve" else f"{cost:,}"
+    picture = f"A picture of {PICTURE} steps takes {PICTURE * (2 if guided else 1)}."
     fast = expected_forwards(encoded, recipe, guided=guided)
     if cost == fast:
         solved = (config.after_solving(solved=True, soft=soft) for soft in (False, True))
         few, more = (expected_forwards(encoded, one, guided=guided) for one in solved)
         where = f" Simple words need only {few:,} or {more:,}." * (0 < few < more)
-        return f"It takes {passes} passes of the model.{where}"
+        return f"It takes {passes} passes of the model.{where} {picture}"
     more, fewer = f"{cost / fast:.1f} times", f"{cost / fast:.0%} of"
     return (
         f"It takes {passes} passes of the model, {more if cost > fast else fewer} those of the "
-        f"recipe fast (at most {fast:,})."
+        f"recipe fast (at most {fast:,}). {picture}"
     )
 
 

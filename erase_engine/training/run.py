@@ -133,7 +133,7 @@ def run_training(
     needed = host.prepare(plan, encoded)
     check_disk(host.path, needed.disk.lora)
     cost = cost_in_words(encoded, config, guided=host.cfg != 1)
-    needs = " ".join(filter(None, [needed.words, cost, checkpoint.short_of(needed.disk)]))
+    needs = " ".join(filter(None, [cost, needed.words, checkpoint.short_of(needed.disk)]))
     host.say(needs)
     generator = torch.Generator().manual_seed(config.seed)
     try:

@@ -34,10 +34,10 @@ import { said } from "./words.js";
 
 const HEADINGS = {
   starting: "Loading",
-  sampling: "Sampling what to train on",
-  solving: "Solving at the text's entrance",
-  solved: "Solved at the text's entrance",
-  hardening: "Hardening against attacks",
+  sampling: "Drawing what to learn from",
+  solving: "Working out the change",
+  solved: "Change worked out",
+  hardening: "Closing ways around it",
   training: "Training",
   done: "Done",
   cancelled: "Cancelled",

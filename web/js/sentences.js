@@ -49,6 +49,7 @@ const CHINESE = {
   "It takes no pass of the model.": "不需要运行模型。",
   "It takes {passes} passes of the model.": "模型运行次数：{passes}。",
   "Simple words need only {FEW} or {MORE}.": "简单的词只需 {FEW} 或 {MORE}。",
+  "A picture of {STEPS} steps takes {PASSES}.": "一幅 {STEPS} 步的图像需 {PASSES} 次。",
   "It takes {passes} passes of the model, {share} those of the recipe fast (at most {FAST}).":
     "模型运行次数：{passes}，为配方 fast（最多 {FAST}）的{share}。",
   "^at most {COUNT}$": "最多 {COUNT}",

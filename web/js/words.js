@@ -5,10 +5,10 @@ import { app } from "../../../scripts/app.js";
 /** @type {Record<string, string>} */
 const CHINESE = {
   Loading: "正在加载",
-  "Sampling what to train on": "正在采样训练用的状态",
-  "Solving at the text's entrance": "正在文本入口处求解",
-  "Solved at the text's entrance": "已在文本入口处求解",
-  "Hardening against attacks": "正在针对攻击加固",
+  "Drawing what to learn from": "正在绘制学习用的图像",
+  "Working out the change": "正在计算改动",
+  "Change worked out": "已算出改动",
+  "Closing ways around it": "正在堵住绕过的途径",
   Training: "训练",
   Done: "完成",
   Cancelled: "已取消",

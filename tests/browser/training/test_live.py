@@ -214,7 +214,7 @@ def test_a_recipe_that_solves_shows_it(
     page.queue()
     if losses:
         hardening = view.and_(page.tab.locator("[data-state=hardening]"))
-        hardening.locator(".state", has_text="Hardening against attacks").wait_for()
+        hardening.locator(".state", has_text="Closing ways around it").wait_for()
     wait_for(view, "done")
     assert view.locator(".loss .name").all_inner_texts() == losses
     whens = ["before", now, "replacement", "before", now]
