@@ -1,7 +1,8 @@
 """Puts the pictures of the last `make demo` where the README and the template browser show them.
 
 With `--thumbnails` it runs the other example workflows, and shows beside each what it saved; of one
-that wants files of a person's own, its title and what it wants. Names after it: only those.
+that wants files of a person's own, its title and what it wants. Names after it: only those. With
+`--first`, after `make demo MODEL=gallery CONCEPT=cat`: the README's first picture.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from erase_engine.contact_sheet import CELL, GAP, LABEL, LINE, MARGIN
 
 DEMO, DOCS, EXAMPLES = PACK / "output" / "demo", PACK / "docs", PACK / "example_workflows"
 SHOWN = ("before_after.png", "attention.png")
+FIRST = "first.jpg"
 OF_DEMO = "erase_object"  # the workflow that the demo runs
 REPORT, MAPS = "EraseAnythingReport", "EraseAnythingAttention"  # nodes that save sheets
 WANTS = "UNETLoader"  # a node of workflows for a model of one's own
@@ -34,7 +36,13 @@ WIDTH, HEIGHT, COLUMNS = 480, 320, 3  # of a thumbnail, in pixels; pictures in a
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--thumbnails", nargs="*", help="of the other workflows", metavar="NAME")
-    names = parser.parse_args().thumbnails
+    parser.add_argument("--first", action="store_true", help="the README's first picture alone")
+    options = parser.parse_args()
+    if options.first:
+        with Image.open(DEMO / SHOWN[0]) as picture:
+            picture.convert("RGB").save(DOCS / FIRST, quality=92, optimize=True)
+        return
+    names = options.thumbnails
     if names is not None:
         make_thumbnails([EXAMPLES / f"{name}.json" for name in names] or EXAMPLES.glob("*.json"))
         return
