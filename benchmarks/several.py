@@ -1,16 +1,19 @@
-"""Two, four and eight concepts in one LoRA: `python -m benchmarks.several`.
+"""Several concepts in one LoRA: `python -m benchmarks.several`.
 
-Erased together, trained as the recipe fast of version 0.1 did and by today's fast and instant; and
-merged from LoRAs that were trained apart as in 0.1: as a sum, as a mean (the paper's way), and
-fused in closed form. Rows that the JSON has already are not made again.
+Two, four and eight of the tiny world, or ten of the gallery (`--world gallery`). Erased together by
+fast and by instant; and merged from what fast made of each alone: fused in closed form, as a sum,
+and as a mean (the paper's way). Rows that the JSON has already are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from .pack import import_pack
@@ -26,60 +29,59 @@ from eraseanything_pack.erase_engine.lora.fusion import fuse, fusion_prompts
 from eraseanything_pack.erase_engine.lora.merge import weighted_sum
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from eraseanything_pack.tinyworld.draw import SIDE
-from eraseanything_pack.tinyworld.evaluate import (
-    Accept,
-    Prompt,
-    any_prompts,
-    found,
-    obeyed,
-    prompts_with,
-    replaced,
-    shows,
-)
 from eraseanything_pack.tinyworld.judge import Verdict
-from eraseanything_pack.tinyworld.phrases import exchanged
-from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from torch import Tensor
+from torch.nn.functional import pad
 
+from .erasure.__main__ import WORLDS
 from .erasure.case import renamed
 from .erasure.figures import percent
-from .erasure.methods import config_of
-from .erasure.prompts import other_words, word_prompts
-from .erasure.scenery import TINY_SCENERY, is_possible, node_kind
+from .erasure.scenery import Scenery
 from .result_file import RESULTS, read_result, versions, write_result
-from .world import FIRST_SEED, World
+from .world import FIRST_SEED, World, option_of, stem_of
 
-EIGHT = ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of")
-COUNTS = (2, 4, 8)
+CONCEPTS = {  # and how many of them at once
+    "tinyworld": (
+        ("star", "striped", "red", "above", "heart", "dotted", "blue", "left of"),
+        [2, 4, 8],
+    ),
+    "gallery": (
+        ("cat", "rose", "guitar", "ink", "noto", "Mira", "Omar", "python", "tux", "left of"),
+        [10],
+    ),
+}
 WAYS = {
     "base": "base model",
-    "together": "trained together (*join*)",
     "fast": "together, by *fast*",
     "instant": "together, by *instant*",
     "fuse": "merged: *fuse*",
     "sum": "merged: *sum*",
     "mean": "mean of the LoRAs, as in the paper",
 }
-RESULT = RESULTS / "several.json"
 State = dict[str, Tensor]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world", choices=WORLDS, default="tinyworld", help="of pictures")
     parser.add_argument("--count", type=int, default=24, help="pictures for each concept")
-    parser.add_argument("--counts", nargs="+", type=int, default=COUNTS)
+    parser.add_argument("--counts", nargs="+", type=int, help="of concepts at once")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="JSON; default: benchmarks/results/")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    rows = (read_result(RESULT) or {"rows": []})["rows"]
-    several = Several(World(), options.count)
-    for count in options.counts:
+    family = WORLDS[options.world]
+    concepts, counts = CONCEPTS[options.world]
+    out = options.out or RESULTS / f"{stem_of(family, name='several')}.json"
+    rows = (read_result(out) or {"rows": []})["rows"]
+    several = Several(World(family), options.count)
+    command = f"python -m benchmarks.several{option_of(family)} --count {options.count}"
+    for count in options.counts or counts:
         for way in options.ways:
             if not any((row["concepts"], row["way"]) == (count, way) for row in rows):
-                rows.append(several.measured(EIGHT[:count], way))
+                rows.append(several.measured(concepts[:count], way))
                 print(json.dumps(rows[-1]), flush=True)
-                save(rows, options.count)
+                result = {"command": command, "versions": versions(), "seed": 0, "rows": rows}
+                write_result(out, result)
     print(table(rows))
 
 
@@ -92,20 +94,27 @@ class Several:
         self._plans: dict[tuple[str, ...], ConceptPlan] = {}
         self._base: dict[tuple[str, ...], Verdict] = {}
 
-    def measured(self, concepts: Sequence[str], way: str) -> dict[str, Any]:
-        erasure = getattr(self, way)(concepts)
-        return {"concepts": len(concepts), "way": way, **self.figures(concepts, erasure)}
+    @property
+    def scenery(self) -> Scenery:
+        return self.world.scenery
 
-    def figures(self, concepts: Sequence[str], erasure: Erasure | None) -> dict[str, Any]:
+    def measured(self, concepts: tuple[str, ...], way: str) -> dict[str, Any]:
+        start = time.time()
+        erasure = self.erasure(concepts, way)
+        seconds = round(time.time() - start, 1)
+        figures = self.figures(concepts, erasure)
+        return {"concepts": len(concepts), "way": way, "seconds": seconds, **figures}
+
+    def figures(self, concepts: tuple[str, ...], erasure: Erasure | None) -> dict[str, Any]:
         """Percentages; `replaced` and `worst_word` are of the base model's own rate."""
         each = {name: self.acc_e(name, erasure) for name in concepts}
         replacement = self.replaced(concepts, erasure)
         words = self.words(concepts, erasure)
         worst = min(words, key=words.__getitem__)
         return {
-            "acc_e": round(sum(each.values()) / len(each), 2),
+            "acc_e": round(fmean(each.values()), 2),
             "acc_ir": self.acc_ir(concepts, erasure),
-            "replaced": round(sum(replacement.values()) / len(replacement), 2),
+            "replaced": round(fmean(replacement.values()), 2),
             "worst_word": words[worst],
             "worst_word_name": worst,
             "forwards": erasure.forwards if erasure else 0,
@@ -114,42 +123,43 @@ class Several:
         }
 
     def acc_e(self, concept: str, erasure: Erasure | None) -> float:
-        prompts = prompts_with(concept, self.count)
-        return percent(found(concept, prompts, self.look(prompts, erasure)))
+        prompts = self.scenery.prompts_with(concept, self.count)
+        return percent(self.scenery.found(concept, prompts, self.look(prompts, erasure)))
 
     def acc_ir(self, concepts: Sequence[str], erasure: Erasure | None) -> float:
         """On prompts that name none of the concepts."""
-        prompts = any_prompts(4 * self.count, accept=free_of(concepts))
-        return percent(obeyed(prompts, self.look(prompts, erasure)))
+        prompts = self.scenery.any_prompts(4 * self.count, accept=self.free_of(concepts))
+        return percent(self.scenery.obeyed(prompts, self.look(prompts, erasure)))
 
-    def replaced(self, concepts: Sequence[str], erasure: Erasure | None) -> dict[str, float]:
+    def replaced(self, concepts: tuple[str, ...], erasure: Erasure | None) -> dict[str, float]:
         """Of each concept, how often its anchor is in its place, of the rate when asked for it."""
         rates = {}
         for concept, anchor in self.anchors(concepts).items():
             others = [name for name in concepts if name != concept]
-            prompts = replacement_prompts(concept, anchor, others, self.count)
-            asked = [renamed(TINY_SCENERY, prompt, concept, anchor) for prompt in prompts]
+            prompts = self.replacement_prompts(concept, anchor, others)
+            asked = [renamed(self.scenery, prompt, concept, anchor) for prompt in prompts]
             hits, own = (
-                percent(replaced(concept, anchor, prompts, verdict))
+                percent(self.scenery.replaced(concept, anchor, prompts, verdict))
                 for verdict in (self.look(prompts, erasure), self.look(asked, None))
             )
             rates[concept] = round(100 * hits / own, 2)
         return rates
 
-    def words(self, concepts: Sequence[str], erasure: Erasure | None) -> dict[str, float]:
+    def words(self, concepts: tuple[str, ...], erasure: Erasure | None) -> dict[str, float]:
         """Of each other word, how often it is in its place, of the base model's own rate."""
+        about = chain.from_iterable(self.scenery.other_words(name) for name in concepts)
         rates = {}
-        for word in (word for word in other_words("") if word not in concepts):
-            prompts = word_prompts(word, self.count, 0, free_of(concepts))
+        for word in (word for word in dict.fromkeys(about) if word not in concepts):
+            prompts = self.scenery.word_prompts(word, self.count, 0, self.free_of(concepts))
             hits, own = (
-                percent(replaced(word, word, prompts, self.look(prompts, each)))
+                percent(self.scenery.replaced(word, word, prompts, self.look(prompts, each)))
                 for each in (erasure, None)
             )
             if own:
                 rates[word] = round(100 * hits / own, 2)
         return rates
 
-    def anchors(self, concepts: Sequence[str]) -> dict[str, str]:
+    def anchors(self, concepts: tuple[str, ...]) -> dict[str, str]:
         """What each of them becomes where all are erased together."""
         named = self.plan(concepts).anchor.split(", ")
         return {
@@ -157,15 +167,31 @@ class Several:
             for name, anchor in zip(concepts, named, strict=True)
         }
 
-    def plan(self, concepts: Sequence[str]) -> ConceptPlan:
-        if concepts not in self._plans:
-            kinds = [(name, node_kind(name)) for name in concepts]
-            requests = [ConceptRequest(concept=name, kind=kind) for name, kind in kinds]  # type: ignore
-            plan = plan_together(requests, self.world.encoder, vocabulary=TINY_WORLD)
-            self._plans[tuple(concepts)] = plan
-        return self._plans[tuple(concepts)]
+    def free_of(self, concepts: Sequence[str]) -> Callable[[Any], bool]:
+        """Refuses prompts that show one of the concepts."""
+        return lambda prompt: not any(self.scenery.shows(prompt.scene, one) for one in concepts)
 
-    def look(self, prompts: Sequence[Prompt], erasure: Erasure | None) -> Verdict:
+    def replacement_prompts(self, concept: str, anchor: str, others: Sequence[str]) -> list[Any]:
+        """Prompts that name no other of the concepts, and whose scene stays possible."""
+        free = self.free_of(others)
+
+        def accept(prompt: Any) -> bool:
+            scene = self.scenery.exchanged(prompt.scene, concept, anchor)
+            return free(prompt) and self.scenery.possible(scene)
+
+        return self.scenery.prompts_with(concept, self.count, accept=accept)
+
+    def plan(self, concepts: tuple[str, ...]) -> ConceptPlan:
+        if concepts not in self._plans:
+            kinds = [(name, self.scenery.node_kind(name)) for name in concepts]
+            requests = [ConceptRequest(concept=name, kind=kind) for name, kind in kinds]  # type: ignore
+            vocabulary = self.world.vocabulary
+            self._plans[concepts] = plan_together(
+                requests, self.world.encoder, vocabulary=vocabulary
+            )
+        return self._plans[concepts]
+
+    def look(self, prompts: Sequence[Any], erasure: Erasure | None) -> Verdict:
         """The judge's verdict; the base model's pictures are drawn once."""
         texts = tuple(prompt.text for prompt in prompts)
         if erasure is None and texts in self._base:
@@ -175,93 +201,62 @@ class Several:
             self._base[texts] = verdict
         return verdict
 
-    def base(self, concepts: Sequence[str]) -> None:
-        return None
+    def erasure(self, concepts: tuple[str, ...], way: str) -> Erasure | None:
+        if way == "base":
+            return None
+        if way in ("fast", "instant"):
+            return self.world.erase(self.plan(concepts), EraseConfig.from_recipe(way, seed=0))
+        apart = [self.apart(name) for name in concepts]
+        states = [erasure.state for erasure in apart]
+        if way == "fuse":
+            state = self.fused(concepts, states)
+        else:
+            share = {"sum": 1.0, "mean": 1 / len(states)}[way]
+            state = weighted_sum(states, [share] * len(states))
+        return Erasure(of_one_rank(state), {}, sum(erasure.forwards for erasure in apart))
 
-    def together(self, concepts: Sequence[str]) -> Erasure:
-        """For each two concepts as many steps and paths as one alone has."""
-        config, times = config_of("fast 0.1", 0), len(concepts) // 2
-        more = {name: times * getattr(config, name) for name in ("steps", "trajectories")}
-        return self.world.erase(self.plan(concepts), replace(config, **more))
+    def apart(self, concept: str) -> Erasure:
+        """The concept erased alone."""
+        if concept not in self._apart:
+            config = EraseConfig.from_recipe("fast", seed=0)
+            self._apart[concept] = self.world.erase(self.world.plan(concept), config)
+        return self._apart[concept]
 
-    def fast(self, concepts: Sequence[str]) -> Erasure:
-        return self.world.erase(self.plan(concepts), EraseConfig.from_recipe("fast", seed=0))
-
-    def instant(self, concepts: Sequence[str]) -> Erasure:
-        return self.world.erase(self.plan(concepts), EraseConfig.from_recipe("instant", seed=0))
-
-    def sum(self, concepts: Sequence[str]) -> Erasure:
-        return self.merged(concepts, weighted_sum(self.states(concepts), [1.0] * len(concepts)))
-
-    def mean(self, concepts: Sequence[str]) -> Erasure:
-        count = len(concepts)
-        return self.merged(concepts, weighted_sum(self.states(concepts), [1 / count] * count))
-
-    def fuse(self, concepts: Sequence[str]) -> Erasure:
+    def fused(self, concepts: Sequence[str], states: Sequence[State]) -> State:
         """As Merge Erasure LoRAs does it."""
-        states = self.states(concepts)
         prompts = fusion_prompts([[self.world.plan(name)] for name in concepts])
         conds = [self.world.encoder.encode(some) for some in prompts]
-        strengths = [1.0] * len(states)
+        given = states, [1.0] * len(states), conds
         with self.world.backend.session():
-            state = fuse(
-                states, strengths, conds, backend=self.world.backend, latent_size=(SIDE, SIDE)
-            )
-        return self.merged(concepts, state)
-
-    def states(self, concepts: Sequence[str]) -> list[State]:
-        for name in concepts:
-            if name not in self._apart:
-                plan: ConceptPlan = self.world.plan(name)
-                self._apart[name] = self.world.erase(plan, config_of("fast 0.1", 0))
-        return [self._apart[name].state for name in concepts]
-
-    def merged(self, concepts: Sequence[str], state: State) -> Erasure:
-        forwards = sum(self._apart[name].forwards for name in concepts)
-        return Erasure(state, {}, forwards)
+            return fuse(*given, backend=self.world.backend, latent_size=(SIDE, SIDE))
 
 
-def free_of(concepts: Sequence[str]) -> Accept:
-    """Refuses prompts that show one of the concepts."""
-    return lambda prompt: not any(shows(prompt.scene, concept) for concept in concepts)
-
-
-def replacement_prompts(
-    concept: str, anchor: str, others: Sequence[str], count: int
-) -> list[Prompt]:
-    """Prompts that name no other of the concepts, and whose scene stays possible."""
-    free = free_of(others)
-
-    def accept(prompt: Prompt) -> bool:
-        scene = exchanged(prompt.scene, concept, anchor)
-        return free(prompt) and is_possible(scene)
-
-    return prompts_with(concept, count, accept=accept)
+def of_one_rank(state: State) -> State:
+    """The same LoRA, filled up with zeros: concepts that were trained have more layers."""
+    names = [key.removesuffix(".alpha") for key in state if key.endswith(".alpha")]
+    rank = max(len(state[f"{name}.lora_A.weight"]) for name in names)
+    filled = {}
+    for name in names:
+        down, up = (state[f"{name}.lora_{part}.weight"] for part in "AB")
+        more = rank - len(down)
+        filled[f"{name}.lora_A.weight"] = pad(down, (0, 0, 0, more))
+        scale = float(state[f"{name}.alpha"]) / len(down)
+        filled[f"{name}.lora_B.weight"] = scale * pad(up, (0, more))
+        filled[f"{name}.alpha"] = torch.tensor(float(rank))
+    return filled
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: Acc_e and Acc_ir of each way that has been measured with every count."""
-    counts = sorted({row["concepts"] for row in rows})
-    titles = ["", *(f"{count}: {name}" for count in counts for name in ("Acc_e", "Acc_ir"))]
-    titles.append(f"forwards for {counts[-1]}")
+    """Markdown: what was measured of each number of concepts and each way."""
+    titles = ["", "concepts", "Acc_e", "Acc_ir", "replaced", "worst word", "forwards", "s"]
     lines = [titles, ["---"] * len(titles)]
-    found = {(row["concepts"], row["way"]): row for row in rows}
-    for way, name in WAYS.items():
-        some = [found[count, way] for count in counts if (count, way) in found]
-        cells = [f"{row[figure]:.1f}" for row in some for figure in ("acc_e", "acc_ir")]
-        if len(some) == len(counts):
-            lines.append([name, *cells, f"{some[-1]['forwards']:,}"])
+    for row in sorted(rows, key=lambda row: row["concepts"]):
+        figures = [f"{row[name]:.1f}" for name in ("acc_e", "acc_ir", "replaced")]
+        worst = f"{row['worst_word']:.1f} {row['worst_word_name']}"
+        alone = row["way"] in ("fast", "instant")  # merged ones were made of others
+        costs = f"{row['forwards']:,}", f"{row['seconds']:.0f}" if alone else ""
+        lines.append([WAYS[row["way"]], str(row["concepts"]), *figures, worst, *costs])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def save(rows: list[dict[str, Any]], count: int) -> None:
-    result = {
-        "command": f"python -m benchmarks.several --count {count}",
-        "versions": versions(),
-        "seed": 0,
-        "rows": rows,
-    }
-    write_result(RESULT, result)
 
 
 if __name__ == "__main__":
