@@ -71,6 +71,15 @@ means by the second judge.
 
 {gallery_second}
 
+Rivals and *paper* erased a part: {gallery_raced}, seed 0. By the first judge, the worst single
+rows, and by the second judge:
+
+{gallery_race}
+
+{gallery_race_worst}
+
+{gallery_race_second}
+
 ## Version 0.1
 
 As it was measured then, by the first judge and fewer figures, in 48 pictures of each kind of prompt
@@ -98,6 +107,7 @@ attack, with the weights of then (0.1, and 1.25 for other words).
 def page() -> str:
     rows, gallery = committed("erasure"), committed("gallery")
     whole, raced = of_all_concepts(rows), race(rows)
+    all_of_it, shared = of_all_concepts(gallery), race(gallery)
     return TEXT.format(
         methods=methods_table(whole),
         worst=worst_table(whole),
@@ -106,9 +116,13 @@ def page() -> str:
         race=methods_table(raced),
         race_worst=worst_table(raced),
         race_second=methods_table(by_second_judge(raced)),
-        gallery=methods_table(gallery),
-        gallery_worst=worst_table(gallery),
-        gallery_second=methods_table(by_second_judge(gallery)),
+        gallery=methods_table(all_of_it),
+        gallery_worst=worst_table(all_of_it),
+        gallery_second=methods_table(by_second_judge(all_of_it)),
+        gallery_raced=", ".join(dict.fromkeys(row["concept"] for row in shared)),
+        gallery_race=methods_table(shared),
+        gallery_race_worst=worst_table(shared),
+        gallery_race_second=methods_table(by_second_judge(shared)),
         old=methods_table(committed("erasure_0_1")),
         ablation=methods_table(committed("erasure_ablation")),
         concepts=concept_tables(rows),
@@ -152,9 +166,12 @@ def summary() -> str:
         tables.append(f"{count} {what}:\n\n{methods_table(some, SUMMARY)}")
     tables.append(f"race:\n\n{methods_table(race(rows), SUMMARY)}")
     gallery = committed("gallery")
-    for judged in (gallery, by_second_judge(gallery)):
+    of_all = of_all_concepts(gallery)
+    for judged in (of_all, by_second_judge(of_all)):
         kinds = [row | {"method": f"{row['method']}, {row['kind']}"} for row in judged]
         tables.append(f"gallery:\n\n{methods_table([*kinds, *judged], GALLERY)}")
+    for judged in (race(gallery), by_second_judge(race(gallery))):
+        tables.append(f"gallery, race:\n\n{methods_table(judged, GALLERY)}")
     return "\n\n\n".join(tables)
 
 

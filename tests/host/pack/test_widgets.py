@@ -229,8 +229,7 @@ CHOICES = [
 def test_choices(run: Objective, files: list[str], key: tuple[str, str]) -> None:
     node_id, name = key
     kind, options = WIDGETS[key]
-    listed = files if key in FILES else options.get("options", (False, True))
-    for choice in listed:
+    for choice in files if key in FILES else options.get("options", (False, True)):
         if choice not in NOTHING:
             says, more = WANTING.get(choice, (RUNS, {}))
             holds(run, says, node_id, **{name: choice}, **more)
