@@ -43,7 +43,9 @@ CONFIG = EraseConfig(
 
 def test_the_report_says_it(loras: Path) -> None:
     said = graph.erase(graph.flux())[3].splitlines()[-1]
-    assert re.match(r"Expected to need about \d+ MB: 1 MB for the weights and \d+ MB for", said)
+    cost, words = said.split(" Expected to need ", 1)
+    assert re.fullmatch(r"It takes at most \d+ passes of the model, .* 20 steps takes 20\.", cost)
+    assert re.match(r"about \d+ MB: 1 MB for the weights and \d+ MB for", words)
 
 
 def test_the_report_says_what_is_streamed(loras: Path, monkeypatch: pytest.MonkeyPatch) -> None:
