@@ -35,11 +35,11 @@ export class View {
   }
 
   /**
-   * Puts style sheets into the view. The page's head is not ours.
+   * Puts style sheets into the view, in their order. The page's head is not ours.
    * @param {string[]} names of files beside the scripts' folder
    */
   wear(names) {
-    for (const name of names) {
+    const sheets = names.map((name) => {
       const sheet = document.createElement("link");
       sheet.rel = "stylesheet";
       sheet.href = new URL(`../${name}`, import.meta.url).href;
@@ -48,8 +48,9 @@ export class View {
         sheet.remove();
         this.measure();
       };
-      this.element.prepend(sheet);
-    }
+      return sheet;
+    });
+    this.element.prepend(...sheets);
   }
 
   /**
