@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from .family import BlockList, ComfyText, Family, NetLayout, TargetSet
-
-TEXT_IN = "context_embedder"
-_TEXT_QK = ("add_q_proj", "add_k_proj")
-_TEXT = (*_TEXT_QK, "add_v_proj", "to_add_out")
-
-
-def _attention(*layers: str) -> tuple[str, ...]:
-    return tuple(f"joint_transformer_blocks.{{}}.attn.{layer}" for layer in layers)
-
+from . import joint
+from .family import BlockList, ComfyText, Family, NetLayout
 
 AURAFLOW = Family(
     name="AuraFlow",
@@ -30,15 +22,8 @@ AURAFLOW = Family(
         cfg=lambda net: True,
     ),
     diffusers=None,
-    targets={
-        "text_in": TargetSet((), (TEXT_IN,)),
-        "text_in_pooled": TargetSet(_attention(*_TEXT), (TEXT_IN,)),
-        "text_qk": TargetSet(_attention(*_TEXT_QK)),
-        "dual_qk": TargetSet(_attention(*_TEXT_QK, "to_q", "to_k")),
-        "text_all": TargetSet(_attention(*_TEXT)),
-        "all_attention": TargetSet(_attention(*_TEXT, "to_q", "to_k", "to_v", "to_out.0")),
-    },
-    entrances={TEXT_IN: "text"},
+    targets=joint.targets("context_embedder", "joint_transformer_blocks"),
+    entrances=joint.ENTRANCES,
     texts=(
         ComfyText(
             words=((("pile_t5xl", "pile_t5xl"),),),
