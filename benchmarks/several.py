@@ -20,25 +20,23 @@ from .pack import import_pack
 
 import_pack()
 
-import torch
 from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.concepts.planner import plan_together
 from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.lora.file import of_one_rank
 from eraseanything_pack.erase_engine.lora.fusion import fuse, fusion_prompts
 from eraseanything_pack.erase_engine.lora.merge import weighted_sum
 from eraseanything_pack.erase_engine.training.loop import Erasure
 from eraseanything_pack.tinyworld.draw import SIDE
 from eraseanything_pack.tinyworld.judge import Verdict
 from torch import Tensor
-from torch.nn.functional import pad
 
-from .erasure.__main__ import WORLDS
 from .erasure.case import renamed
 from .erasure.figures import percent
 from .erasure.scenery import Scenery
 from .result_file import RESULTS, read_result, versions, write_result
-from .world import FIRST_SEED, World, option_of, stem_of
+from .world import FIRST_SEED, WORLDS, World, option_of, stem_of
 
 CONCEPTS = {  # and how many of them at once
     "tinyworld": (
@@ -229,21 +227,6 @@ class Several:
         given = states, [1.0] * len(states), conds
         with self.world.backend.session():
             return fuse(*given, backend=self.world.backend, latent_size=(SIDE, SIDE))
-
-
-def of_one_rank(state: State) -> State:
-    """The same LoRA, filled up with zeros: concepts that were trained have more layers."""
-    names = [key.removesuffix(".alpha") for key in state if key.endswith(".alpha")]
-    rank = max(len(state[f"{name}.lora_A.weight"]) for name in names)
-    filled = {}
-    for name in names:
-        down, up = (state[f"{name}.lora_{part}.weight"] for part in "AB")
-        more = rank - len(down)
-        filled[f"{name}.lora_A.weight"] = pad(down, (0, 0, 0, more))
-        scale = float(state[f"{name}.alpha"]) / len(down)
-        filled[f"{name}.lora_B.weight"] = scale * pad(up, (0, more))
-        filled[f"{name}.alpha"] = torch.tensor(float(rank))
-    return filled
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -18,6 +18,7 @@ from eraseanything_pack.erase_engine.concepts.request import ConceptRequest
 from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.erase_engine.lora.adapters import LoraSet
+from eraseanything_pack.erase_engine.lora.dialects import DOWN
 from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts, needed_by
 from eraseanything_pack.erase_engine.training.loop import Erasure, train_erasure
 from eraseanything_pack.gallery.judge import load_judges
@@ -30,6 +31,7 @@ from .erasure.gallery_scenery import GALLERY_SCENERY
 from .erasure.scenery import TINY_SCENERY, Scenery
 
 FAMILY = next(iter(MINIATURES))
+WORLDS = {"tinyworld": FAMILY, "gallery": "Flux, gallery"}  # and the first miniature of each
 FIRST_SEED = 1_000_000  # of pictures to judge; training seeds are small
 # Pictures to judge take fewer steps than the host's 20, in bfloat16: the first judge finds as much
 # in them, and they cost half.
@@ -146,7 +148,7 @@ class World:
             if erasure is None:
                 yield self.backend
                 return
-            names = [key.removesuffix(".alpha") for key in erasure.state if key.endswith(".alpha")]
+            names = [key.removesuffix(DOWN) for key in erasure.state if key.endswith(DOWN)]
             slices = self.backend.linear_slices(names)
             lora = LoraSet.from_state(slices, erasure.state)
             for parameter in lora.parameters():

@@ -23,7 +23,7 @@ import_pack()
 from eraseanything_pack.tinyworld.load import MINIATURES
 
 from ..result_file import RESULTS, read_result, versions, write_result
-from ..world import FAMILY, option_of, scenery_of, stem_of
+from ..world import FAMILY, WORLDS, option_of, scenery_of, stem_of
 from .figures import means, spread, worst, worst_at
 from .methods import ABLATION, METHODS, QUICK_METHODS
 from .table import table
@@ -34,7 +34,6 @@ SIZES = {  # methods, seeds, pictures of each kind of prompt, and what that is
     "full": (METHODS, [0, 1, 2, 3, 4], 48, "every concept and method, five seeds"),
     "ablation": (("base", *ABLATION), [0], 24, "what each part of fast buys"),
 }
-WORLDS = {"tinyworld": FAMILY, "gallery": "Flux, gallery"}  # and the first miniature of each
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..atomic_file import atomic_file, new_file
 from ..families.registry import prefix_for
@@ -153,6 +154,21 @@ def folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if layer != key:
             folded[layer + UP] = state[layer + UP] * (alpha.item() / len(state[layer + DOWN]))
     return folded
+
+
+def of_one_rank(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same LoRA without alphas, smaller layers filled up with zeros.
+
+    Other trainers give each layer a rank of its own, and merged files have such layers, too.
+    """
+    filled = folded(state)
+    layers = [key.removesuffix(DOWN) for key in filled if key.endswith(DOWN)]
+    rank = max(len(filled[layer + DOWN]) for layer in layers)
+    for layer in layers:
+        missing = rank - len(filled[layer + DOWN])
+        filled[layer + DOWN] = pad(filled[layer + DOWN], (0, 0, 0, missing))
+        filled[layer + UP] = pad(filled[layer + UP], (0, missing))
+    return filled
 
 
 def _sizes_and_hash(tensors: Mapping[str, Tensor], body: bytes) -> dict[str, str]:

@@ -8,12 +8,11 @@ from typing import Any
 import comfy.patcher_extension as extension
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel
 from ...erase_engine.lora.adapters import LoraSet
 from ...erase_engine.lora.dialects import DOWN, UP
-from ...erase_engine.lora.file import folded
+from ...erase_engine.lora.file import of_one_rank
 
 KEY = "eraseanything_range"
 NOT_ALWAYS_ON = (
@@ -51,17 +50,11 @@ def require_always_on(model: Any) -> None:
 def _adapters(
     model: Any, state: Mapping[str, Tensor], strength: float
 ) -> tuple[LoraSet, dict[str, Any]]:
-    """The LoRA, `strength` times as strong, and where it acts.
-
-    Other trainers give each layer a rank of its own: smaller ones are filled up with zeros.
-    """
-    mine = folded({key: value.float() for key, value in state.items()})
+    """The LoRA, `strength` times as strong, and where it acts."""
+    mine = of_one_rank({key: value.float() for key, value in state.items()})
     names = [key.removesuffix(DOWN) for key in mine if key.endswith(DOWN)]
-    rank = max(len(mine[name + DOWN]) for name in names)
     for name in names:
-        missing = rank - len(mine[name + DOWN])
-        mine[name + DOWN] = pad(mine[name + DOWN], (0, 0, 0, missing))
-        mine[name + UP] = pad(strength * mine[name + UP], (0, missing))
+        mine[name + UP] = strength * mine[name + UP]
     with torch.inference_mode(False):
         slices = ComfyFlowModel(model).linear_slices(names)
         lora = LoraSet.from_state(slices, mine)
