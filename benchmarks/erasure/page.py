@@ -39,11 +39,11 @@ Rows of `python -m benchmarks.erasure --full` ([erasure.json](../benchmarks/resu
 
 The worst single row of each, over concepts and seeds:
 
-{worst}
+{methods_worst}
 
 The same means by the second judge:
 
-{second}
+{methods_second}
 
 ## The fair race
 
@@ -71,8 +71,8 @@ means by the second judge.
 
 {gallery_second}
 
-Rivals and *paper* erased a part: {gallery_raced}, seed 0. By the first judge, the worst single
-rows, and by the second judge:
+Rivals erased a part: {gallery_raced}, seed 0. By the first judge, the worst single rows, and by
+the second judge:
 
 {gallery_race}
 
@@ -106,28 +106,31 @@ attack, with the weights of then (0.1, and 1.25 for other words).
 
 def page() -> str:
     rows, gallery = committed("erasure"), committed("gallery")
-    whole, raced = of_all_concepts(rows), race(rows)
-    all_of_it, shared = of_all_concepts(gallery), race(gallery)
     return TEXT.format(
-        methods=methods_table(whole),
-        worst=worst_table(whole),
-        second=methods_table(by_second_judge(whole)),
-        raced=", ".join(dict.fromkeys(row["concept"] for row in raced)),
-        race=methods_table(raced),
-        race_worst=worst_table(raced),
-        race_second=methods_table(by_second_judge(raced)),
-        gallery=methods_table(all_of_it),
-        gallery_worst=worst_table(all_of_it),
-        gallery_second=methods_table(by_second_judge(all_of_it)),
-        gallery_raced=", ".join(dict.fromkeys(row["concept"] for row in shared)),
-        gallery_race=methods_table(shared),
-        gallery_race_worst=worst_table(shared),
-        gallery_race_second=methods_table(by_second_judge(shared)),
+        **three_tables("methods", of_all_concepts(rows)),
+        **three_tables("race", race(rows)),
+        **three_tables("gallery", of_all_concepts(gallery)),
+        **three_tables("gallery_race", race(gallery)),
+        raced=concepts_in(race(rows)),
+        gallery_raced=concepts_in(race(gallery)),
         old=methods_table(committed("erasure_0_1")),
         ablation=methods_table(committed("erasure_ablation")),
         concepts=concept_tables(rows),
         gallery_concepts=concept_tables(gallery),
     )
+
+
+def three_tables(name: str, rows: Rows) -> dict[str, str]:
+    """The methods' means, their worst single rows, and the means by the second judge."""
+    return {
+        name: methods_table(rows),
+        f"{name}_worst": worst_table(rows),
+        f"{name}_second": methods_table(by_second_judge(rows)),
+    }
+
+
+def concepts_in(rows: Rows) -> str:
+    return ", ".join(dict.fromkeys(row["concept"] for row in rows))
 
 
 def of_all_concepts(rows: Rows) -> Rows:
@@ -166,11 +169,11 @@ def summary() -> str:
         tables.append(f"{count} {what}:\n\n{methods_table(some, SUMMARY)}")
     tables.append(f"race:\n\n{methods_table(race(rows), SUMMARY)}")
     gallery = committed("gallery")
-    of_all = of_all_concepts(gallery)
+    of_all, raced = of_all_concepts(gallery), race(gallery)
     for judged in (of_all, by_second_judge(of_all)):
         kinds = [row | {"method": f"{row['method']}, {row['kind']}"} for row in judged]
         tables.append(f"gallery:\n\n{methods_table([*kinds, *judged], GALLERY)}")
-    for judged in (race(gallery), by_second_judge(race(gallery))):
+    for judged in (raced, by_second_judge(raced)):
         tables.append(f"gallery, race:\n\n{methods_table(judged, GALLERY)}")
     return "\n\n\n".join(tables)
 
