@@ -251,6 +251,8 @@ def test_a_node_is_no_taller_where_its_style_sheets_come_late(page: Page) -> Non
         page.tab.wait_for_timeout(500)
         heights.append(page.run("id => app.rootGraph.getNodeById(id).size[1]", TRAIN))
     page.tab.unroute("**/live.css*")
+    sheets = view.locator("link").evaluate_all("each => each.map(({ href }) => href)")
+    assert [sheet.rpartition("/")[2] for sheet in sheets] == ["page.css", "live.css"]
     assert heights[0] == heights[1]
 
 
