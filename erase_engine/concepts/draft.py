@@ -156,9 +156,11 @@ class Draft:
         """Sentences from templates, as many as are wanted where there are so many."""
         pairs: dict[str, PromptPair] = {}
         for frame, word, instead in self._drawn_frames(anchor):
-            text, anchor_text = fill(frame, word), fill(frame, instead)
-            fits = len(encoder.token_ids(text)) <= encoder.max_tokens
-            if text in pairs or not fits or not self.writer.is_clean(anchor_text):
+            text = fill(frame, word)
+            if text in pairs or len(encoder.token_ids(text)) > encoder.max_tokens:
+                continue
+            anchor_text = fill(frame, instead)
+            if not self.writer.is_clean(anchor_text):
                 continue
             tokens = concept_tokens(encoder, text, [word])
             pairs[text] = PromptPair(text, anchor_text, word, tokens, frame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -107,7 +108,7 @@ class SentenceWriter:
 
     def is_clean(self, text: str) -> bool:
         """Whether a sentence or a template is free of what is erased, however it is said."""
-        return not re.search(self.erased, re.sub(r"\{\w+\}", " , ", text), re.IGNORECASE)
+        return is_free(text, self.erased)
 
     def _filled(self, frame: str, said: Sequence[str]) -> str:
         """The frame with a word in every slot but the concept's, none of them twice."""
@@ -118,6 +119,12 @@ class SentenceWriter:
             word = pick(unused, self.rng)
             frame = frame.replace(slot[0], with_article(word) if slot[1] else word, 1)
         return frame
+
+
+@lru_cache(maxsize=4096)  # the bank's templates and words are asked about for every sentence
+def is_free(text: str, pattern: str) -> bool:
+    """Whether a sentence or a template does not match the pattern, of any case."""
+    return not re.search(pattern, re.sub(r"\{\w+\}", " , ", text), re.IGNORECASE)
 
 
 def varied(frame: str, word: str, rng: Generator) -> tuple[str, str]:
