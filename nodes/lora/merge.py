@@ -22,7 +22,7 @@ from .solution import solve_parts
 
 SLOTS = tuple(f"_{number}" for number in range(1, 9))
 SHOWN = 3  # of them; the others are folded away
-METHODS = ("fuse", "solve", "sum")
+METHODS = ("solve", "fuse", "sum")
 WITH_MODEL = {"fuse": fuse_parts, "solve": solve_parts}
 
 
@@ -43,8 +43,8 @@ class MergeErasures(io.ComfyNode):
                     "method",
                     options=list(METHODS),
                     default=METHODS[0],
-                    tooltip="fuse: each acts on its own concept's prompts only. solve: a new LoRA "
-                    "for all of their concepts, by the recipe instant, in seconds. Both need the "
+                    tooltip="solve: a new LoRA for all of their concepts, by the recipe instant, "
+                    "in seconds. fuse: each acts on its own concept's prompts only. Both need the "
                     "model and clip. sum: all act on everything, as when applied one after the "
                     "other.",
                 ),

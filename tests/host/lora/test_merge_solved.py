@@ -23,6 +23,7 @@ from eraseanything_pack.nodes.lora.slots import EMPTY
 from eraseanything_pack.tinyworld.load import load_tiny
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from eraseanything_pack.tinyworld.vocabulary import SHAPE_NAMES
+from pack_nodes import NODES, inputs_of
 
 CONCEPTS = {"star": "object", "heart": "object"}
 
@@ -72,6 +73,11 @@ def solve(tiny: tuple[Any, Any], **inputs: Any) -> Any:
     given = {"model": tiny[0], "clip": tiny[1], **slots, **chosen, **inputs}
     with torch.inference_mode():
         return MergeErasures.execute(method="solve", **given)
+
+
+def test_it_is_what_the_node_comes_with() -> None:
+    """The other two harm neighbours: docs/measurements.md, several concepts."""
+    assert inputs_of(NODES["EraseAnythingMerge"])["method"][1]["default"] == "solve"
 
 
 @torch.inference_mode()
