@@ -9,6 +9,7 @@ from typing import Any
 import comfy.model_management
 
 from ...erase_engine.backends.comfy.model import ComfyFlowModel, supported_family
+from ...erase_engine.validation import shortened
 
 
 @contextmanager
@@ -28,10 +29,17 @@ def training_session(
         memory_required: bytes to leave free beside the weights.
 
     Raises:
-        ValueError: the model is of no supported family; raised before anything is loaded.
+        ValueError: the model is of no supported family, raised before anything is loaded; or its
+            weights were never read from a file.
     """
     supported_family(model)
-    comfy.model_management.load_models_gpu([model], memory_required=memory_required)
+    try:
+        comfy.model_management.load_models_gpu([model], memory_required=memory_required)
+    except NotImplementedError as error:  # what torch says of weights on the device `meta`
+        raise ValueError(
+            f"Got a model whose weights can't be moved ({shortened(str(error))}), expected one "
+            "that was read whole. Load it again, from another file or by another loader."
+        ) from error
     backend = ComfyFlowModel(model, guidance=guidance, checkpointing=checkpointing)
     with backend.session():
         yield backend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import comfy.patcher_extension as extension
@@ -74,7 +75,13 @@ def _wrapper(
             raise ValueError(NOT_ALWAYS_ON)
         if not bool(on.any()):
             return executor(x, sigma, *args, **kwargs)
-        with lora.to(device=x.device).attach(slices):
+        with _as_written(), lora.to(device=x.device).attach(slices):
             return executor(x, sigma, *args, **kwargs)
 
     return wrapper
+
+
+def _as_written() -> AbstractContextManager[Any]:
+    """Torch's compiler stands aside, for a net compiled without hooks does not see them."""
+    stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    return stance("force_eager") if stance else nullcontext()

@@ -129,7 +129,7 @@ def test_inside_a_subgraph(page: Page) -> None:
 def test_a_saved_file_is_in_the_lists_and_one_that_is_gone_is_made_again(
     page: Page, server: Server
 ) -> None:
-    view = prepare(page, recipe="instant", file_name="lists/star")
+    view = prepare(page, recipe="instant", concept="star", file_name="lists/star")
     page.run("() => { app.rootGraph.add(LiteGraph.createNode('EraseAnythingApply')); }")
     page.queue()
     assert page.end_of_run() == "execution_success"  # else a later run would be taken for this one
@@ -210,7 +210,7 @@ def test_a_finished_curve_comes_back_without_a_training(page: Page, server: Serv
 def test_a_recipe_that_solves_shows_it(
     page: Page, recipe: str, now: str, losses: list[str]
 ) -> None:
-    view = prepare(page, recipe=recipe, steps=20)
+    view = prepare(page, recipe=recipe, concept="star", steps=20)
     page.queue()
     if losses:
         hardening = view.and_(page.tab.locator("[data-state=hardening]"))
@@ -259,7 +259,7 @@ HTML = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script
 
 
 def test_texts_are_never_html(page: Page) -> None:
-    prompt = f"a star {HTML}"
+    prompt = f"a red star {HTML}"
     view = prepare(page, steps=1, prompts=prompt)
     page.queue()
     wait_for(view, "done")

@@ -21,8 +21,8 @@ from train_view import (
 from visits import Visit
 
 EVENT = "eraseanything.step"
-WHOLE = 24  # steps: a slow browser still sees their middle
-MOMENTS = (WHOLE // 12, WHOLE // 3)
+WHOLE = 12  # steps, of which each takes seconds: a slow browser still sees their middle
+MOMENTS = (WHOLE // 6, WHOLE // 3)
 EMPTY_SPOT = (1200, 700)  # of the canvas, where neither nodes nor menus lie
 
 
@@ -47,7 +47,7 @@ def recorded() -> list[str]:
 def finished(request: Any, visit: Visit, recorded: list[str]) -> Iterator[Finished]:
     """The first page trains, the others hear it again."""
     with visit(request.param) as page:
-        view = prepare(page, steps=WHOLE)
+        view = prepare(page, recipe="paper", concept="star", steps=WHOLE)
         moments = list(heard_again(page, view, recorded) if recorded else trained(page, view))
         if not recorded:
             recorded += [text for text in page.received if is_ours(json.loads(text))]

@@ -63,18 +63,18 @@ def test_a_sampler_shows_what_the_preview_shows(
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 def test_each_picture_of_a_batch_has_its_own_maps(model: Any, cfg: float) -> None:
     patched, positive, eye = watch(model)
-    latent = ksampler(patched, positive, latent_image=empty(2), cfg=cfg)
-    for picture in (1, 2):
+    latent = ksampler(patched, positive, latent_image=empty(3), cfg=cfg)
+    for picture in (1, 2, 3):
         alone_model, positive, alone = watch(model)
         samples = latent | {"samples": torch.zeros(1, 16, 8, 8), "batch_index": [picture - 1]}
         single = ksampler(alone_model, positive, latent_image=samples, cfg=cfg)
         torch.testing.assert_close(
             maps_of(eye, latent, picture - 1).steps, maps_of(alone, single).steps
         )
-    first, second = (seen(eye, latent, picture=picture) for picture in (1, 2))
-    assert masses(first) != masses(second)
-    notes = [each.ui["eraseanything_maps"][0]["note"] for each in (first, second)]
-    assert notes == ["picture 1 of 2", "picture 2 of 2"]
+    every = [seen(eye, latent, picture=picture) for picture in (1, 2, 3)]
+    assert len({tuple(masses(each)) for each in every}) == 3
+    notes = [each.ui["eraseanything_maps"][0]["note"] for each in every]
+    assert notes == ["picture 1 of 3", "picture 2 of 3", "picture 3 of 3"]
 
 
 def test_both_outputs_of_a_sampler_are_known(model: Any) -> None:

@@ -151,6 +151,15 @@ def test_a_net_that_another_pack_has_put_there_is_named() -> None:
         model.model.diffusion_model = own
 
 
+@pytest.mark.parametrize("work", [graph.erase, graph.look], ids=["erase", "look"])
+def test_weights_that_were_never_read_are_named(loras: Path, work: Any) -> None:
+    """As a loader that ran short leaves them: on torch's device `meta`."""
+    model = graph.flux()
+    model.model.diffusion_model.to("meta")
+    with pytest.raises(ValueError, match=r"Got a model whose weights can't be moved \(.*Load it"):
+        work(model)
+
+
 def test_a_preview_names_a_block_that_is_left_out(loras: Path) -> None:
     patched = graph.flux().clone()
     skips(patched)
