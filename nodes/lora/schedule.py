@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import comfy.patcher_extension as extension
@@ -68,6 +68,8 @@ def _wrapper(
     lora: LoraSet, slices: dict[str, Any], inside: Callable[[Tensor], Tensor]
 ) -> Callable[..., Any]:
     """The host's wrapper of a forward pass: (executor, x, sigma, ...)."""
+    # A net that torch's compiler has compiled without hooks does not see them. Since torch 2.6.
+    stand_aside = getattr(torch.compiler, "set_stance", nullcontext)
 
     def wrapper(executor: Any, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Any:
         on = inside(sigma)
@@ -75,13 +77,7 @@ def _wrapper(
             raise ValueError(NOT_ALWAYS_ON)
         if not bool(on.any()):
             return executor(x, sigma, *args, **kwargs)
-        with _as_written(), lora.to(device=x.device).attach(slices):
+        with stand_aside("force_eager"), lora.to(device=x.device).attach(slices):
             return executor(x, sigma, *args, **kwargs)
 
     return wrapper
-
-
-def _as_written() -> AbstractContextManager[Any]:
-    """Torch's compiler stands aside, for a net compiled without hooks does not see them."""
-    stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    return stance("force_eager") if stance else nullcontext()

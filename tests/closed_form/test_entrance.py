@@ -46,6 +46,14 @@ def entrance(config: EntranceConfig = CONFIG, *, rank: int = 4, held: int = 3) -
     return Entrance(output, features, config, ridge=0.01, rank=rank)
 
 
+@pytest.mark.parametrize(("given", "solves"), [("mps", "cpu"), ("cuda", "cuda"), ("cpu", "cpu")])
+def test_a_device_without_float64_solves_on_the_cpu(given: str, solves: str) -> None:
+    model: Any = OneLinear()
+    model.device = torch.device(given)
+    linear = LinearSlice(nn.Linear(WIDTH, OUT), 0, OUT, WIDTH)
+    assert LinearOutput(model, "text", linear).device.type == solves
+
+
 def attacks() -> torch.Tensor:
     """(2, n) of a third of a token's norm."""
     drawn = torch.randn(2, WIDTH, generator=Generator().manual_seed(2))

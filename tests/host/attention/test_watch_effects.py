@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from watching import (
     seen,
     watch,
 )
+
+HAS_NAG = find_spec("comfy_extras.nodes_nag") is not None
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +94,22 @@ def test_attention_that_another_pack_has_replaced_is_named(
     with pytest.raises(ValueError, match=rf"in {latent} .*could not be seen.*Patch Sage") as error:
         seen(eye, **given)
     assert len(str(error.value)) < 600
+
+
+@pytest.mark.skipif(not HAS_NAG, reason="the host has no node Normalized Attention Guidance")
+def test_guidance_in_attention_doubles_no_picture(model: Any) -> None:
+    """The negative prompt is in the same batch; the maps are those of the prompt alone."""
+    from comfy_extras.nodes_nag import NAGuidance
+
+    def guided(given: Any) -> Any:
+        return NAGuidance.execute(given, 5.0, 0.5, 1.5).result[0]
+
+    patched, positive, eye = watch(model)
+    after = ksampler(guided(patched), positive, negative=conditioning(OTHER_PROMPT))
+    before, _, other = watch(guided(model))
+    latent = ksampler(before, positive, negative=conditioning(OTHER_PROMPT))
+    assert masses(seen(eye, after)) == masses(seen(other, latent))
+    assert not torch.allclose(latent["samples"], ksampler(model, positive)["samples"])
 
 
 def test_an_erasure_may_follow(model: Any) -> None:

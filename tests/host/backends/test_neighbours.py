@@ -15,7 +15,7 @@ from eraseanything_pack.erase_engine.backends.comfy.model import model_descripti
 from eraseanything_pack.erase_engine.training import run
 from eraseanything_pack.nodes.host.session import training_session
 from snapshot import assert_same, snapshot
-from tiny_flux import build, capture, inputs
+from tiny_flux import NEWER_HOST, build, capture, inputs
 
 
 def plain_function(
@@ -151,6 +151,7 @@ def test_a_net_that_another_pack_has_put_there_is_named() -> None:
         model.model.diffusion_model = own
 
 
+@pytest.mark.skipif(bool(NEWER_HOST), reason="the host puts zeros in their place")
 @pytest.mark.parametrize("work", [graph.erase, graph.look], ids=["erase", "look"])
 def test_weights_that_were_never_read_are_named(loras: Path, work: Any) -> None:
     """As a loader that ran short leaves them: on torch's device `meta`."""

@@ -12,6 +12,7 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 from eraseanything_pack.erase_engine.lora.file import load_lora
 from watching import ksampler, same_as_preview, seen, watch
 
+
 def compiled(model: Any) -> Any:
     """As the node TorchCompileModel has it, by torch's compiler that needs no other program."""
     clone = model.clone()
@@ -24,6 +25,7 @@ def model() -> Any:
     return graph.flux()
 
 
+@pytest.mark.thorough
 def test_a_training_gives_the_same_lora(model: Any, loras: Path) -> None:
     graph.erase(model, file_name="plain")
     graph.erase(compiled(model), file_name="compiled")
@@ -32,7 +34,10 @@ def test_a_training_gives_the_same_lora(model: Any, loras: Path) -> None:
     torch.testing.assert_close(other, plain, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("end", [1.0, 0.5], ids=["always", "half of the sampling"])
+ALWAYS = pytest.param(1.0, marks=pytest.mark.thorough)  # the compiler takes a quarter of a minute
+
+
+@pytest.mark.parametrize("end", [ALWAYS, 0.5], ids=["always", "half of the sampling"])
 def test_a_lora_acts_before_and_after(model: Any, end: float) -> None:
     lora = graph.connected(graph.lora_state(model))
     expected = graph.picture(graph.apply(model, lora=lora, end=end).args[0])
@@ -43,6 +48,7 @@ def test_a_lora_acts_before_and_after(model: Any, end: float) -> None:
         torch.testing.assert_close(graph.picture(each), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("first", ["compiled", "watched"])
 def test_it_is_watched(model: Any, loras: Path, first: str) -> None:
     patched, positive, eye = watch(compiled(model) if first == "compiled" else model)
