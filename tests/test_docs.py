@@ -16,6 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MOST_LINES, MOST_WORDS, FEWEST_PICTURES, MOST_FIGURES = 150, 1400, 5, 2
 MOVIE_BYTES = 1_500_000
 PATH = re.compile(r"`((?:[\w.-]+/)*(?:[\w-]+\.(?:py|json|js|md)|[\w.-]+/|\.\w+))`")
+KNOWN_FILE = re.compile(r'"name":\s*"([^"]+)",\s*"url":\s*"[^"]+",\s*"directory":\s*"([^"]+)"')
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)|<img src=\"([^\"]+)\"")
 
 
@@ -54,6 +55,23 @@ def test_the_readme_installs_what_the_registry_publishes() -> None:
     assert f"git clone {project['urls']['Repository']}`" in README
     oldest = published["tool"]["comfy"]["requires-comfyui"].removeprefix(">=")
     assert f"ComfyUI {oldest} or newer" in README
+
+
+def test_files_of_models_are_those_of_comfyuis_own_templates() -> None:
+    """In the folders that these templates name."""
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2:5] for line in text.splitlines() if ".safetensors" in line]
+    said = set()
+    for model, *others in rows:
+        folder, files = re.fullmatch(r" `(\w+)`: (.*) ", model).groups()
+        for place, names in zip((folder, "text_encoders", "vae"), (files, *others), strict=True):
+            said |= {(place, name) for name in re.findall(r"[\w.-]+\.safetensors", names)}
+    [packages] = ROOT.glob(".venv/lib/python*/site-packages")
+    known = set()
+    for file in packages.glob("comfyui_workflow_templates_media_*/templates/*.json"):
+        found = KNOWN_FILE.findall(file.read_text(encoding="utf-8"))
+        known |= {(folder, name) for name, folder in found}
+    assert len(said) > 15 and said - known == set()
 
 
 def test_the_readmes_templates_are_there() -> None:
