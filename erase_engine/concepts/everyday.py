@@ -114,7 +114,7 @@ PICTURES = Vocabulary(
         "n": _split("house, tree, car, horse, cat, boat, bridge, bicycle, woman, man, bird, lamp"),
         "m": _split("dog, table, chair, tower, garden, child, bench, river, train, window, cup"),
         "who": _split("woman, man, child, dog, bear, robot, monkey, old man, girl, soldier"),
-        "what": _split("horse, bicycle, cat, elephant, ball, box, motorcycle, lion, cow, boy"),
+        "what": _split("horse, bicycle, cat, elephant, ball, box, motorcycle, lion, cow, donkey"),
         "person": _split("woman, man, young man, young woman, dancer, couple, old man, old woman"),
         "bearer": _split(
             "white T-shirt, coffee mug, road sign, brick wall, baseball cap, cardboard box, "
@@ -249,6 +249,10 @@ PICTURES = Vocabulary(
         "girl": "boy",
         "boy": "girl",
         "child": "old man",
+        "old man": "young man",
+        "young man": "old man",
+        "old woman": "young woman",
+        "young woman": "old woman",
         "above": "below",
         "below": "above",
         "left of": "right of",

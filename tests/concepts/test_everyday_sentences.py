@@ -76,6 +76,7 @@ def test_every_sentence_is_one(concept: str, kind: Kind) -> None:
         ("watermark", "object", " with a watermark in the corner", ""),
         ("nudity", "nudity", "nudity, a portrait of", "modest clothing, a portrait of"),
         ("Ghibli style", "style", " in Ghibli style", ""),
+        ("old man", "person", "an old man", "a young man"),
     ],
 )
 def test_it_is_said_as_people_say_it(concept: str, kind: Kind, says: str, instead: str) -> None:
