@@ -112,6 +112,18 @@ Z_IMAGE = {
     "pad_tokens_multiple": 32,
 }
 
+AURAFLOW = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "dim": 3072,
+    "n_layers": 36,
+    "n_double_layers": 4,
+    "n_heads": 12,
+    "global_conddim": 3072,
+    "cond_seq_dim": 2048,
+    "max_seq": 4096,
+}
+
 
 def sd3(depth: int, **others: Any) -> dict[str, Any]:
     """Of Stable Diffusion 3 and 3.5, whose width is 64 for each block."""
@@ -146,18 +158,20 @@ REAL: dict[str, tuple[str, dict[str, Any], tuple[int, int], int | None]] = {
     "chroma": ("Chroma", CHROMA, (64, 4096), None),
     "flux2-klein": ("Flux2", KLEIN, (512, 7680), None),
     "qwen-image": ("QwenImage", QWEN, (64, 3584), None),
+    "auraflow": ("AuraFlow", AURAFLOW, (256, 2048), None),
     "z-image": ("ZImage", Z_IMAGE, (64, 2560), None),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--block", action="store_true", help="measure one block of each family")
+    parser.add_argument("--block", nargs="*", choices=REAL, help="of these families, or of all")
     options = parser.parse_args()
     host, known = comfyui_version.__version__, read_result(RESULT) or {"rows": []}
     exact = {row["family"]: row for row in known["rows"] if row["host"] == host}
-    if options.block:
-        rows = [{**exact[name], **in_own_process(one_block, name)} for name in REAL]
+    if options.block is not None:
+        names = options.block or REAL
+        rows = [{**exact[name], **in_own_process(one_block, name)} for name in names]
     else:
         found = figures()
         rows = [{**exact.get(name, {}), **found[name], **memory(name)} for name in found]
@@ -238,6 +252,8 @@ def one_block(name: str) -> dict[str, float]:
     fewer = dict.fromkeys(BLOCKS & sizes.keys(), 1)
     if "num_blocks" in fewer:  # there the width goes with `depth`
         del fewer["depth"]
+    if "n_double_layers" in sizes:  # which count among `n_layers`
+        fewer |= {"n_double_layers": 1, "n_layers": 2}
     encoded = encoded_plan(tokens, width=width, pooled=pooled)
     config = config_of(ONE["width"], lora=LoraConfig(targets="text_in_pooled"))
     before = megabytes("VmRSS")
