@@ -40,6 +40,7 @@ MAPS = ("EraseAnythingTinyFlux", "EraseAnythingApply", "EraseAnythingAttention")
 FIRST = ("EraseAnythingTinyFlux", "EraseAnythingTrain", "EraseAnythingApply")
 SMALL = 0.8  # zoom, at which a workflow fits the page and can still be read
 LIGHT = {"Comfy.ColorPalette": "light"}
+NO_BAR = {"Comfy.Graph.CanvasMenu": False}  # of zoom, over a corner of the canvas
 
 
 def main() -> None:
@@ -170,7 +171,7 @@ def take_watched(browser: Browser, server: Server) -> None:
 
 def take_workflow(browser: Browser, server: Server) -> None:
     """The nodes that an erasure begins with, joined as in the example workflow, after a run."""
-    write_settings(server.base, CLASSIC)
+    write_settings(server.base, CLASSIC | NO_BAR)
     with open_page(browser, server) as page:
         page.load(json.loads((EXAMPLES / "erase_style.json").read_text(encoding="utf-8")))
         page.keep_only(*FIRST)
