@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .atomic_file import atomic_file
+from .atomic_file import new_file
 from .validation import UNREADABLE, shortened
 
 NUMBER, PROMPT, SEED = "case_number", "prompt", "evaluation_seed"  # columns; others are not read
@@ -101,11 +101,23 @@ def still_to_draw(pictures: Sequence[Picture], settings: dict[str, Any]) -> list
 
 
 def save_picture(picture: Picture, image: Image.Image, settings: dict[str, Any]) -> None:
-    """Writes the file, whole, with a record of what it was drawn from."""
+    """Writes the file, whole, with a record of what it was drawn from.
+
+    One that another process has drawn meanwhile stays. OSError where none can be written.
+    """
     info = PngInfo()
     info.add_text(RECORD, json.dumps(_record(picture, settings)))
-    with atomic_file(picture.path) as draft:
-        image.save(draft, "PNG", pnginfo=info)
+    try:
+        with new_file(picture.path) as draft:
+            image.save(draft, "PNG", pnginfo=info)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and picture.path.is_file():
+            return
+        raise OSError(
+            f"Got no way to write {shortened(str(picture.path), 200)} "
+            f"({shortened(str(error), 200)}), expected a folder with room. Make some and run this "
+            "again: pictures that are there are not drawn again."
+        ) from error
 
 
 def _rows(text: str) -> list[list[str]]:

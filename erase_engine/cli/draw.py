@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends.place import DTYPES, Place
 from ..prompt_list import Case, pictures_of, read_cases, save_picture, still_to_draw
+from ..training.disk import fault_of_disk
 from ..validation import check_number, shortened
 from .config_file import said
 from .options import Parser
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 DRAW = "--draw"
 MOST_PICTURES = 1000  # of one prompt
+LEAST_ROOM = 2**20  # bytes: of a picture
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,8 @@ def _read(arguments: list[str]) -> Drawing:
             f"({shortened(str(error))}), expected a CSV in UTF-8. Correct the path or the file."
         ) from error
     cases = read_cases(text)
-    if out.exists() and not out.is_dir():
-        raise ValueError(
-            f"Got --out {said(out)}, which is no folder, expected one for the "
-            "pictures. Choose another."
-        )
+    if fault := _fault_of(out):
+        raise ValueError(f"Got --out {said(out)}, {fault}, expected a folder. Choose another.")
     from ..backends.diffusers.pipeline import DrawingOptions, PipelineFiles
 
     files = PipelineFiles(Path(given["model"]), Path(given["lora"]) if given["lora"] else None)
@@ -93,6 +92,17 @@ def _read(arguments: list[str]) -> Drawing:
     processes = apart(given["device"])
     place = Place.named(processes.device, given["dtype"])
     return Drawing(cases, files, options, place, out, given["pictures"], processes)
+
+
+def _fault_of(out: Path) -> str:
+    """Why no picture can be written there; "" for nothing."""
+    try:
+        if out.exists() and not out.is_dir():
+            return "which is no folder"
+    except OSError as error:
+        return f"which can't be a folder ({error.strerror})"
+    fault = fault_of_disk(out, LEAST_ROOM)
+    return f"but {fault}" if fault else ""
 
 
 def _parser() -> Parser:

@@ -7,6 +7,7 @@ trainer asks for (`other_forms`); options win over it.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from .config_file import OF_CONFIG, OF_REQUEST, file_of, read_config, read_erasu
 from .other_forms import narrowed
 
 SUFFIX = ".safetensors"
+LONGEST_NAME = 200  # bytes of a file's name; drafts and stopped ones have longer ones
 # Options whose value goes into fields of other names.
 _FIELDS = {"replace_with": ("replacement",), "resolution": ("width", "height")}
 
@@ -205,6 +207,8 @@ def _fault_of(path: Path, new: bool) -> str:
     """Why no file can be written there; "" for nothing. OSError where the system says so."""
     if not path.name:
         return "which is no name"
+    if (length := len(os.fsencode(_with_suffix(path).name))) > LONGEST_NAME:
+        return f"whose name has {length} bytes, of at most {LONGEST_NAME}"
     if path.exists() and not (path.is_file() or path.is_dir()):
         return "which is a device"
     if (path := _with_suffix(path)).exists() and new:

@@ -74,8 +74,9 @@ def merged_metadata(
     """
     models = list(dict.fromkeys(record.get("base_model", "") for record in records))
     if len(models) > 1:
+        told = [shortened(each).strip() or "one without a name" for each in models]
         raise ValueError(
-            f"Got LoRAs for different models ({'; '.join(map(shortened, models))}), expected one "
+            f"Got LoRAs for different models ({'; '.join(told)}), expected one "
             "model's. Merge only LoRAs that were trained for the same model."
         )
     concept = " + ".join(concept_of(record) for record in records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ class DiskNeed:
 
 def fault_of_disk(folder: Path, needed: int) -> str:
     """Why so many bytes can't be written into a folder, which need not exist; "" if they can."""
-    there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), None)
+    every = (folder, *folder.absolute().parents)
+    there = next((each for each in every if os.path.exists(each)), None)  # no error for long names
     if there is None:
         return f"{folder} is on no disk that is there"
     try:

@@ -36,7 +36,8 @@ def apply_lora(
     patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(state)), keys)
     fitting = {key: patch for key, patch in patches.items() if _fits(model, key, patch)}
     here = model_description(model)
-    made_for = (metadata or {}).get("base_model") or here
+    recorded = (metadata or {}).get("base_model", "")
+    made_for = recorded if shortened(recorded).strip() else here
     if len(fitting) < layers or made_for != here:
         other = made_for if made_for != here else "another model"
         raise ValueError(

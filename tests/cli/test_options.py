@@ -34,6 +34,13 @@ def job(tmp_path):
     return read
 
 
+def test_a_name_that_leaves_no_room_for_drafts_is_refused(job):
+    longest = "n" * (200 - len(".safetensors"))
+    assert job("--out", longest).out.stem == longest
+    with pytest.raises(ValueError, match=r"whose name has 201 bytes, of at most 200, expected the"):
+        job("--out", longest + "n")
+
+
 def test_a_console_without_the_letters_costs_nothing(monkeypatch):
     """Windows' own has 256 letters; the file is saved by then."""
     console = io.BytesIO()

@@ -12,6 +12,7 @@ import torch
 from lora_states import LAYERS
 from safetensors.torch import save_file
 
+from erase_engine.lora import file as lora_file
 from erase_engine.lora.file import load_lora, lora_state, read_metadata, save_lora
 
 METADATA = {"format": "1", "plan": {"prompts": ["a «cat»"], "count": 3}, "rate": 0.5, "a": None}
@@ -170,6 +171,23 @@ def test_what_is_loaded_is_not_the_file(tmp_path, state):
     found, _ = load_lora(path)
     with path.open("r+b") as file:
         file.write(b"\xff" * path.stat().st_size)
+    assert all(torch.equal(found[key], state[key]) for key in found)
+
+
+def test_weights_and_record_are_of_one_reading(tmp_path, state, monkeypatch):
+    """Who replaces the file while it is read gets neither, or both."""
+    path = save_lora(tmp_path / "a.safetensors", state, {"concept": "star"})
+    other = {key: torch.zeros_like(value) for key, value in state.items()}
+    save_lora(tmp_path / "b.safetensors", other, {"concept": "heart"})
+    own = lora_file._check_values
+
+    def replaced(name, found):
+        own(name, found)
+        (tmp_path / "b.safetensors").replace(path)
+
+    monkeypatch.setattr(lora_file, "_check_values", replaced)
+    found, record = load_lora(path)
+    assert record["concept"] == "star"
     assert all(torch.equal(found[key], state[key]) for key in found)
 
 

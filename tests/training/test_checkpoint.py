@@ -18,13 +18,15 @@ from erase_engine.training.checkpoint import STATE, TRAJECTORIES, Checkpoint, id
 from erase_engine.training.loop import StepReport
 
 
+@pytest.mark.parametrize("attack", [0.0, 0.5])
 @pytest.mark.parametrize("solver", ["alternate", "budget"])
 @pytest.mark.parametrize("step", [1, 6, 9])
-def test_gone_on_is_never_stopped(small_flow, encoded, tmp_path, solver, step) -> None:
-    whole = train(small_flow, encoded, solver=solver)
-    stopped(small_flow, encoded, tmp_path, step, solver=solver)
+def test_gone_on_is_never_stopped(small_flow, encoded, tmp_path, solver, step, attack) -> None:
+    given = {"solver": solver, "attack": attack}
+    whole = train(small_flow, encoded, **given)
+    stopped(small_flow, encoded, tmp_path, step, **given)
     begun: list[StepReport] = []
-    gone_on = train(small_flow, encoded, Checkpoint(tmp_path), solver=solver, on_step=begun.append)
+    gone_on = train(small_flow, encoded, Checkpoint(tmp_path), on_step=begun.append, **given)
     assert equal(gone_on, whole)
     assert [report.step for report in begun] == list(range(step + 1, 10))
 

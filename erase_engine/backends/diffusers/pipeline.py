@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from safetensors.torch import load_file
 from ...config import check_side
 from ...families.family import Family
 from ...families.registry import family_of
+from ...lora.dialects import DOWN
+from ...lora.file import read_lora
 from ...validation import UNREADABLE, check_number, shortened
 from .files import quiet, readable
 
@@ -57,16 +60,18 @@ class PipelineFiles:
 
     def __post_init__(self) -> None:
         index = self.model / INDEX
-        if not index.is_file():
+        if not os.path.isfile(index):  # which no name is too long for
             raise ValueError(
                 f"Got the model {shortened(str(self.model), 200)}, expected a diffusers folder "
                 f"with {INDEX} in it, which names all parts of the pipeline. Correct the path."
             )
-        if self.lora is not None and not self.lora.is_file():
-            raise ValueError(
-                f"Got the LoRA {shortened(str(self.lora), 200)}, which is no file, expected a "
-                ".safetensors file. Correct the path."
-            )
+        if self.lora is not None:
+            if not os.path.isfile(self.lora):
+                raise ValueError(
+                    f"Got the LoRA {shortened(str(self.lora), 200)}, which is no file, expected a "
+                    ".safetensors file. Correct the path."
+                )
+            _check(self.lora)
         with readable(index):
             kind = str(json.loads(index.read_text(encoding="utf-8"))["transformer"][1])
         object.__setattr__(self, "family", family_of(kind, "diffusers"))
@@ -113,12 +118,24 @@ class DrawingPipeline:
         return {"true_cfg_scale": scale, "negative_prompt": " "}  # without one there is no second
 
 
+def _check(lora: Path) -> None:
+    """ValueError, before the model is read, for a checkpoint, a damaged file, or no number."""
+    try:
+        read_lora(lora)
+    except ValueError as error:
+        name = shortened(str(lora), 200)
+        raise ValueError(f"Got the LoRA {name}, which the model does not take. {error}") from error
+
+
 def _put_on(pipe: Any, lora: Path) -> None:
     """Raises ValueError, naming the file, where the model does not take it."""
     try:
         pipe.load_lora_weights(load_file(lora), adapter_name=ADAPTER)
-        taken = bool(pipe.get_list_adapters())
-        why = "none of its layers is the model's"
+        layers = sum(key.endswith(DOWN) for key in read_lora(lora).state)
+        parts = pipe.transformer.modules()
+        found = sum(ADAPTER in getattr(part, "lora_A", {}) for part in parts)
+        taken = found >= layers  # a layer of the file may be several of the model's
+        why = f"{layers - found} of its {layers} layers are not the model's"
     except torch.cuda.OutOfMemoryError:
         raise
     except (*UNREADABLE, SafetensorError) as error:

@@ -161,6 +161,13 @@ def test_weights_that_were_never_read_are_named(loras: Path, work: Any) -> None:
         work(model)
 
 
+def test_a_preview_names_attention_of_an_old_signature(loras: Path) -> None:
+    patched = graph.flux().clone()
+    of_an_old_signature(patched)
+    with pytest.raises(ValueError, match=r"another node's code fails \(.*unexpected keyword.*Take"):
+        graph.look(patched)
+
+
 def test_a_preview_names_a_block_that_is_left_out(loras: Path) -> None:
     patched = graph.flux().clone()
     skips(patched)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_management
@@ -165,6 +166,20 @@ def test_a_training_that_goes_on_shows_its_whole_curve(
     shown.step(StepReport(61, 100, {"esd": 2.0}, 1.0, 61, 100))
     assert sent[-1]["steps"][:2] == [1, 2] and sent[-1]["losses"]["esd"][:2] == [0.0, 1.0]
     assert sent[-1]["seconds_left"] == pytest.approx(39)  # 10 of 100 in 10 seconds
+
+
+def test_without_a_workflow_only_the_page_that_asked_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Any] = []
+    server = SimpleNamespace(client_id="mine", send_sync=lambda *given: told.append(given[2]))
+    context = SimpleNamespace(node_id="3", prompt_id="p")
+    monkeypatch.setattr(page, "_runs", {})
+    monkeypatch.setattr(page, "_server", lambda: server)
+    monkeypatch.setattr(page, "get_executing_context", lambda: context)
+    for workflow in ("", "a workflow"):
+        page.sender(workflow)({"state": "training"})
+    assert told == ["mine", None]
 
 
 def test_nobody_is_told_where_there_is_no_page() -> None:
