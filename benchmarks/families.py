@@ -112,17 +112,7 @@ Z_IMAGE = {
     "pad_tokens_multiple": 32,
 }
 
-AURAFLOW = {
-    "in_channels": 4,
-    "out_channels": 4,
-    "dim": 3072,
-    "n_layers": 36,
-    "n_double_layers": 4,
-    "n_heads": 12,
-    "global_conddim": 3072,
-    "cond_seq_dim": 2048,
-    "max_seq": 4096,
-}
+AURAFLOW = {"n_layers": 36, "n_double_layers": 4, "max_seq": 4096}  # and the class's own sizes
 
 
 def sd3(depth: int, **others: Any) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class PipelineFiles:
     model: Path
     lora: Path | None = None
     family: Family = field(init=False)
+    layers: int = field(init=False, default=0)  # of the LoRA
 
     def __post_init__(self) -> None:
         index = self.model / INDEX
@@ -71,7 +72,7 @@ class PipelineFiles:
                     f"Got the LoRA {shortened(str(self.lora), 200)}, which is no file, expected a "
                     ".safetensors file. Correct the path."
                 )
-            _check(self.lora)
+            object.__setattr__(self, "layers", _layers_of(self.lora))
         with readable(index):
             kind = str(json.loads(index.read_text(encoding="utf-8"))["transformer"][1])
         object.__setattr__(self, "family", family_of(kind, "diffusers"))
@@ -83,7 +84,7 @@ class PipelineFiles:
                 self.model, torch_dtype=dtype, local_files_only=True, use_safetensors=True
             )
         if self.lora is not None:
-            _put_on(pipe, self.lora)
+            _put_on(pipe, self.lora, self.layers)
         pipe.set_progress_bar_config(disable=True)
         if device.type == "cuda" and is_accelerate_available():
             pipe.enable_model_cpu_offload(device=device)  # one part at a time is there
@@ -118,20 +119,19 @@ class DrawingPipeline:
         return {"true_cfg_scale": scale, "negative_prompt": " "}  # without one there is no second
 
 
-def _check(lora: Path) -> None:
-    """ValueError, before the model is read, for a checkpoint, a damaged file, or no number."""
+def _layers_of(lora: Path) -> int:
+    """How many there are; ValueError, before the model is read, for what is no whole LoRA."""
     try:
-        read_lora(lora)
+        return sum(key.endswith(DOWN) for key in read_lora(lora).state)
     except ValueError as error:
         name = shortened(str(lora), 200)
         raise ValueError(f"Got the LoRA {name}, which the model does not take. {error}") from error
 
 
-def _put_on(pipe: Any, lora: Path) -> None:
-    """Raises ValueError, naming the file, where the model does not take it."""
+def _put_on(pipe: Any, lora: Path, layers: int) -> None:
+    """Raises ValueError, naming the file, where the model does not take all of its layers."""
     try:
         pipe.load_lora_weights(load_file(lora), adapter_name=ADAPTER)
-        layers = sum(key.endswith(DOWN) for key in read_lora(lora).state)
         parts = pipe.transformer.modules()
         found = sum(ADAPTER in getattr(part, "lora_A", {}) for part in parts)
         taken = found >= layers  # a layer of the file may be several of the model's
