@@ -73,7 +73,7 @@ def test_the_chinese_table_has_every_text_and_no_other() -> None:
 @pytest.mark.both_frontends
 def test_a_training_is_shown_in_chinese(visit: Visit) -> None:
     with visit({**CLASSIC, "Comfy.Locale": "zh"}) as page:
-        view = prepare(page, recipe="instant", file_name="words/star")
+        view = prepare(page, recipe="instant", concept="star", file_name="words/star")
         assert view.locator(".message").inner_text() == "训练时，损失曲线和预览会显示在这里。"
         page.run(WITH_OTHERS, LITTLE)
         page.queue()
