@@ -81,12 +81,9 @@ def layout_of(family: Family, host: Host) -> NetLayout | None:
 
 def prefix_for(layers: Iterable[str]) -> str:
     """What loaders of LoRA files want before these canonical names."""
-    names = set(layers)
-    for family in FAMILIES:
-        outside = {name for some in family.targets.values() for name in some.outside}
-        if names <= outside:
-            return family.prefix
-    return FAMILIES[0].prefix
+    modules = {name.split(".")[0] for name in layers}
+    found = (family.prefix for family in FAMILIES if modules <= _modules(family))
+    return next(found, FAMILIES[0].prefix)
 
 
 def is_layer(name: str) -> bool:

@@ -2,7 +2,8 @@
 
 Keys are `transformer.<layer>.lora_A.weight` (r, in) and `transformer.<layer>.lora_B.weight`
 (out, r), layer being a diffusers name such as `transformer_blocks.0.attn.add_q_proj`; in families
-whose loaders want it, `diffusion_model.` stands in front. The strength
+whose loaders want it, `diffusion_model.` stands in front. It also does before ComfyUI's own names
+of layers, which are written for its bypass loader and not read. The strength
 alpha / r is inside B: diffusers ignores `transformer.<layer>.alpha` for some families, and refuses
 it for others. Files that have one are read.
 """
@@ -26,7 +27,7 @@ from ..atomic_file import atomic_file, new_file
 from ..families.registry import prefix_for
 from ..validation import HUGE, shortened, told
 from .container import called, opened
-from .dialects import ALPHA, DOWN, OURS, UP, canonical_key, of_text_encoder, other_kind
+from .dialects import ALPHA, DOWN, HOSTS_OWN, OURS, UP, canonical_key, of_text_encoder, other_kind
 from .metadata import SPEC
 
 TAKEN = "Got the name {}, which exists, expected a new one. Choose another, or overwrite."
@@ -48,7 +49,7 @@ def save_lora(
     """Writes a LoRA under its name only once it is complete; the same input gives the same bytes.
 
     Args:
-        state: canonical keys, as `LoraSet.state_dict` gives them.
+        state: canonical keys, as `LoraSet.state_dict` gives them, or as `in_whole_layers` does.
         metadata: strings, or values that JSON can hold (stored as JSON).
         dtype: float32 loses nothing; bfloat16 halves the file.
         overwrite: allow a file of this name to be replaced.
@@ -57,7 +58,7 @@ def save_lora(
         FileExistsError: the name is taken. ValueError: `state` is no such LoRA.
     """
     path = Path(path)
-    lora_state(called(path), prefixed(state))
+    lora_state(called(path), {OURS + key.removeprefix(HOSTS_OWN): state[key] for key in state})
     if path.exists() and not overwrite:
         raise FileExistsError(TAKEN.format(shortened(str(path), 200)))
     tensors = {
@@ -134,10 +135,10 @@ def lora_state(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def prefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Canonical keys as files have them."""
-    layers = {key.rsplit(".lora_", 1)[0].removesuffix(ALPHA) for key in state}
-    prefix = prefix_for(layers)
-    return {prefix + key: value for key, value in state.items()}
+    """Canonical keys as files have them; the host's own names have their prefix."""
+    canonical = {key for key in state if not key.startswith(HOSTS_OWN)}
+    prefix = prefix_for({key.rsplit(".lora_", 1)[0].removesuffix(ALPHA) for key in canonical})
+    return {prefix * (key in canonical) + key: value for key, value in state.items()}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

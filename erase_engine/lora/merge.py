@@ -6,11 +6,13 @@ The merged rank is the sum of the ranks. `fusion` makes one whose parts keep to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from ..interfaces import LinearSlice
 from .dialects import ALPHA, DOWN, UP
 
 State = Mapping[str, Tensor]  # as `LoraSet.state_dict`
@@ -64,6 +66,27 @@ def adapters_by_layer(
                 up = state[layer + UP].float() * factor
                 adapters.append(Adapter(index, down.float(), up))
     return found
+
+
+def in_whole_layers(
+    state: State, slices: Mapping[str, LinearSlice], names: Mapping[nn.Module, str]
+) -> dict[str, Tensor]:
+    """The same LoRA for whole Linears: what is for some rows of one stands under its own name.
+
+    Its other rows are zero, and its rank is the sum of those of its parts.
+
+    Args:
+        slices: the rows that each layer's name means.
+        names: of Linears, as the model's own loader calls them.
+    """
+    found: dict[str, list[Adapter]] = {}
+    for layer, adapters in adapters_by_layer([state], [1.0]).items():
+        rows = slices[layer]
+        behind = rows.module.get_parameter("weight").shape[0] - rows.start - rows.length
+        name = names[rows.module] if rows.start or behind else layer
+        whole = [replace(each, up=pad(each.up, (0, 0, rows.start, behind))) for each in adapters]
+        found.setdefault(name, []).extend(whole)
+    return merged_state(found)
 
 
 def merged_state(layers: Mapping[str, Sequence[Adapter]]) -> dict[str, Tensor]:

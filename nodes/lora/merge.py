@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import io, ui
+from torch import Tensor
 
-from ...erase_engine.backends.comfy.model import supported_family
-from ...erase_engine.lora.merge import check_same_sizes, weighted_sum
+from ...erase_engine.backends.comfy.model import ComfyFlowModel, supported_family
+from ...erase_engine.lora.file import prefixed
+from ...erase_engine.lora.merge import (
+    State,
+    check_same_sizes,
+    in_whole_layers,
+    layers_of,
+    weighted_sum,
+)
 from ...erase_engine.lora.metadata import concept_of, merged_metadata
 from ...erase_engine.training.disk import check_disk
 from ...erase_engine.validation import check_choice
 from ..host.links import check_links
+from ..host.patch_lora import apply_lora
 from ..host.schema import node_schema
 from ..host.widgets import advanced, text
 from .files import HOST, lora_name, lora_stem, save_numbered
@@ -22,7 +31,7 @@ from .solution import solve_parts
 
 SLOTS = tuple(f"_{number}" for number in range(1, 9))
 SHOWN = 3  # of them; the others are folded away
-METHODS = ("solve", "fuse", "sum")
+METHODS = ("solve", "fuse", "sum", "bypass")
 WITH_MODEL = {"fuse": fuse_parts, "solve": solve_parts}
 
 
@@ -46,7 +55,8 @@ class MergeErasures(io.ComfyNode):
                     tooltip="solve: a new LoRA for all of their concepts, by the recipe instant, "
                     "in seconds. fuse: each acts on its own concept's prompts only. Both need the "
                     "model and clip. sum: all act on everything, as when applied one after the "
-                    "other.",
+                    "other. bypass: sum, or one file alone, in the form that core's Load LoRA "
+                    "(Bypass) reads whole; needs the model.",
                 ),
                 text(
                     "file_name",
@@ -95,7 +105,7 @@ class MergeErasures(io.ComfyNode):
         cls, method: str, file_name: str, model: Any = None, clip: Any = None, **slots: Any
     ) -> io.NodeOutput:
         check_links({}, model=model, clip=clip)
-        parts = _parts(slots)
+        parts = _parts(slots, least=1 if method == "bypass" else 2)
         _check(method, model, clip)
         strengths = [part.strength for part in parts]
         record = merged_metadata([p.record for p in parts], strengths, method=method, host=HOST)
@@ -106,33 +116,47 @@ class MergeErasures(io.ComfyNode):
             for p in parts
             for line in (f"{concept_of(p.record)}, strength {p.strength:g} ({p.name})", *p.notes)
         ]
-        if method == "sum":
-            state = weighted_sum([part.state for part in parts], strengths)
-        else:
+        if method in WITH_MODEL:
             state, took = WITH_MODEL[method](parts, model, clip)
             lines.append(took)
-        path = save_numbered(stem, state, record)
+        else:
+            state = weighted_sum([part.state for part in parts], strengths)
+        written = _in_whole_layers(state, parts, model) if method == "bypass" else state
+        path = save_numbered(stem, written, record)
         report = "\n".join([f"Saved as {lora_name(path)}", *lines])
         return io.NodeOutput(RecordedLora.saved(path, state), report, ui=ui.PreviewText(report))
 
 
-def _parts(slots: dict[str, Any]) -> list[Part]:
-    """What the chosen files hold; ValueError for fewer than two, and for two models' sizes."""
+def _parts(slots: dict[str, Any], *, least: int) -> list[Part]:
+    """What the chosen files hold; ValueError for too few, and for two models' sizes."""
     parts = parts_of(slots, SLOTS)
-    if len(parts) < 2:
+    if len(parts) < least:
         raise ValueError(
-            f"Got {len(parts)} files to merge, expected at least two. "
+            f"Got {len(parts)} files to merge, expected at least {('one', 'two')[least - 1]}. "
             "Choose files under file_1 and file_2."
         )
     check_same_sizes({part.name: part.state for part in parts})
     return parts
 
 
+def _in_whole_layers(state: State, parts: list[Part], model: Any) -> dict[str, Tensor]:
+    """Core's bypass loaders drop what is for some rows of a Linear; ValueError for other models."""
+    for part in parts:
+        apply_lora(model, prefixed(part.state), 0, name=part.name, metadata=part.record)
+    names = {module: name for name, module in model.model.named_modules()}
+    return in_whole_layers(state, ComfyFlowModel(model).linear_slices(layers_of([state])), names)
+
+
 def _check(method: str, model: Any, clip: Any) -> None:
     check_choice("method", method, METHODS)
     if method == "sum":
         return
-    if model is None or clip is None:
+    if method == "bypass" and model is None:
+        raise ValueError(
+            "Got method bypass without model, expected the one that the LoRA is for: its layers "
+            "are written whole. Connect it, or choose method sum."
+        )
+    if method in WITH_MODEL and (model is None or clip is None):
         given = {"model": model, "clip": clip}
         missing = " and ".join(name for name, one in given.items() if one is None)
         raise ValueError(

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from erase_engine.lora.dialects import PREFIXES
-from erase_engine.lora.file import load_lora, read_lora
+from erase_engine.lora.file import load_lora, prefixed, read_lora
 
 
 @pytest.mark.parametrize("parts", [("lora_A.default", "lora_B.default"), ("lora_down", "lora_up")])
@@ -55,3 +55,11 @@ def test_other_methods_are_refused_by_name(tmp_path, state, key, kind):
     save_file(mine | {key: torch.ones(2)}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=rf"Got a\.safetensors, which is a {kind} file, expected"):
         load_lora(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("layer", ["layers.0.attention.to_q", "context_refiner.0.attention.to_out"])
+def test_z_image_s_layers_keep_the_prefix_that_all_hosts_read(tmp_path, layer):
+    """Those that others train as well: ComfyUI 0.3.75 knows none of them behind `transformer.`."""
+    names = [f"diffusion_model.{layer}.lora_{part}.weight" for part in "AB"]
+    save_file({name: torch.ones(2, 2) for name in names}, tmp_path / "a.safetensors")
+    assert prefixed(load_lora(tmp_path / "a.safetensors")[0]).keys() == set(names)

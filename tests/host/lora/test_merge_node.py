@@ -170,6 +170,12 @@ def test_wrong_inputs_are_named_before_any_work(model: Any, loras: Path) -> None
         merge("fuse", model=model)
     with pytest.raises(ValueError, match=r"expected a Flux, SD3, .* model"):
         merge("fuse", model=graph.unet(), clip=graph.clip())
+    with pytest.raises(ValueError, match=r"bypass without model, expected the one that"):
+        merge("bypass", file_2=EMPTY)
+    with pytest.raises(ValueError, match=r"Got 0 files to merge, expected at least one"):
+        merge("bypass", file_1=EMPTY, file_2=EMPTY, model=model)
+    with pytest.raises(ValueError, match=r"of which \d fit this model .*load that model"):
+        merge("bypass", model=graph.flux(hidden_size=64, num_heads=4))
     with pytest.raises(ValueError, match=r"'gone\.safetensors', which is not in models/loras"):
         merge(file_1="gone.safetensors")
     with pytest.raises(ValueError, match=r"file name '\.\./x'"):
