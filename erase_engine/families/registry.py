@@ -43,7 +43,8 @@ def family_of(kind: str, host: Host, net: Any = None) -> Family:
         name, models = of_class[0][0].name, of_class[0][0].models
         raise ValueError(f"Got {refused}, expected text-to-image {name}. Load {models}.")
     names = listed([family.name for family, layout in layouts if layout])
-    found = kind if net is None else type(net).__name__
+    # The host's class of all others, which says less than that of the net.
+    found = kind if net is None or kind != "BaseModel" else type(net).__name__
     raise ValueError(f"Got {found}, expected a {names} model. Load {models_of(host)}.")
 
 
