@@ -127,7 +127,7 @@ class DiffusersFiles:
     words: tuple[tuple[int, ...], ...] = ((0,),)
     pooled: tuple[int, ...] = ()
     shortest: int = 1  # tokens that the last part is padded to at least; ComfyUI pads to as many
-    chat: Chat | None = None  # where its one encoder is a language model
+    chats: tuple[Chat, ...] = ()  # where its one encoder is a language model, one of these
     published: PublishedFile | None = None  # None: a folder alone can be read
     pictures: bool = True  # whether its autoencoder is diffusers' AutoencoderKL
 

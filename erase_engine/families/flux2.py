@@ -22,7 +22,15 @@ from .flux import BLOCKS, DIFFUSERS_BLOCKS, refused_by_diffusers
 from .patches import places
 
 TEXT = 512  # tokens that text is filled up to
-LAYERS = (9, 18, 27)  # of [klein]'s language model
+KLEIN_CHAT = Chat("qwen3", chats.USER + "<think>\n\n</think>\n\n", layers=(9, 18, 27), length=TEXT)
+# Not filled up here: zeros then stand before it, as in ComfyUI.
+DEV_CHAT = Chat(
+    "mistral3",
+    "<s>[SYSTEM_PROMPT]You are an AI that reasons about image descriptions. You give structured "
+    "responses focusing on object relationships, object\nattribution and actions without "
+    "speculation.[/SYSTEM_PROMPT][INST]{}[/INST]",
+    layers=(10, 20, 30),
+)
 SHIFT = 2.02  # of time, as ComfyUI has it: of a picture of 1024 x 1024 pixels in 50 steps
 
 
@@ -80,7 +88,7 @@ FLUX2 = Family(
         ),
         files=DiffusersFiles(
             text=chats.FILES,
-            chat=Chat("qwen3", chats.USER + "<think>\n\n</think>\n\n", layers=LAYERS, length=TEXT),
+            chats=(KLEIN_CHAT, DEV_CHAT),
             pictures=False,
         ),
     ),

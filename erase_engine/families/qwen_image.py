@@ -76,7 +76,7 @@ QWEN_IMAGE = Family(
         ),
         files=DiffusersFiles(
             text=chats.FILES,
-            chat=Chat("qwen2_5_vl", SYSTEM + chats.USER, layers=(-1,), headless=True),
+            chats=(Chat("qwen2_5_vl", SYSTEM + chats.USER, layers=(-1,), headless=True),),
             pictures=False,
         ),
     ),

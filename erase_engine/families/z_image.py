@@ -94,7 +94,7 @@ Z_IMAGE = Family(
             velocity=lambda out, given: -torch.stack([each[:, 0] for each in out]),
             latent_channels=lambda net: net.in_channels,
         ),
-        files=DiffusersFiles(text=chats.FILES, chat=Chat("qwen3", chats.USER, layers=(-2,))),
+        files=DiffusersFiles(text=chats.FILES, chats=(Chat("qwen3", chats.USER, layers=(-2,)),)),
     ),
     targets={
         "text_in": TargetSet((), (TEXT_IN,)),

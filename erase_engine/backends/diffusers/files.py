@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...families.family import DiffusersSide, Family, PublishedFile
-from ...families.registry import FAMILIES, family_of, models_of
+from ...families.family import Chat, DiffusersSide, Family, PublishedFile
+from ...families.registry import FAMILIES, family_of, listed, models_of
 from ...interfaces import TextEncoder
 from ...validation import UNREADABLE
 from .chat_encoder import ChatTextEncoder
@@ -63,7 +63,7 @@ class ModelFiles:
                 f"{self.family.models} beside each other, as in its diffusers folder. "
                 "Name such a folder with --text-encoders."
             )
-        self._check_language_model()
+        self._chat()
         if self.is_file:
             _ = self._published
 
@@ -87,8 +87,8 @@ class ModelFiles:
                 parts.append(load(self._text / name, **options))
             tokenizers, encoders = parts[::2], [each.to(device) for each in parts[1::2]]
         files = self._side.files
-        if files.chat:
-            return ChatTextEncoder(tokenizers[0], encoders[0], files.chat)
+        if chat := self._chat():
+            return ChatTextEncoder(tokenizers[0], encoders[0], chat)
         return DiffusersTextEncoder(
             *zip(tokenizers, encoders, strict=True),
             words=files.words,
@@ -170,19 +170,23 @@ class ModelFiles:
     def _folder(self) -> Path:
         return self.model / "transformer"
 
-    def _check_language_model(self) -> None:
-        """ValueError for another one than the family's chats are written for."""
-        chat, path = self._side.files.chat, self._text / "text_encoder" / "config.json"
-        if chat is None:
-            return
+    def _chat(self) -> Chat | None:
+        """How the language model there is asked; ValueError for one that the family has no chat of.
+
+        None where the family's encoders are no language models.
+        """
+        chats, path = self._side.files.chats, self._text / "text_encoder" / "config.json"
+        if not chats:
+            return None
         with readable(path):
             kind = json.loads(path.read_text()).get("model_type")
-        if kind != chat.model:
-            raise ValueError(
-                f"Got a text encoder of kind {kind} in {self._text}, expected {chat.model}, which "
-                f"this command reads {self.family.name} prompts with. Train other models of the "
-                "family in ComfyUI."
-            )
+        if found := next((chat for chat in chats if chat.model == kind), None):
+            return found
+        raise ValueError(
+            f"Got a text encoder of kind {kind} in {self._text}, expected "
+            f"{listed([chat.model for chat in chats])}, which this command reads "
+            f"{self.family.name} prompts with. Train other models of the family in ComfyUI."
+        )
 
     def _family(self) -> Family:
         """By config.json; for a file without one by the names of its weights."""
