@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -9,6 +11,7 @@ import comfy.sd
 import torch
 from comfy.text_encoders import aura_t5, flux, pixart_t5, qwen_image, z_image
 
+DEV = "FLUX.2 [dev]"  # its text encoder is another one than that of the family's other models
 T5 = {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 2}
 LANGUAGE_MODEL = {
     "hidden_size": 64,
@@ -65,13 +68,62 @@ def klein() -> Any:
     return random_clip(encoder, tokenizer, sizes)
 
 
+MARKS = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")
+MARKS = (*MARKS, *(f"<SPECIAL_{number}>" for number in range(len(MARKS), 11)), "<pad>")
+
+
+WORDS = (
+    "You are an AI that reasons about image descriptions give structured responses focusing on "
+    "object relationships attribution and actions without speculation a red star above striped "
+    "circle heart"
+)
+
+
+def tekken() -> bytes:
+    """A tokenizer of Mistral's kind with a few words: the published one comes with weights."""
+    spelled = [space + word for word in WORDS.split() for space in ("", " ")]
+    parts = {word[:end] for word in spelled for end in range(2, len(word) + 1)}
+    tokens = [bytes([byte]) for byte in range(256)] + [
+        part.encode() for part in sorted(parts, key=lambda part: (len(part), part))
+    ]
+    config = {
+        "pattern": r" ?\p{L}+|\p{N}|[^\s\p{L}\p{N}]+|\s+",
+        "default_vocab_size": len(MARKS) + len(tokens),
+        "default_num_special_tokens": len(MARKS),
+    }
+    words = [base64.b64encode(token).decode() for token in tokens]
+    return json.dumps(
+        {
+            "config": config,
+            "vocab": [{"rank": rank, "token_bytes": word} for rank, word in enumerate(words)],
+            "special_tokens": [
+                {"rank": rank, "token_str": each} for rank, each in enumerate(MARKS)
+            ],
+        }
+    ).encode()
+
+
+def flux2_dev() -> Any:
+    class Tokenizer(flux.Flux2Tokenizer):
+        def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None) -> None:
+            super().__init__(embedding_directory, {"tekken_model": tekken()})
+
+    sizes = {"mistral3_24b_model_config": {**LANGUAGE_MODEL, "num_hidden_layers": 31}}
+    return random_clip(flux.flux2_te(dtype_llama=torch.float32), Tokenizer, sizes)
+
+
+def family_of(name: str) -> str:
+    """Whose text encoders these are, by their name here."""
+    return name.removesuffix(" [dev]")
+
+
 # By family's name; hosts have them one after another.
 CLIPS: dict[str, Callable[[], Any]] = {
     "Chroma": chroma,
     "AuraFlow": auraflow,
     "Qwen-Image": qwen,
     "Z-Image": z_image_clip,
-    **({"FLUX.2": klein} if hasattr(flux, "klein_te") else {}),
+    **({"FLUX.2": klein, DEV: flux2_dev} if hasattr(flux, "klein_te") else {}),
 }
 # Of their features.
 WIDTHS = {
@@ -80,4 +132,5 @@ WIDTHS = {
     "Qwen-Image": LANGUAGE_MODEL["hidden_size"],
     "Z-Image": LANGUAGE_MODEL["hidden_size"],
     "FLUX.2": 3 * LANGUAGE_MODEL["hidden_size"],
+    DEV: 3 * LANGUAGE_MODEL["hidden_size"],
 }

@@ -18,14 +18,15 @@ from eraseanything_pack.nodes.lora.merge import MergeErasures
 from eraseanything_pack.nodes.report.report import ErasureReport
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
-from families.encoders import CLIPS, WIDTHS
+from families.encoders import CLIPS, DEV, WIDTHS, family_of
 from families.nets import NETS
 from snapshot import assert_same, snapshot
 
 import nodes as host_nodes
 
 PROMPT = graph.PROMPT
-NET_OF = {family: "flux2-klein" if family == "FLUX.2" else family.lower() for family in CLIPS}
+FLUX_2 = {"FLUX.2": "flux2-klein", DEV: "flux2-dev"}
+NET_OF = {family: FLUX_2.get(family, family.lower()) for family in CLIPS}
 ERASE = {"targets": "text_in_pooled", "steps": 4, "resolution": 64, "rank": 4}
 
 
@@ -157,7 +158,9 @@ def test_report_and_merge(family: str, model: Any, clip: Any, vae: Any, loras: P
 def test_other_models_text_encoders_are_refused(family: str, clip: Any) -> None:
     """Before any work, by name: a Flux would read nothing in them, or fail inside of torch."""
     flux = NETS["flux"].build(text=WIDTHS[family])
-    expected = f"Got a clip of {family} and a model of Flux, expected .* with DualCLIPLoader"
+    expected = (
+        f"Got a clip of {family_of(family)} and a model of Flux, expected .* with DualCLIPLoader"
+    )
     with pytest.raises(ValueError, match=expected):
         graph.erase(flux, clip, **ERASE)
     with pytest.raises(ValueError, match=expected):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from eraseanything_pack.erase_engine.backends.diffusers.text_encoder import Diff
 from eraseanything_pack.erase_engine.cli.train import main
 from eraseanything_pack.erase_engine.lora.file import load_lora, prefixed
 from eraseanything_pack.nodes.host.patch_lora import apply_lora
-from families.encoders import CLIPS, LANGUAGE_MODEL, T5, WIDTHS
+from families.encoders import CLIPS, DEV, LANGUAGE_MODEL, T5, WIDTHS, family_of, tekken
 from families.twins import TWINS
 from tiny_diffusers import SMALL
 from transformers import (
     AutoTokenizer,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
@@ -34,6 +36,7 @@ from transformers import (
     T5EncoderModel,
     T5TokenizerFast,
 )
+from transformers.integrations.mistral import MistralConverter
 
 CPU = torch.device("cpu")
 HOST = Path(comfy.__path__[0]) / "text_encoders"
@@ -44,7 +47,6 @@ CHAT = (
     "{% endfor %}<|im_start|>assistant\n"
     "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
 )
-MARKS = ("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[INST]", "[/INST]")
 INSTRUCTIONS = (
     "<s>{% for message in messages %}{% set text = message.content[0].text %}"
     "{% if message.role == 'system' %}[SYSTEM_PROMPT]{{ text }}[/SYSTEM_PROMPT]"
@@ -58,7 +60,7 @@ FAMILIES = {
     "Qwen-Image": ("qwen-image", "QwenImagePipeline", "qwen2_5_vl"),
     "Z-Image": ("z-image", "ZImagePipeline", "qwen3"),
     "FLUX.2": ("flux2-klein", "Flux2KleinPipeline", "qwen3_causal"),
-    "FLUX.2 [dev]": ("flux2-dev", "Flux2Pipeline", "mistral3"),
+    DEV: ("flux2-dev", "Flux2Pipeline", "mistral3"),
     "Chroma": ("chroma", "", "t5"),
 }
 CHATS = [name for name in FAMILIES if name != "Chroma"]
@@ -91,18 +93,18 @@ def model_of(name: str) -> Any:
     return TWINS[FAMILIES[name][0]].net.build(inference=False, text=WIDTHS[family_of(name)])
 
 
-def family_of(name: str) -> str:
-    return name.removesuffix(" [dev]")
-
-
 def tokenizer_of(kind: str) -> Any:
     if kind == "t5":
         return T5TokenizerFast.from_pretrained(HOST / "t5_tokenizer", local_files_only=True)
+    if kind == "mistral3":
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(tekken())
+            words = MistralConverter(file.name).converted()
+        return PreTrainedTokenizerFast(
+            tokenizer_object=words, pad_token="<pad>", chat_template=INSTRUCTIONS
+        )
     tokenizer = AutoTokenizer.from_pretrained(HOST / "qwen25_tokenizer", local_files_only=True)
     tokenizer.chat_template = CHAT
-    if kind == "mistral3":  # words are Qwen's: Mistral's own come with its weights
-        tokenizer.add_tokens([*MARKS, "<s>"], special_tokens=True)
-        tokenizer.chat_template = INSTRUCTIONS
     return tokenizer
 
 
@@ -126,7 +128,7 @@ def test_text_is_that_of_its_pipeline(name: str, folders: dict[str, Path]) -> No
     files = ModelFiles(folders[name])
     assert files.family.name == family_of(name)
     encoder: Any = files.text_encoder(CPU, torch.float32)
-    padded_in_front = name == "FLUX.2 [dev]"
+    padded_in_front = name == DEV
     encoder._tokenizer.padding_side = "left" if padded_in_front else "right"
     kind = getattr(diffusers, FAMILIES[name][1])
     scheduler = FlowMatchEulerDiscreteScheduler()
