@@ -138,6 +138,10 @@ class _Repr(Repr):
     def repr_int(self, x: int, level: int) -> str:
         return repr(x) if abs(x) < 10**100 else f"a number of {x.bit_length()} bits"
 
+    def repr_Tensor(self, x: Any, level: int) -> str:
+        """Repr finds it by the type's name."""
+        return f"a tensor of {' x '.join(map(str, x.shape))}"
+
 
 _REPR = _Repr()
 

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..erase_engine.validation import check_choice
 from ..tinyworld.load import MINIATURES, load_tiny
+from .host.checked import checked
 from .host.schema import node_schema
 
 
@@ -35,6 +36,7 @@ class LoadTinyFlux(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, family: str = next(iter(MINIATURES))) -> io.NodeOutput:
         check_choice("family", family, tuple(MINIATURES))
         return io.NodeOutput(*load_tiny(family))

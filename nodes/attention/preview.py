@@ -11,7 +11,7 @@ from ...erase_engine.attention.query import VIEWS, AttentionQuery
 from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.config import EraseConfig
 from ...erase_engine.sampling import start_noise
-from ..host.links import check_links
+from ..host.checked import checked
 from ..host.progress import sampling_progress
 from ..host.schema import node_schema
 from ..host.session import training_session
@@ -39,6 +39,7 @@ class AttentionPreview(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: Any,
@@ -55,7 +56,6 @@ class AttentionPreview(io.ComfyNode):
         seed: int,
         resolution: int,
     ) -> io.NodeOutput:
-        check_links({"model": model}, clip=clip, erased=erased, vae=vae)
         models = {"before": model} if erased is None else {"before": model, "after": erased}
         _check(list(models.values()), vae, resolution)
         cond, look = query_for(

@@ -14,7 +14,7 @@ from ...erase_engine.attention.query import VIEWS
 from ...erase_engine.attention.recorder import AttentionRecorder
 from ...erase_engine.backends.comfy.model import latent_grid, supported_family
 from ...erase_engine.validation import shortened
-from ..host.links import check_links
+from ..host.checked import checked, our_own
 from ..host.page import running_graph
 from ..host.schema import node_schema
 from ..host.vae import decoded, require_vae
@@ -22,7 +22,7 @@ from ..host.widgets import lines
 from .controls import maps_outputs, query_for, shown_maps, view_inputs, words_input
 from .model_patch import watched
 
-WatchType = io.Custom("ERASE_WATCH")  # carries a Watch
+WatchType = our_own("ERASE_WATCH", AttentionRecorder)
 SLOT = 2  # of that output
 MOST_PICTURES = 4096  # of a batch
 INPUTS = {"before": "latent", "after": "erased"}
@@ -66,6 +66,7 @@ class WatchAttention(io.ComfyNode):
         return _somebody_looks()
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: Any,
@@ -76,7 +77,6 @@ class WatchAttention(io.ComfyNode):
         contrast: str = "",
         blocks: str = "",
     ) -> io.NodeOutput:
-        check_links({"model": model}, clip=clip)
         supported_family(model)
         both, look = query_for(
             clip, model, prompt, words=words, view=view, contrast=contrast, blocks=blocks
@@ -122,6 +122,7 @@ class WatchedAttention(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         watch: AttentionRecorder,
@@ -130,7 +131,6 @@ class WatchedAttention(io.ComfyNode):
         erased: Latent | None = None,
         vae: Any = None,
     ) -> io.NodeOutput:
-        check_links({"watch": watch, "latent": latent}, erased=erased, vae=vae)
         if vae is not None:
             _, channels, *sides = latent["samples"].shape
             require_vae(vae, channels, len(sides))

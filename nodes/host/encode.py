@@ -26,11 +26,6 @@ def encoder_for(clip: Any, model: Any = None) -> ComfyTextEncoder:
 
     Raises ValueError where no family has it, or where the MODEL is of another one.
     """
-    if clip is None:
-        raise ValueError(
-            "Got no clip: the checkpoint holds none, expected the model's text encoders. Load "
-            "them, for example with DualCLIPLoader or CLIPLoader."
-        )
     encoder = ComfyTextEncoder(clip)
     if model is not None and encoder.family is not (wanted := supported_family(model)):
         loaders = " or ".join(dict.fromkeys(text.loader for text in wanted.texts))

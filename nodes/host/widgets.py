@@ -8,7 +8,6 @@ from comfy_api.latest import io
 
 from ...erase_engine.config import check_side
 from ...erase_engine.interfaces import PIXELS_PER_TOKEN
-from ...erase_engine.validation import check_number
 
 STRONGEST = 10.0  # of a LoRA, either way
 
@@ -45,7 +44,7 @@ def resolution(tooltip: str, *, default: int = 512) -> Any:
 
 
 def lora_strength(name: str, tooltip: str, *, optional: bool = False) -> Any:
-    """How much of a LoRA acts; read it with `checked_strength`."""
+    """How much of a LoRA acts."""
     return io.Float.Input(
         name,
         default=1.0,
@@ -66,12 +65,6 @@ def advanced(widget: Any) -> Any:
 def lines_of(field: str) -> list[str]:
     """The lines of a text field, without blanks."""
     return [line.strip() for line in field.splitlines() if line.strip()]
-
-
-def checked_strength(got: float) -> float:
-    """The strength widget's value; ValueError for NaN, which the host lets through."""
-    check_number("strength", got, low=-STRONGEST, high=STRONGEST)
-    return got
 
 
 def checked_resolution(pixels: int) -> int:

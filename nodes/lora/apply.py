@@ -10,10 +10,10 @@ from comfy_api.latest import io, ui
 from ...erase_engine.lora.file import lora_state, prefixed
 from ...erase_engine.lora.metadata import figures_in_words
 from ...erase_engine.validation import UNREADABLE, shortened
-from ..host.links import check_links
+from ..host.checked import checked
 from ..host.patch_lora import apply_lora
 from ..host.schema import node_schema
-from ..host.widgets import advanced, checked_strength
+from ..host.widgets import advanced
 from .schedule import apply_during
 from .slots import (
     CONNECT,
@@ -73,6 +73,7 @@ class ApplyErasure(io.ComfyNode):
         return fingerprint(inputs, SLOTS)
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: Any,
@@ -81,7 +82,6 @@ class ApplyErasure(io.ComfyNode):
         end: float = 1.0,
         **slots: Any,
     ) -> io.NodeOutput:
-        check_links({"model": model}, lora=lora)
         if not start < end:
             raise ValueError(
                 f"Got start {start:g} and end {end:g}, expected start below end. Set 0 and 1 to "
@@ -109,9 +109,9 @@ def _parts(lora: dict[str, Any] | None, slots: dict[str, Any]) -> list[Part]:
     """What is to be applied: the connected LoRA or the first file, then the other files."""
     parts = parts_of(slots, SLOTS if lora is None else SLOTS[1:])
     if lora is not None:
-        strength = checked_strength(slots["strength"])
         record = lora.record if isinstance(lora, RecordedLora) else {}
-        parts.insert(0, Part("the LoRA", strength, lora_state("the LoRA", lora), record))
+        state = lora_state("the LoRA", lora)
+        parts.insert(0, Part("the LoRA", slots["strength"], state, record))
     if not parts:
         raise ValueError(
             "Got no LoRA, expected a file or a connected one. "

@@ -19,7 +19,7 @@ from ...erase_engine.lora.merge import (
 from ...erase_engine.lora.metadata import concept_of, merged_metadata
 from ...erase_engine.training.disk import check_disk
 from ...erase_engine.validation import check_choice
-from ..host.links import check_links
+from ..host.checked import checked
 from ..host.patch_lora import apply_lora
 from ..host.schema import node_schema
 from ..host.widgets import advanced, text
@@ -101,10 +101,10 @@ class MergeErasures(io.ComfyNode):
         return fingerprint(inputs, SLOTS)
 
     @classmethod
+    @checked
     def execute(
         cls, method: str, file_name: str, model: Any = None, clip: Any = None, **slots: Any
     ) -> io.NodeOutput:
-        check_links({}, model=model, clip=clip)
         parts = _parts(slots, least=1 if method == "bypass" else 2)
         _check(method, model, clip)
         strengths = [part.strength for part in parts]

@@ -16,7 +16,7 @@ from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.lora.dialects import UP
 from ...erase_engine.lora.file import prefixed, read_lora, read_metadata
 from ...erase_engine.lora.metadata import plans_in
-from ..host.widgets import checked_strength, lora_strength
+from ..host.widgets import lora_strength
 from .files import lora_file_path
 
 EMPTY = "(none)"
@@ -84,7 +84,7 @@ def parts_of(widgets: Mapping[str, Any], suffixes: Iterable[str]) -> list[Part]:
     """What the chosen files hold; a slot that a workflow leaves out is empty."""
     parts = []
     for suffix, name in _chosen(widgets, suffixes):
-        strength = checked_strength(widgets.get(f"strength{suffix}", 1.0))
+        strength = widgets.get(f"strength{suffix}", 1.0)
         found = read_lora(lora_file_path(name))
         parts.append(Part(name, strength, found.state, found.record, found.left_out))
     return parts

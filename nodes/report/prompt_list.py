@@ -19,10 +19,10 @@ from ...erase_engine.prompt_list import (
     save_picture,
     still_to_draw,
 )
-from ...erase_engine.validation import UNREADABLE, check_number, shortened
+from ...erase_engine.validation import UNREADABLE, shortened
 from ..attention.preview import GUIDANCE
+from ..host.checked import checked
 from ..host.encode import encoder_for, ordinary_tensors
-from ..host.links import check_links
 from ..host.names import Names
 from ..host.progress import sampling_progress
 from ..host.schema import CATEGORY, node_schema
@@ -70,6 +70,7 @@ class DrawPromptList(io.ComfyNode):
         return [(one.prompt, one.seed, str(one.path)) for one in wanted]
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: Any,
@@ -82,10 +83,8 @@ class DrawPromptList(io.ComfyNode):
         guidance: float,
         resolution: int,
     ) -> io.NodeOutput:
-        check_links({"model": model, "vae": vae}, clip=clip)
         supported_family(model)
         require_vae_of(model, vae)
-        check_number("guidance", guidance, low=0, high=STRONGEST)
         sampling = Sampling(steps, checked_resolution(resolution), guidance)
         wanted = _wanted(prompts, pictures, folder_name)
         drawing = _Drawing(model, clip, vae, sampling)

@@ -12,8 +12,8 @@ from torch import Tensor
 from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.prompt_list import seed_after
 from ..attention.preview import sampling_inputs
+from ..host.checked import checked
 from ..host.encode import encoder_for, ordinary_tensors
-from ..host.links import check_links
 from ..host.progress import sampling_progress
 from ..host.schema import node_schema
 from ..host.vae import decode, require_vae_of
@@ -49,6 +49,7 @@ class ErasureReport(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: Any,
@@ -58,8 +59,6 @@ class ErasureReport(io.ComfyNode):
         clip_vision: Any = None,
         **widgets: Any,
     ) -> io.NodeOutput:
-        needed = {"model": model, "erased": erased, "vae": vae}
-        check_links(needed, clip=clip, clip_vision=clip_vision)
         for each in (model, erased):
             supported_family(each)
         require_vae_of(model, vae)

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...erase_engine.training.run import run_training
-from ..host.links import check_links
+from ..host.checked import checked
 from ..host.page import sender, workflow_id
 from ..host.patch_lora import apply_lora
 from ..host.schema import node_schema
@@ -71,6 +71,7 @@ class EraseConcept(io.ComfyNode):
         return times_gone()
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: Any,
@@ -80,7 +81,6 @@ class EraseConcept(io.ComfyNode):
         keep_images: Any = None,
         **widgets: Any,
     ) -> io.NodeOutput:
-        check_links({"model": model}, clip=clip, vae=vae, plan=plan, keep_images=keep_images)
         with training_events(sender(workflow_id(cls.hidden))) as live:
             wanted, config = plan.plan if plan else request_of(widgets), config_of(widgets)
             stem = lora_stem(widgets["file_name"], wanted.concept)

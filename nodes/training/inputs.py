@@ -13,12 +13,12 @@ from ...erase_engine.concepts.vocabulary import KINDS
 from ...erase_engine.config import RECIPES, EraseConfig, LoraConfig, Targets
 from ...erase_engine.families.registry import models_of
 from ...erase_engine.validation import check_choice, told
+from ..host.checked import our_own
 from ..host.widgets import advanced, checked_resolution, lines, resolution, seed, text
 
 FAST = EraseConfig.from_recipe("fast")
 # Defaults of version 0.1: in a workflow of then they were nobody's choice either.
 OLD_DEFAULTS = {"steps": 160, "targets": "text_pooled", "batch": 8}
-PlanType = io.Custom("ERASE_PLAN")  # carries a Planned
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class Planned:
 
     requests: tuple[ConceptRequest, ...]
     plan: ConceptPlan
+
+
+PlanType = our_own("ERASE_PLAN", Planned)
 
 
 def model_inputs() -> list[Any]:

@@ -10,8 +10,8 @@ from comfy_api.latest import io
 from ...erase_engine.concepts.plan import ConceptPlan
 from ...erase_engine.concepts.planner import MOST_COMPARED, plan_together
 from ...erase_engine.concepts.request import ConceptRequest
+from ..host.checked import checked
 from ..host.encode import encoder_for, ordinary_tensors, vocabulary_of
-from ..host.links import check_links
 from ..host.progress import sampling_progress
 from ..host.schema import node_schema
 from ..host.widgets import lines, seed
@@ -57,10 +57,10 @@ class PlanConcept(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, clip: Any, edited: str = "", join: Planned | None = None, **widgets: Any
     ) -> io.NodeOutput:
-        check_links({}, clip=clip, join=join)
         with ordinary_tensors():
             encoder = encoder_for(clip)
             if edited.strip():

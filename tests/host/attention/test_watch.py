@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import graph
+import numpy
 import pytest
 import torch
 from eraseanything_pack.erase_engine.attention import recorder as engine_watch
@@ -75,6 +76,13 @@ def test_each_picture_of_a_batch_has_its_own_maps(model: Any, cfg: float) -> Non
     assert len({tuple(masses(each)) for each in every}) == 3
     notes = [each.ui["eraseanything_maps"][0]["note"] for each in every]
     assert notes == ["picture 1 of 3", "picture 2 of 3", "picture 3 of 3"]
+
+
+def test_another_packs_number_is_a_number(model: Any) -> None:
+    """As packs for mathematics give it."""
+    patched, positive, eye = watch(model)
+    latent = ksampler(patched, positive)
+    assert masses(seen(eye, latent, picture=numpy.int64(1))) == masses(seen(eye, latent))
 
 
 def test_both_outputs_of_a_sampler_are_known(model: Any) -> None:

@@ -11,6 +11,7 @@ import comfy.model_management
 import graph
 import pytest
 import torch
+from eraseanything_pack.erase_engine.attention.recorder import AttentionRecorder
 from eraseanything_pack.erase_engine.backends.comfy.model import model_description
 from eraseanything_pack.erase_engine.lora.file import save_lora
 from eraseanything_pack.nodes.attention import preview as attention
@@ -103,7 +104,8 @@ SAYS = {"a text": "flux", "a number": 1.5, "an object": {"samples": [1]}, "nothi
 @pytest.mark.parametrize("case", SAYS)
 def test_what_a_program_writes_in_place_of_a_link(model: Any, case: str) -> None:
     """The host hands it to the node as it is."""
-    value, vae = SAYS[case], object()
+    value, vae = SAYS[case], SimpleNamespace(latent_channels=16)
+    watch = AttentionRecorder("", torch.zeros(1, 1, 4), None, None)
     for name, run in (
         ("model", lambda: graph.erase(value)),
         ("plan", lambda: graph.erase(model, plan=value)),
@@ -116,10 +118,10 @@ def test_what_a_program_writes_in_place_of_a_link(model: Any, case: str) -> None
         ("erased", lambda: graph.look(model, erased=value)),
         ("clip", lambda: WatchAttention.execute(model, value, graph.PROMPT, words="")),
         ("watch", lambda: WatchedAttention.execute(value, {}, 1)),
-        ("latent", lambda: WatchedAttention.execute(object(), value, 1)),
+        ("latent", lambda: WatchedAttention.execute(watch, value, 1)),
         ("vae", lambda: ErasureReport.execute(model, model, graph.clip(), value)),
     ):
-        says = rf"Got .* for {name}, expected what another node gives\. Connect one"
+        says = rf"Got .* for {name}, expected an? [A-Z_]+.*\. Connect one"
         with pytest.raises(ValueError, match=says):
             run()
 

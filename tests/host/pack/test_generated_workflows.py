@@ -31,7 +31,7 @@ from eraseanything_pack.nodes.training import plan as plan_node
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from generated import holds, odd_json, odd_text, odd_tree, odd_value, several
 from generated_files import odd_file
-from pack_nodes import NODES
+from pack_nodes import GIVEN, NODES, Anything, inputs_of
 from word_encoder import plan
 
 import nodes as host_nodes
@@ -156,6 +156,7 @@ def host(
         monkeypatch.setattr(module, "training_session", work)
     for name, node in NODES.items():
         monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, name, node)
+    monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, "Anything", Anything)
     logging.disable()  # the host's words about each, with tracebacks
     loop = asyncio.new_event_loop()
     running = server.PromptServer(loop)
@@ -228,6 +229,27 @@ def test_widgets(host: Callable[[Any], None]) -> None:
         return several(odd_widget, rng, prompt_of(rng.choice(list(WORKFLOWS))))
 
     holds("widgets", 350, make, host, unjudged=(Refused,))
+
+
+def test_links(host: Callable[[Any], None], parts: tuple[Any, ...]) -> None:
+    """What other nodes give, which the host hands on without a look."""
+
+    def make(rng: Random) -> Any:
+        prompt = prompt_of(rng.choice(list(WORKFLOWS)))
+        ours = [node for node in prompt.values() if node["class_type"] in NODES][1:]
+        node = rng.choice(ours)
+        name = rng.choice(list(inputs_of(NODES[node["class_type"]])))
+        before = node["inputs"].get(name, 0)
+        node["inputs"][name] = ["odd", 0]
+        prompt["odd"] = {"class_type": "Anything", "inputs": {}}
+        odd = odd_value("" if isinstance(before, list) else before, rng)
+        return prompt, rng.choice((odd, rng.choice(GIVEN), rng.choice((*GIVEN, *parts))))
+
+    def give(given: tuple[Any, Any]) -> None:
+        prompt, Anything.value = given
+        host(prompt)
+
+    holds("link", 250, make, give, unjudged=(Refused,))
 
 
 def test_workflows(host: Callable[[Any], None]) -> None:
