@@ -42,13 +42,4 @@ def training_session(
         ) from error
     backend = ComfyFlowModel(model, guidance=guidance, checkpointing=checkpointing)
     with backend.session():
-        try:
-            yield backend
-        except TypeError as error:
-            if "unexpected keyword" not in str(error):
-                raise
-            raise ValueError(
-                f"Got a model on which another node's code fails ({shortened(str(error), 200)}), "
-                "expected code for this ComfyUI. Take nodes off it that replace its attention or "
-                "its forward pass, or update them."
-            ) from error
+        yield backend

@@ -128,9 +128,21 @@ class ComfyFlowModel:
     def velocity(
         self, x_t: Tensor, t: Tensor, cond: Conditioning, *, capture: AttentionCapture | None = None
     ) -> Tensor:
-        """v(x_t, t, cond), (B, C, h, w) float32; t is (B,) in [0, 1] and 1 is pure noise."""
+        """v(x_t, t, cond), (B, C, h, w) float32; t is (B,) in [0, 1] and 1 is pure noise.
+
+        Raises ValueError where another node's code on the MODEL takes other arguments.
+        """
         require_blocks(capture, self.blocks)
-        out = by_length(self._velocity, x_t, t, cond, capture)
+        try:
+            out = by_length(self._velocity, x_t, t, cond, capture)
+        except TypeError as error:
+            if "argument" not in str(error):
+                raise
+            raise ValueError(
+                f"Got a model on which another node's code fails ({shortened(str(error), 200)}), "
+                "expected code for this ComfyUI. Take nodes off it that replace its attention or "
+                "its forward pass, or update them."
+            ) from error
         require_captured(capture)
         return out.to(torch.promote_types(out.dtype, torch.float32))
 
@@ -147,7 +159,7 @@ class ComfyFlowModel:
             with torch.enable_grad():
                 out = self.velocity(x_t, torch.ones(1), cond, capture=capture)
                 torch.autograd.grad(out.sum(), text)
-        except (RuntimeError, TypeError) as error:
+        except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
                 raise
             raise ValueError(

@@ -14,6 +14,9 @@ import torch
 from eraseanything_pack.erase_engine.backends.comfy.model import model_description
 from eraseanything_pack.erase_engine.training import run
 from eraseanything_pack.nodes.host.session import training_session
+from eraseanything_pack.nodes.report.prompt_list import DrawPromptList
+from eraseanything_pack.nodes.report.report import ErasureReport
+from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from snapshot import assert_same, snapshot
 from tiny_flux import NEWER_HOST, build, capture, inputs
 
@@ -117,7 +120,7 @@ IN_THE_WAY = {
     skips: r"another node leaves out block 1, expected .* Take that node",
     without_gradient: r"without a gradient \(.*Take nodes off it that wrap",
     without_gradient_of_attention: r"without a gradient.*Take that node off the model",
-    of_an_old_signature: r"without a gradient \(.*unexpected keyword.*replace its attention",
+    of_an_old_signature: r"another node's code fails \(.*unexpected keyword.*Take",
     hooked_in_forward_alone: r"without a gradient \(.*Take nodes off it that wrap",
 }
 
@@ -161,11 +164,31 @@ def test_weights_that_were_never_read_are_named(loras: Path, work: Any) -> None:
         work(model)
 
 
-def test_a_preview_names_attention_of_an_old_signature(loras: Path) -> None:
+def report(model: Any) -> None:
+    pictures = {"erase_prompts": "star", "keep_prompts": "", "seed": 0}
+    ErasureReport.execute(model, model, graph.clip(), vae(), **pictures, **SMALL)
+
+
+def prompt_list(model: Any) -> None:
+    DrawPromptList.execute(
+        model, graph.clip(), vae(), "prompt\nstar\n", "old", 1, guidance=3.5, **SMALL
+    )
+
+
+SMALL = {"steps": 1, "resolution": 64}
+
+
+def vae() -> Any:
+    return build_vae(load_weights("vae"))
+
+
+@pytest.mark.parametrize("draw", [graph.look, report, prompt_list], ids=lambda draw: draw.__name__)
+@torch.inference_mode()
+def test_who_draws_names_attention_of_an_old_signature(loras: Path, draw: Any) -> None:
     patched = graph.flux().clone()
     of_an_old_signature(patched)
     with pytest.raises(ValueError, match=r"another node's code fails \(.*unexpected keyword.*Take"):
-        graph.look(patched)
+        draw(patched)
 
 
 def test_a_preview_names_a_block_that_is_left_out(loras: Path) -> None:
