@@ -77,6 +77,33 @@ def test_it_works_with_another_override(model: Any, order: str, view: str) -> No
     assert not torch.allclose(latent["samples"], ksampler(model, positive)["samples"])
 
 
+def masked(positive: Any, token: int) -> Any:
+    """A conditioning whose mask hides a token from the picture, as style models' nodes write it."""
+    ((text, rest),) = positive
+    count = text.shape[1]
+    mask = torch.zeros(1, count + 16, count + 16, dtype=torch.float16)
+    mask[:, count:, token] = -torch.inf
+    return [[text, {**rest, "attention_mask": mask, "attention_mask_img_shape": (4, 4)}]]
+
+
+@pytest.mark.parametrize("other", [True, False], ids=["another's attention", "the host's"])
+def test_a_mask_in_the_conditioning_is_seen(model: Any, other: bool) -> None:
+    """And kept, with an erasure on in a part of sampling as with one on the weights."""
+    patched, positive, eye = watch(with_override(model, []) if other else model, words="star\nred")
+    (token, *_), _ = (word.tokens for word in eye.look.words)
+    given = masked(positive, token)
+    hidden = maps_of(eye, ksampler(patched, given)).steps
+    assert not hidden[:, 0].any() and hidden[:, 1].all()
+    lora = graph.connected(graph.lora_state(model))
+    weights, hooks = (graph.apply(model, lora=lora, end=end).args[0] for end in (1.0, 0.9999))
+    expected = ksampler(weights, given)["samples"]
+    assert not torch.allclose(expected, ksampler(weights, positive)["samples"])
+    seen_through, _, eye = watch(hooks, words="star")
+    for each in (hooks, seen_through):
+        torch.testing.assert_close(ksampler(each, given)["samples"], expected)
+    assert not maps_of(eye, ksampler(seen_through, given)).steps.any()
+
+
 @pytest.mark.parametrize("latent", ["latent", "erased"])
 def test_attention_that_another_pack_has_replaced_is_named(
     model: Any, latent: str, monkeypatch: pytest.MonkeyPatch

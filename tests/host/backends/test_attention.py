@@ -82,6 +82,25 @@ def test_plain_attention_takes_every_layout_and_mask() -> None:
     torch.testing.assert_close(plain(*heads, 3, mask[None, None], **given), attention)
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "another's"])
+@pytest.mark.parametrize("skipped", ["", "skip_output_reshape"], ids=["rows", "heads"])
+def test_a_look_leaves_the_layout_that_the_caller_asked_for(skipped: str, alone: bool) -> None:
+    """Both ways to the mass and the outputs: with the attention, and by a second run."""
+    q, k, v = (draw(1, 3, 10, 8, seed=seed) for seed in range(3))
+    given = {"skip_reshape": True, **({skipped: True} if skipped else {})}
+    request = AttentionCapture(torch.tensor([[1]]), (0,), outputs=True)
+    look = BlockAttention(request, Spans(text=slice(0, 4), image=slice(4, 10)))
+    override = (
+        comfy_attention.alone if alone else lambda *args, **kw: comfy_attention.alone(*args, **kw)
+    )
+    out = comfy_attention.looked_at(override, look)(None, q, k, v, 3, **given)
+    torch.testing.assert_close(out, comfy_attention.plain_attention(q, k, v, 3, **given))
+    rows = comfy_attention.plain_attention(q, k, v, 3, skip_reshape=True)
+    torch.testing.assert_close(look.found[0], dense_mass(q[:, :, 4:], k, request.tokens))
+    expected = output_likeness(rows, request.tokens, slice(4, 10))
+    torch.testing.assert_close(look.found[1], expected)
+
+
 @pytest.mark.parametrize("samples", [slice(None), [1]], ids=["all", "second"])
 def test_a_second_run_for_the_mass_has_the_calls_own_mask(samples: slice | list[int]) -> None:
     """Maps of a masked prompt, where another node's override computes its attention."""
