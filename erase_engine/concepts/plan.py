@@ -18,7 +18,9 @@ NO_OTHERS = "Also erase: no other wording"
 LEFT_OUT = "Instead: nothing, the words are left out"
 NO_CONTRAST = "Contrast with: nothing"
 NONE_HELD = "0 further sentences held to their text features"
-MOST_SENTENCES = 10_000  # of a plan: more are no concept's, and a page can't show them
+MOST_SENTENCES = 10_000
+# In a plan: more are no concept's, and a page can't show them.
+MOST = {"sentences": MOST_SENTENCES, "words": 1000, "notes": 1000, "letters": 4_000_000}
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,11 @@ class ConceptPlan:
         check_number("concepts", self.concepts, low=1, high=MOST_SENTENCES, whole=True)
         for name in ("synonyms", "irrelevant", "keep", "notes", "held"):
             _check_texts(name, getattr(self, name))
-        if (count := len(self.pairs) + len(self.keep) + len(self.held)) > MOST_SENTENCES:
-            raise ValueError(
-                f"Got a plan of {count:,} sentences, expected at most {MOST_SENTENCES:,}. Remove "
-                "some."
-            )
+        for what, count in self._counts().items():
+            if count > MOST[what]:
+                raise ValueError(
+                    f"Got a plan of {count:,} {what}, expected at most {MOST[what]:,}. Remove some."
+                )
         for text in (self.concept, self.anchor, *self.synonyms, *self.irrelevant):
             tidied("words", text, LONGEST_WORDING)
         check_wordings("concept", [self.concept])
@@ -104,6 +106,21 @@ class ConceptPlan:
                     f"'{shortened(self.concept)}', expected none of "
                     f"{shortened(', '.join(self.wordings))} in it. Reword it."
                 )
+
+    def _counts(self) -> dict[str, int]:
+        """How much of each of `MOST` is in it."""
+        pairs = (
+            text
+            for pair in self.pairs
+            for text in (pair.concept_prompt, pair.anchor_prompt, pair.word, pair.frame)
+        )
+        words = (*self.synonyms, *self.irrelevant)
+        return {
+            "sentences": len(self.pairs) + len(self.keep) + len(self.held),
+            "words": len(words),
+            "notes": len(self.notes),
+            "letters": sum(map(len, (*pairs, *self.keep, *self.held, *words, *self.notes))),
+        }
 
     @property
     def wordings(self) -> tuple[str, ...]:

@@ -51,6 +51,13 @@ def test_an_edited_plan_replaces_what_was_planned(loras: Path) -> None:
     assert ConceptPlan.from_json(record["plan"]) == plan
 
 
+def test_a_plan_that_no_page_could_show_is_refused() -> None:
+    fields = json.loads(planned().args[2])
+    says = "Got a plan of .* sentences, expected at most 10,000. Remove some"
+    with pytest.raises(ValueError, match=says):
+        planned(edited=json.dumps({**fields, "pairs": fields["pairs"][:1] * 20_000}))
+
+
 def test_the_page_gets_words_and_the_whole() -> None:
     output = planned()
     plan, text, whole = output.args[0].plan, *output.args[1:]
