@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -17,6 +18,7 @@ from .atomic_file import new_file
 from .validation import UNREADABLE, shortened
 
 NUMBER, PROMPT, SEED = "case_number", "prompt", "evaluation_seed"  # columns; others are not read
+BLANKS = " \t\r\n"  # that may stand in a cell
 HIGHEST = 2**64 - 1  # number of a case, and seed
 FILES = ("model", "lora")  # settings that a record has as letters without a meaning
 RECORD = "eraseanything"  # the field of a picture's file that says how it was drawn
@@ -53,6 +55,11 @@ def read_cases(text: str) -> list[Case]:
         raise ValueError(
             f"Got a prompt list that begins with '{shortened(','.join(header))}', expected a CSV "
             f"with the column {PROMPT} in its first line. Write {NUMBER},{PROMPT},{SEED} there."
+        )
+    if twice := [name for name in at if header.count(name) > 1]:
+        raise ValueError(
+            f"Got a prompt list with the column {twice[0]} twice, expected it once. Rename or "
+            "remove one of them."
         )
     cases = dict[int, Case]()
     for place, row in enumerate(rows):
@@ -139,8 +146,9 @@ def _rows(text: str) -> list[list[str]]:
 
 def _case(cells: dict[str, str], place: int) -> Case:
     """The row that stands at `place`, from 0."""
-    prompt = cells[PROMPT].strip()
-    if not any(map(str.isalnum, prompt)) or "\0" in prompt:
+    prompt = cells[PROMPT].strip(BLANKS)
+    unseen = any(category(each) in ("Cc", "Cs") and each not in BLANKS for each in prompt)
+    if unseen or not any(map(str.isalnum, prompt)):
         got = f"the prompt '{shortened(prompt)}'"
         raise _refused(place, got, "words without control characters", "Write what shall be drawn")
     number = _whole(cells, NUMBER, place, default=place)
@@ -149,7 +157,7 @@ def _case(cells: dict[str, str], place: int) -> Case:
 
 def _whole(cells: dict[str, str], name: str, place: int, *, default: int) -> int:
     """A cell's whole number; `default` where the list has no such column."""
-    text = cells.get(name, str(default)).strip()
+    text = cells.get(name, str(default)).strip(BLANKS)
     digits = text.isascii() and text.isdigit() and len(text) <= len(str(HIGHEST))
     if not digits or int(text) > HIGHEST:
         raise _refused(place, f"{name} '{shortened(text)}'", f"a whole number from 0 to {HIGHEST}")
