@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
 
+from filelock import FileLock
+
+LOCK = ".writing.lock"
 ABANDONED = 3600  # seconds: a draft that is so old is of a process that was killed
 
 
@@ -39,10 +43,6 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises FileExistsError, and leaves the file as it is, where another process has taken the name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for old in path.parent.glob(".*.writing"):
-        with suppress(OSError):
-            if old.stat().st_mtime < time.time() - ABANDONED:
-                rmtree(old, ignore_errors=True)
     folder = Path(mkdtemp(prefix=f".{path.name}.", suffix=".writing", dir=path.parent))
     draft = folder / "draft"
     try:
@@ -52,16 +52,27 @@ def new_file(path: Path) -> Iterator[Path]:
         rmtree(folder, ignore_errors=True)
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Takes away what killed processes have left in a folder; call it once a run."""
+    for old in folder.glob(".*.writing"):
+        with suppress(OSError):
+            if old.stat().st_mtime < time.time() - ABANDONED:
+                rmtree(old, ignore_errors=True)
+
+
 def _claim(draft: Path, path: Path) -> None:
     """Gives the draft its name; FileExistsError where that is taken."""
     try:
         os.link(draft, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: the name first, as an empty file
-        path.touch(exist_ok=False)
-        try:
-            os.replace(draft, path)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
+    except OSError:  # a file system without hard links
+        lock = path.with_name(LOCK)
+        with FileLock(lock):  # which ends with its process
+            taken = os.path.lexists(path)
+            if not taken:
+                os.replace(draft, path)
+            with suppress(OSError):  # removed while it is held: who comes next makes a new one
+                lock.unlink()
+        if taken:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None

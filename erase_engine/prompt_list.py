@@ -14,7 +14,7 @@ from unicodedata import category
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .atomic_file import new_file
+from .atomic_file import new_file, remove_abandoned
 from .validation import UNREADABLE, shortened
 
 NUMBER, PROMPT, SEED = "case_number", "prompt", "evaluation_seed"  # columns; others are not read
@@ -92,8 +92,11 @@ def pictures_of(cases: Sequence[Case], folder: Path, count: int) -> list[Picture
 def still_to_draw(pictures: Sequence[Picture], settings: dict[str, Any]) -> list[Picture]:
     """Those without a file; ValueError for a file that was not drawn from the same in every way.
 
-    Settings are all that the pictures depend on beside prompt and seed.
+    Settings are all that the pictures depend on beside prompt and seed. Drafts that killed
+    processes have left in their folders are taken away.
     """
+    for folder in {picture.path.parent for picture in pictures}:
+        remove_abandoned(folder)
     missing = []
     for picture in pictures:
         if not picture.path.exists():

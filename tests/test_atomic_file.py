@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from erase_engine.atomic_file import ABANDONED, atomic_file, new_file
+from erase_engine.atomic_file import ABANDONED, atomic_file, new_file, remove_abandoned
+
+FILES = 100  # of two writers
 
 
 def test_a_file_takes_its_name_at_the_end(tmp_path: Path) -> None:
@@ -74,6 +81,59 @@ def no_link(*names: Path) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
+KILLED_IN_CLAIM = """
+import os, signal, sys
+from pathlib import Path
+from erase_engine.atomic_file import new_file
+def no_link(*names): raise PermissionError
+def killed(*names): os.kill(os.getpid(), signal.SIGKILL)
+os.link, os.replace = no_link, killed
+with new_file(Path(sys.argv[1])) as draft:
+    draft.write_text("new")
+"""
+
+
+def test_a_process_killed_on_a_disk_without_links_takes_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    done = subprocess.run([sys.executable, "-c", KILLED_IN_CLAIM, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL and not path.exists()
+    monkeypatch.setattr(os, "link", no_link)
+    with new_file(path) as draft:
+        draft.write_text("new")
+    assert path.read_text() == "new"
+
+
+def take_all(folder: Path, written: Any) -> None:
+    """Writes its number into every file whose name it gets, on a slow disk without links."""
+    replace = os.replace
+
+    def slowly(*names: Path) -> None:
+        time.sleep(0.002)
+        replace(*names)
+
+    os.link, os.replace = no_link, slowly
+    for number in range(FILES):
+        with suppress(FileExistsError):
+            with new_file(folder / f"{number}.txt") as draft:
+                draft.write_text(str(os.getpid()))
+            written.put(os.getpid())
+
+
+def test_two_processes_lose_no_file_on_a_disk_without_links(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    written = context.Queue()
+    writers = [context.Process(target=take_all, args=(tmp_path, written)) for _ in range(2)]
+    for each in writers:
+        each.start()
+    told = Counter(str(written.get(timeout=60)) for _ in range(FILES))
+    for each in writers:
+        each.join(60)
+    assert [each.exitcode for each in writers] == [0, 0] and written.empty()
+    assert Counter(path.read_text() for path in tmp_path.glob("*.txt")) == told
+
+
 def test_an_old_draft_of_a_killed_process_is_taken_away(tmp_path: Path) -> None:
     old, running = tmp_path / ".b.txt.x.writing", tmp_path / ".b.txt.y.writing"
     for folder in (old, running):
@@ -81,6 +141,6 @@ def test_an_old_draft_of_a_killed_process_is_taken_away(tmp_path: Path) -> None:
         (folder / "draft").write_text("half")
     before = old.stat().st_mtime - ABANDONED - 1
     os.utime(old, (before, before))
-    with new_file(tmp_path / "a.txt") as draft:
-        draft.write_text("new")
+    remove_abandoned(tmp_path)
     assert not old.exists() and running.exists()
+    remove_abandoned(tmp_path / "gone")

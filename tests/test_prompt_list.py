@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,20 @@ def test_what_is_there_is_left_out_unless_it_was_drawn_otherwise(tmp_path):
         with pytest.raises(ValueError, match=r"1_0\.png, drawn with settings that it does not say"):
             still_to_draw([second], settings)
         second.path.unlink()
+
+
+def test_abandoned_drafts_are_looked_for_once_a_run(tmp_path):
+    """A folder of ten thousand pictures is not read anew for each of them."""
+    [picture] = pictures = pictures_of([Case(0, "a cat", 0)], tmp_path, 1)
+    draft = tmp_path / ".x.png.a.writing"
+    for work, stays in (
+        (lambda: still_to_draw(pictures, {}), False),
+        (lambda: save_picture(picture, Image.new("RGB", (8, 8)), {}), True),
+    ):
+        draft.mkdir()
+        os.utime(draft, (0, 0))
+        work()
+        assert draft.exists() == stays
 
 
 def test_the_record_stands_in_the_picture(tmp_path):

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..atomic_file import atomic_file, new_file
+from ..atomic_file import atomic_file, new_file, remove_abandoned
 from ..families.registry import prefix_for
 from ..validation import HUGE, shortened, told
 from .container import called, opened
@@ -71,6 +71,7 @@ def save_lora(
     }
     whole = {key: value.contiguous() for key, value in tensors.items()}
     data = _bytes_of(whole, record)
+    remove_abandoned(path.parent)
     try:
         with (atomic_file if overwrite else new_file)(path) as draft:
             draft.write_bytes(data)
