@@ -259,6 +259,12 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError:
         raise
+    except ImportError as error:
+        why = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"Got {path}, which asks for a package that is not there ({why}), expected what the "
+            "headless extra brings. Install the package as well, or change that setting."
+        ) from error
     except (*UNREADABLE, SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from diffusers.schedulers import scheduling_flow_match_euler_discrete as scheduling
 from eraseanything_pack.erase_engine.cli.train import main
 from tiny_diffusers import SMALL, save_pipeline
 from tiny_flux import build
@@ -68,6 +69,20 @@ def test_blocks_that_the_model_has_not_are_no_fault_of_its_files(command: Comman
     says = r"^Error: Got attention_blocks \(0, 9\), expected numbers from -2 to 1: this model has 2"
     with pytest.raises(SystemExit, match=says):
         command("attention_blocks: [0, 9]")
+
+
+def test_a_package_that_a_setting_asks_for_is_named(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "scheduler" / "scheduler_config.json"
+    own = path.read_text()
+    monkeypatch.setattr(scheduling, "is_scipy_available", lambda: False)
+    try:
+        path.write_text(json.dumps({**json.loads(own), "use_beta_sigmas": True}))
+        with pytest.raises(SystemExit, match=r"^Error: Got .*scheduler, .*\(.*scipy.*Install the"):
+            command()
+    finally:
+        path.write_text(own)
 
 
 def test_a_divergence_is_said(command: Command, capsys: Any) -> None:
