@@ -62,6 +62,15 @@ def test_what_is_left_at_its_default_is_the_recipes_own(recipe: str) -> None:
     assert (changed.batch, changed.keep_per_step, changed.steps) == (5, 5, steps)
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_defaults_of_the_first_release_are_nobodys_choice(recipe: str) -> None:
+    """As its workflows hold them."""
+    released = {"negative_guidance": 0.0, "rank": 8, "targets": "text_pooled", "batch": 8}
+    released |= {"recipe": recipe, "resolution": 64, "seed": 5, "steps": 160}
+    expected = EraseConfig.from_recipe(recipe, width=64, height=64, seed=5)
+    assert config_of(released) == expected
+
+
 def test_the_words_reach_the_plan(model: Any, loras: Path) -> None:
     asked = {
         "replace_with": "heart",
