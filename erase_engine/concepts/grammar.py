@@ -21,6 +21,11 @@ UNCOUNTED = (
 )
 ADJECTIVES = r"nude|naked|bare|sexy|\w+(?:less|ed|ic|ing|ful|ous)"
 OPENS_WITH_ARTICLE = r"(?i)(?:an?|the|some|my|his|her|two|three|many)\s"
+# Names that are said with "the".
+THE_NAMES = (
+    r"\w+ (?:Tower|Gate Bridge|Opera House|Canyon|Sphinx|Pyramids?)|(?:Statue|Tower|Temple) of .+|"
+    r"Great Wall(?: of China)?|White House|Mona Lisa|Colosseum|Taj Mahal|Kremlin"
+)
 SOUNDS_LIKE_VOWEL = r"(?i)(?!uni|use|usu|eu|ewe|one\b|once\b|u[ks]\b)[aeiou]|hour|honest|heir"
 # Words that end one phrase and begin another.
 BETWEEN_PHRASES = (
@@ -88,7 +93,12 @@ def fill(frame: str, word: str) -> str:
 
 
 def with_article(noun: str) -> str:
-    """The noun with "a" or "an", unless it is plural, a name, uncounted, or has its own article."""
+    """The noun with "a" or "an", unless it is plural, a name, uncounted, or has its own article.
+
+    A few names have "the": "the Eiffel Tower".
+    """
+    if re.fullmatch(THE_NAMES, noun):
+        return f"the {noun}"
     last = noun.split()[-1]
     head, named = last.lower(), noun[0].isupper() and last[0].isupper()  # "Siamese cat" is no name
     uncounted = re.fullmatch(UNCOUNTED, head) or re.match(OPENS_WITH_ARTICLE, noun)
