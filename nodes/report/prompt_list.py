@@ -24,12 +24,12 @@ from ..attention.preview import GUIDANCE
 from ..host.checked import checked
 from ..host.encode import encoder_for, ordinary_tensors
 from ..host.names import Names
+from ..host.origin import origin_of
 from ..host.progress import sampling_progress
 from ..host.schema import CATEGORY, node_schema
 from ..host.vae import decode, require_vae_of
 from ..host.widgets import checked_resolution, lines, resolution, text
 from .drawing import Sampling
-from .origin import origin_of
 
 NAMES = Names("folder name", "ComfyUI's output folder", "'erased' or 'stars/erased'")
 FOLDER = f"{CATEGORY}/pictures"  # where no name is given

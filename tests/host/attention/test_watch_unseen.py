@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import execution
 import folder_paths
 import graph
 import pytest
@@ -15,9 +13,8 @@ import server
 from comfy_extras.nodes_sd3 import EmptySD3LatentImage
 from eraseanything_pack.nodes.attention.watch import WatchAttention, WatchedAttention
 from eraseanything_pack.nodes.demo import LoadTinyFlux
-from watching import (
-    counted_looks,
-)
+from pack_nodes import Host
+from watching import counted_looks
 
 import nodes as host_nodes
 
@@ -56,31 +53,6 @@ def prompt_graph(*, looking: bool, seed: int = 0) -> dict[str, Any]:
         link = {"watch": ["watch", 2], "latent": ["sampler", 0], "picture": 1}
         found["watched"] = ("EraseAnythingWatched", link)
     return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in found.items()}
-
-
-CACHE = {"lru": 0, "ram": 0, "ram_inactive": 0}  # as without options
-
-
-class Host:
-    """The host's own server, queue and executor in this process, with our nodes; no socket."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        running = server.PromptServer(self.loop)
-        self.queue = running.prompt_queue = execution.PromptQueue(running)
-        self.executor = execution.PromptExecutor(running, cache_args=CACHE)
-        self.number = 0
-
-    def run(self, prompt: dict[str, Any]) -> None:
-        """As the host's worker does it."""
-        self.number += 1
-        item = (self.number, f"run {self.number}", prompt, {}, ["preview", "watched"], {})
-        self.queue.put(item)
-        taken, item_id = self.queue.get()
-        self.executor.execute(taken[2], taken[1], taken[3], [n for n in taken[4] if n in prompt])
-        assert self.executor.success, self.executor.status_messages
-        status = None
-        self.queue.task_done(item_id, self.executor.history_result, status)
 
 
 @pytest.fixture

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
+import execution
 import folder_paths
 import graph
 import pytest
+import server
 import torch
+from comfy_api.latest import io
 from comfy_extras.nodes_train import LoraModelLoader
 from eraseanything_pack.erase_engine.concepts.plan import ConceptPlan
 from eraseanything_pack.erase_engine.config import EraseConfig
@@ -23,6 +26,8 @@ from eraseanything_pack.nodes.host.encode import encoder_for, ordinary_tensors
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.nodes.lora.files import lora_name, lora_stem, save_numbered
 from eraseanything_pack.nodes.training.inputs import FAST
+from eraseanything_pack.nodes.training.saved import remember, times_gone
+from pack_nodes import CACHE, Host
 
 import nodes as host_nodes
 
@@ -187,3 +192,43 @@ def test_two_processes_that_save_one_name_lose_no_file(loras: Path) -> None:
         f"star_{n + 1:05}.safetensors" for n in range(2 * SAVES)
     ]
     assert len({load_lora(path)[1]["by"] for path in found}) == 2 * SAVES
+
+
+class Saver(io.ComfyNode):
+    """Saves a file and remembers it, as Erase Concept does after a training."""
+
+    define_schema = classmethod(
+        lambda cls: io.Schema(
+            "Saver", inputs=[io.String.Input("name")], outputs=[], is_output_node=True
+        )
+    )
+    fingerprint_inputs = classmethod(lambda cls, **inputs: times_gone())
+
+    @classmethod
+    def execute(cls, name: str) -> io.NodeOutput:
+        path = Path(folder_paths.get_folder_paths("loras")[0]) / name
+        path.touch()
+        remember(path)
+        return io.NodeOutput()
+
+
+def test_a_file_that_is_gone_is_made_again_and_no_other(
+    loras: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Of another workflow's node with the same id, or of what this one made before."""
+    monkeypatch.setattr(server.PromptServer, "instance", None, raising=False)
+    monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, "Saver", Saver)
+    host = Host(cache_type=execution.CacheType.LRU, cache_args=CACHE | {"lru": 9})
+    request.addfinalizer(host.loop.close)
+
+    def run(name: str) -> list[str]:
+        host.run({"train": {"class_type": "Saver", "inputs": {"name": name}}})
+        return sorted(path.name for path in loras.iterdir())
+
+    run("star")
+    assert run("heart") == run("star") == ["heart", "star"]
+    (loras / "star").unlink()
+    assert run("heart") == ["heart"]
+    assert run("star") == ["heart", "star"]
+    (loras / "star").unlink()
+    assert run("star") == ["heart", "star"]

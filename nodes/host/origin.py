@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from comfy_execution.utils import get_executing_context
 
-from ..host.page import running_graph
+from .page import running_graph
 
 
 def origin_of(inputs: Sequence[str]) -> str:
