@@ -73,7 +73,6 @@ class MergeErasures(io.ComfyNode):
                 io.LoraModel.Output("LORA_MODEL", tooltip="For Apply Erasure LoRA."),
                 io.String.Output(
                     "report",
-                    display_name="report",
                     tooltip="What was merged, and where it was saved.",
                 ),
             ],

@@ -51,9 +51,7 @@ class DrawPromptList(io.ComfyNode):
             "erasures read it. What is there is left out, so that a stopped run goes on.",
             inputs=_inputs(),
             is_output_node=True,
-            outputs=[
-                io.String.Output("folder", display_name="folder", tooltip="Where the pictures are.")
-            ],
+            outputs=[io.String.Output("folder", tooltip="Where the pictures are.")],
         )
 
     @classmethod

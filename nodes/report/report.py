@@ -42,9 +42,7 @@ class ErasureReport(io.ComfyNode):
             is_output_node=True,
             outputs=[
                 io.Image.Output("IMAGE", tooltip="The pictures side by side."),
-                io.String.Output(
-                    "report", display_name="report", tooltip="How far each picture has changed."
-                ),
+                io.String.Output("report", tooltip="How far each picture has changed."),
             ],
         )
 

@@ -54,9 +54,7 @@ class EraseConcept(io.ComfyNode):
                 io.LoraModel.Output("LORA_MODEL", tooltip="For Apply Erasure LoRA."),
                 io.LossMap.Output("LOSS_MAP", tooltip="For Plot Loss Graph."),
                 io.Model.Output("MODEL", tooltip="The model with the erasure on."),
-                io.String.Output(
-                    "report", display_name="report", tooltip="What was done, in words and figures."
-                ),
+                io.String.Output("report", tooltip="What was done, in words and figures."),
             ],
         )
 

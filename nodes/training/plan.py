@@ -46,11 +46,10 @@ class PlanConcept(io.ComfyNode):
             ],
             is_output_node=True,
             outputs=[
-                PlanType.Output("plan", display_name="plan", tooltip="For Erase Concept."),
-                io.String.Output("text", display_name="text", tooltip="The plan in words."),
+                PlanType.Output("plan", tooltip="For Erase Concept."),
+                io.String.Output("text", tooltip="The plan in words."),
                 io.String.Output(
                     "json",
-                    display_name="json",
                     tooltip="The whole plan, as the field edited takes it.",
                 ),
             ],

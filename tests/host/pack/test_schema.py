@@ -146,6 +146,9 @@ def test_labels_are_in_title_case(node_id: str) -> None:
     for name, label in labels.items():
         assert label == LABELS.get(name, name.replace("_", " ").title())
         assert label[0].isupper() and "_" not in label
+    outputs = [(one.id, one.display_name) for one in NODES[node_id].GET_SCHEMA().outputs]
+    called = [name or kind for kind, name in outputs]
+    assert [label for label in called if not label[0].isupper()] == []
 
 
 def test_a_host_is_given_only_what_its_schema_knows() -> None:
@@ -154,7 +157,7 @@ def test_a_host_is_given_only_what_its_schema_knows() -> None:
     for node in NODES.values():
         schema = node.define_schema()
         assert getattr(schema, "search_aliases", []) != [] or "search_aliases" not in known
-    assert node_schema(node_id="x", inputs=[], of_no_host=1).category == "EraseAnything"
+    assert node_schema(node_id="x", inputs=[], outputs=[], of_no_host=1).category == "EraseAnything"
 
 
 def test_nodes_that_leave_something_run_on_their_own() -> None:
