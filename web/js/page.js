@@ -21,6 +21,7 @@ export class View {
   constructor(className, label, onHeight) {
     this.onHeight = onHeight;
     this.height = 0;
+    this.nodeHeight = 0; // the least that its node could have when it was last measured
     this.element = make("section", className);
     this.element.setAttribute("aria-label", label);
     this.body = make("div", "body");
@@ -55,7 +56,7 @@ export class View {
 
   /**
    * The body's height as it is laid out, whatever the canvas's zoom. Before its style sheets are
-   * there it would be taller, and a node that has grown does not shrink.
+   * there it would be taller: nodes would jump.
    */
   measure() {
     const height = this.body.offsetHeight;
@@ -184,12 +185,17 @@ function keepOn(node, widget) {
 }
 
 /**
- * Lets a node grow where its view has become taller.
+ * Lets a node grow where its view has become taller. One that is no taller than it had to be gives
+ * the room back where the view is lower now; the page makes nodes taller only.
  * @param {ComfyNode} node
  * @param {View} view
  */
 function makeRoom(node, view) {
   view.element.style.minHeight = `${view.height}px`;
+  const least = node.computeSize()[1];
+  const [width, height] = node.size;
+  if (height <= view.nodeHeight + 1 && least < height) node.setSize([width, least]);
+  view.nodeHeight = least;
   node.setDirtyCanvas(true, true);
 }
 

@@ -176,6 +176,40 @@ class TestFinished:
         assert scales[0] == scales[1]  # one turn, one step
 
 
+@pytest.mark.both_frontends
+def test_a_node_gives_back_the_room_that_its_view_took(visit: Visit) -> None:
+    """Not the room that a person gave it."""
+    with visit(CLASSIC) as page:
+        view = prepare(page)
+        run = {"node": TRAIN, "workflow": "", "step": 1, "total": 1, "seconds_left": None}
+        run |= {"steps": [], "losses": {}, "previews": None}
+        heights = []
+        for started, (state, message, spare) in enumerate(
+            [
+                ("failed", "Short.", 0),
+                ("done", "Long.\n" * 12, None),
+                ("failed", "Short.", None),
+                ("done", "Long.\n" * 12, 400),
+                ("failed", "Short.", None),
+            ]
+        ):
+            if spare is not None:
+                page.run(RESIZE, [TRAIN, spare])
+            event = {**run, "state": state, "message": message, "started": started + 1}
+            page.say(json.dumps({"type": EVENT, "data": event}))
+            expect(view.locator(".message")).to_have_text(message.strip())
+            page.tab.wait_for_timeout(500)  # for the page to draw
+            heights.append(page.run("id => app.rootGraph.getNodeById(id).size[1]", TRAIN))
+        short, tall, short_again, *roomy = heights
+        assert tall > short + 100 and short_again < short + 30
+        assert roomy[0] == roomy[1] > tall
+
+
+RESIZE = """([id, spare]) => {
+    const node = app.rootGraph.getNodeById(id);
+    node.setSize([node.size[0], node.computeSize()[1] + spare]);
+}"""
+
 # How far the text, then each curve, stands out from the ground: WCAG's ratio.
 CONTRASTS = """view => {
     const channel = part => (part /= 255) <= 0.04 ? part / 12.9 : ((part + 0.055) / 1.055) ** 2.4;
