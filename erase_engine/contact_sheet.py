@@ -12,10 +12,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-CELL, LABEL, TEXT = 192, 90, 320  # pixels: a cell's side; what stands left and right of a row
-MARGIN, GAP, LINE, LETTERS = 16, 8, 22, 40  # pixels; letters in a line right of a row
+CELL, LABEL, TEXT = 192, 124, 430  # pixels: a cell's side; what stands left and right of a row
+MARGIN, GAP, LINE, LETTERS = 16, 8, 30, 40  # pixels; letters in a line right of a row
 PAPER, INK, FRAME = (250, 250, 248), (40, 40, 40), (200, 200, 200)
-FONT = ImageFont.load_default(15)
+FONT = ImageFont.load_default(21)  # nodes show a sheet at half its size
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def contact_sheet(
     for row in rows:
         _draw_captions(draw, row, left, top, cell)
         top += row.head
-        draw.text((MARGIN, top + cell // 2 - 8), row.left, INK, FONT)
+        draw.text((MARGIN, top + cell // 2 - LINE // 3), row.left, INK, FONT)
         words = [part for line in row.right.splitlines() for part in wrap(line, LETTERS)]
         beside = "\n".join(_fitting(line, TEXT) for line in words[: cell // LINE])
         draw.text((right, top), beside, INK, FONT)
@@ -74,7 +74,7 @@ def contact_sheet(
                 sheet.paste(small, (at, top))
         top += cell + GAP
     for symbol, text in keys:
-        sheet.paste(symbol, (MARGIN, top + 4))
+        sheet.paste(symbol, (MARGIN, top + LINE // 4))
         draw.text((MARGIN + LABEL, top + 1), text, INK, FONT)
         top += LINE
     return sheet

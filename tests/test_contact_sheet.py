@@ -8,6 +8,7 @@ from PIL import Image
 from erase_engine.contact_sheet import (
     CELL,
     GAP,
+    LABEL,
     LINE,
     MARGIN,
     PAPER,
@@ -54,7 +55,7 @@ def test_captions_of_several_lines_move_the_cells_down() -> None:
 def test_texts_beside_a_row_stay_inside() -> None:
     lines = "\n".join(["W" * 200] * 50)
     sheet = contact_sheet([Row([RED], right=lines, left="row")], title="W" * 400)
-    left = MARGIN + 90 + CELL + GAP
+    left = MARGIN + LABEL + CELL + GAP
     assert inked(sheet, (left, MARGIN + LINE, left + TEXT, MARGIN + LINE + CELL))
     assert not inked(sheet, (sheet.width - MARGIN + SOFT, 0, sheet.width, sheet.height))
     assert not inked(sheet, (0, sheet.height - MARGIN, sheet.width, sheet.height))

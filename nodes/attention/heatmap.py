@@ -16,6 +16,8 @@ SEQUENTIAL = ((0, 32, 76), (66, 78, 107), (124, 123, 120), (189, 173, 103), (255
 # Blue where attention has gone, white where it stayed, orange where it has come.
 DIVERGING = ((25, 90, 160), (150, 190, 220), (247, 247, 247), (245, 190, 130), (200, 90, 10))
 
+BAR = 14  # pixels, of a key's height
+
 Stops = Sequence[tuple[int, int, int]]
 
 
@@ -36,7 +38,7 @@ class Sheet:
 def draw_sheet(sheet: Sheet) -> Tensor:
     """(1, height, width, 3) in 0..1; all maps share one colour scale."""
     most = max(max(maps.max().item() for maps in sheet.maps.values()), 1e-8)
-    keys = [_key(SEQUENTIAL, f"0 to {most:.1%} of {sheet.unit}, one scale for all maps")]
+    keys = [_key(SEQUENTIAL, f"0 to {most:.1%} of {sheet.unit}")]
     cells: dict[str, list[Image.Image | None]] = {
         name: [_coloured(_enlarged(each / most), SEQUENTIAL) for each in maps]
         for name, maps in sheet.maps.items()
@@ -45,7 +47,7 @@ def draw_sheet(sheet: Sheet) -> Tensor:
         before, after = sheet.maps.values()
         changes = (after - before) / most / 2 + 0.5
         cells["difference"] = [_coloured(_enlarged(each), DIVERGING) for each in changes]
-        text = f"difference, -{most:.1%} (it has gone) to +{most:.1%} (it has come)"
+        text = f"-{most:.1%} (gone) to +{most:.1%} (come)"
         keys.append(_key(DIVERGING, text))
     captions = list(sheet.words)
     if sheet.pictures:
@@ -61,7 +63,7 @@ def draw_sheet(sheet: Sheet) -> Tensor:
 
 def _key(stops: Stops, text: str) -> tuple[Image.Image, str]:
     """A colour bar, and in words what its ends mean."""
-    return _coloured(torch.linspace(0, 1, LABEL - GAP).expand(12, LABEL - GAP), stops), text
+    return _coloured(torch.linspace(0, 1, LABEL - GAP).expand(BAR, LABEL - GAP), stops), text
 
 
 def _enlarged(values: Tensor) -> Tensor:

@@ -35,13 +35,11 @@ def change_in_words(pairs: Sequence[Pair]) -> str:
 
 
 def draw_report(pairs: Sequence[Pair]) -> Tensor:
-    """(1, height, width, 3) in 0..1: a row for each pair."""
-    rows = [
-        Row(
-            [image_of(pair.before), image_of(pair.after)],
-            ("before", "after") if number == 0 else (),
-            right=f"{pair.role}: pixels differ by {change_in_words([pair])}\n{pair.prompt}",
+    """(1, height, width, 3) in 0..1: a row for each pair, narrow enough to be read on a node."""
+    rows = []
+    for pair in pairs:
+        change = f"{pair.role}: pixels differ by {change_in_words([pair])}".replace(", ", "\n")
+        rows.append(
+            Row([image_of(pair.before), image_of(pair.after)], (f"{pair.prompt}\n{change}",))
         )
-        for number, pair in enumerate(pairs)
-    ]
-    return tensor_of(contact_sheet(rows))
+    return tensor_of(contact_sheet(rows, title="Left before, right after"))

@@ -50,7 +50,7 @@ def test_a_model_and_itself_differ_in_nothing(model: Any) -> None:
         "  0.0%  a red circle",
         WHAT_DIFFERS,
     ]
-    assert image.shape[1] == 2 * MARGIN + LINE + 3 * (CELL + GAP)
+    assert image.shape[1] == 2 * MARGIN + LINE + 3 * (2 * LINE + CELL + GAP)
 
 
 def test_an_erasure_shows_and_the_page_gets_the_text(model: Any) -> None:
@@ -59,7 +59,7 @@ def test_an_erasure_shows_and_the_page_gets_the_text(model: Any) -> None:
     image, text = output.args
     assert output.ui["text"] == (text,) and set(output.ui) == {"images", "animated", "text"}
     assert " 0.0%" not in text and text.endswith(WHAT_DIFFERS)
-    top = MARGIN + LINE
+    top = MARGIN + 3 * LINE
     before, after = (
         image[0, top : top + CELL, left : left + CELL] for left in (MARGIN, MARGIN + CELL + GAP)
     )
@@ -77,8 +77,8 @@ def test_several_pictures_of_a_prompt_have_a_seed_each(model: Any) -> None:
     erased = graph.apply(model, lora=graph.connected(graph.lora_state(model))).args[0]
     single = [report(model, erased, seed=seed, keep_prompts="").args for seed in (4, 5)]
     image, text = report(model, erased, seed=4, pictures=2, keep_prompts="").args
-    body = slice(MARGIN + LINE - 1, -MARGIN - 1)  # from a frame's line to before the next one's
-    rows = [one[0][:, body].split(CELL + GAP, dim=1) for one in single]
+    body = slice(MARGIN + LINE, -MARGIN)  # without the title
+    rows = [one[0][:, body].split(2 * LINE + CELL + GAP, dim=1) for one in single]
     expected = torch.cat([row for prompt in zip(*rows, strict=True) for row in prompt], dim=1)
     assert torch.equal(image[:, body], expected)
     changes = [[share_of(line) for line in one[1].splitlines()] for one in single]
