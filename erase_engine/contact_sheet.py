@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 
 import numpy
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-CELL, LABEL, TEXT = 192, 124, 430  # pixels: a cell's side; what stands left and right of a row
-MARGIN, GAP, LINE, LETTERS = 16, 8, 30, 40  # pixels; letters in a line right of a row
+CELL, LABEL = 192, 124  # pixels: a cell's side; what stands left of a row
+MARGIN, GAP, LINE = 16, 8, 30  # pixels
 PAPER, INK, FRAME = (250, 250, 248), (40, 40, 40), (200, 200, 200)
 FONT = ImageFont.load_default(21)  # nodes show a sheet at half its size
 
@@ -23,13 +22,12 @@ class Row:
     """Cells beside each other; None is an empty place.
 
     `captions` stand above the cells, in as many lines as they have, each as wide as the cells up
-    to the next caption. `left` names the row, `right` is wrapped beside it.
+    to the next caption. `left` names the row.
     """
 
     cells: Sequence[Image.Image | None]
     captions: Sequence[str] = ()
     left: str = ""
-    right: str = ""
 
     @property
     def head(self) -> int:
@@ -51,7 +49,7 @@ def contact_sheet(
     left = MARGIN + (LABEL if any(row.left for row in rows) else 0)
     right = left + max(len(row.cells) for row in rows) * (cell + GAP)
     texts = [MARGIN + LABEL + math.ceil(FONT.getlength(text)) for _, text in keys]
-    width = max(right + (TEXT if any(row.right for row in rows) else 0), *texts, 0) + MARGIN
+    width = max(right, *texts, 0) + MARGIN
     lines = LINE * (bool(title) + len(keys))
     height = 2 * MARGIN + lines + sum(row.head + cell + GAP for row in rows)
     sheet = Image.new("RGB", (width, height), PAPER)
@@ -63,9 +61,6 @@ def contact_sheet(
         _draw_captions(draw, row, left, top, cell)
         top += row.head
         draw.text((MARGIN, top + cell // 2 - LINE // 3), row.left, INK, FONT)
-        words = [part for line in row.right.splitlines() for part in wrap(line, LETTERS)]
-        beside = "\n".join(_fitting(line, TEXT) for line in words[: cell // LINE])
-        draw.text((right, top), beside, INK, FONT)
         for number, picture in enumerate(row.cells):
             if picture is not None:
                 at = left + number * (cell + GAP)
