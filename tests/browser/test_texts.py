@@ -141,3 +141,11 @@ def test_a_reloaded_page_finds_its_texts_again(page: Page) -> None:
     page.look_at(PLAN)
     plan = page.tab.locator(".eraseanything-text:visible").filter(has_text="prompt pairs")
     expect(plan.get_by_role("button", name="Edit this plan")).to_be_visible()
+
+
+def test_the_history_is_asked_for_once_for_texts_and_maps(page: Page) -> None:
+    asked: list[str] = []
+    page.tab.on("request", lambda request: asked.append(request.url))
+    page.load_template("look_inside")
+    page.tab.wait_for_timeout(1000)
+    assert len([url for url in asked if url.endswith("/history?max_items=20")]) == 1

@@ -10,6 +10,8 @@ import { app } from "../../../scripts/app.js";
 
 const MARGIN = 8; // pixels around a view in the classic canvas
 const RUNS_ASKED = 20; // of the history, when the page is new
+/** @type {Promise<Record<string, any>> | undefined} */
+let asked; // the history, until it has come: all kinds of views look into one answer
 
 /** Something to be shown on a node: what stands in its `body` decides its height. */
 export class View {
@@ -132,9 +134,11 @@ export function addViews({ name, styles, nodes, widget, create, pick, restore })
  */
 async function lastOutputs(show) {
   const graph = app.rootGraph;
-  const answer = await api.fetchApi(`/history?max_items=${RUNS_ASKED}`);
-  if (!answer.ok) return;
-  for (const run of Object.values(await answer.json())) {
+  asked ??= api
+    .fetchApi(`/history?max_items=${RUNS_ASKED}`)
+    .then((answer) => (answer.ok ? answer.json() : {}))
+    .finally(() => (asked = undefined));
+  for (const run of Object.values(await asked)) {
     const workflow = run.prompt?.[3]?.extra_pnginfo?.workflow;
     if (app.rootGraph !== graph || workflow?.id !== graph.id) continue;
     for (const [path, output] of Object.entries(run.outputs ?? {})) show(path, output);
