@@ -16,10 +16,10 @@ from tiny_flux import build
 
 ROOT = Path(__file__).parents[3]
 LAUNCH = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
-# With some seeds, 0 and 1 among them, a number of the LoRA has a first gradient of some 1e-9: less
-# than rounding. AdamW divides it by itself, and the two differ there by 1.1e-5 and 1.4e-5.
+# With some seeds, 0, 1 and 3 among them, a number of the LoRA has a first gradient below 1e-9: less
+# than rounding. AdamW divides it by itself, and the two differ there by 1e-5 to 7e-4.
 SMALL = """
-seed: 3
+seed: 4
 width: 64
 height: 64
 pairs: 4
