@@ -9,6 +9,7 @@ import { app } from "../../../scripts/app.js";
  */
 
 const MARGIN = 8; // pixels around a view in the classic canvas
+const LINE = 24; // pixels, at the least, that are given back: a text that wraps moves no edge
 const RUNS_ASKED = 20; // of the history, when the page is new
 /** @type {Promise<Record<string, any>> | undefined} */
 let asked; // the history, until it has come: all kinds of views look into one answer
@@ -23,7 +24,7 @@ export class View {
   constructor(className, label, onHeight) {
     this.onHeight = onHeight;
     this.height = 0;
-    this.nodeHeight = 0; // the least that its node could have when it was last measured
+    this.nodeHeight = 0; // of its node, where nobody has made it taller
     this.element = make("section", className);
     this.element.setAttribute("aria-label", label);
     this.body = make("div", "body");
@@ -198,8 +199,9 @@ function makeRoom(node, view) {
   view.element.style.minHeight = `${view.height}px`;
   const least = node.computeSize()[1];
   const [width, height] = node.size;
-  if (height <= view.nodeHeight + 1 && least < height) node.setSize([width, least]);
-  view.nodeHeight = least;
+  const untouched = height <= view.nodeHeight + 1;
+  if (untouched && height - least > LINE) node.setSize([width, least]);
+  view.nodeHeight = untouched ? Math.max(least, node.size[1]) : least;
   node.setDirtyCanvas(true, true);
 }
 

@@ -178,7 +178,7 @@ class TestFinished:
 
 @pytest.mark.both_frontends
 def test_a_node_gives_back_the_room_that_its_view_took(visit: Visit) -> None:
-    """Not the room that a person gave it."""
+    """Not the room that a person gave it, nor a line."""
     with visit(CLASSIC) as page:
         view = prepare(page)
         run = {"node": TRAIN, "workflow": "", "step": 1, "total": 1, "seconds_left": None}
@@ -187,6 +187,8 @@ def test_a_node_gives_back_the_room_that_its_view_took(visit: Visit) -> None:
         for started, (state, message, spare) in enumerate(
             [
                 ("failed", "Short.", 0),
+                ("failed", "Short.\nTwo.", None),
+                ("failed", "Short.", None),
                 ("done", "Long.\n" * 12, None),
                 ("failed", "Short.", None),
                 ("done", "Long.\n" * 12, 400),
@@ -200,7 +202,8 @@ def test_a_node_gives_back_the_room_that_its_view_took(visit: Visit) -> None:
             expect(view.locator(".message")).to_have_text(message.strip())
             page.tab.wait_for_timeout(500)  # for the page to draw
             heights.append(page.run("id => app.rootGraph.getNodeById(id).size[1]", TRAIN))
-        short, tall, short_again, *roomy = heights
+        short, line, line_less, tall, short_again, *roomy = heights
+        assert short < line == line_less  # one line moves no edge
         assert tall > short + 100 and short_again < short + 30
         assert roomy[0] == roomy[1] > tall
 
