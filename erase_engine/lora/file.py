@@ -137,9 +137,10 @@ def lora_state(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def prefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Canonical keys as files have them; the host's own names have their prefix."""
-    canonical = {key for key in state if not key.startswith(HOSTS_OWN)}
+    hosts = {key: value for key, value in state.items() if key.startswith(HOSTS_OWN)}
+    canonical = {key: value for key, value in state.items() if key not in hosts}
     prefix = prefix_for({key.rsplit(".lora_", 1)[0].removesuffix(ALPHA) for key in canonical})
-    return {prefix * (key in canonical) + key: value for key, value in state.items()}
+    return hosts | {prefix + key: value for key, value in canonical.items()}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
