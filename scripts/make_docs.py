@@ -90,21 +90,27 @@ def pictures_of(server: Server, workflow: dict[str, Any]) -> list[Image.Image]:
 
 
 def of_report(sheet: Image.Image) -> list[Image.Image]:
-    """Two prompts to erase and the first one to keep: before, then after."""
-    rows = (sheet.height - 2 * MARGIN - LINE) // (CELL + GAP)
-    some = (0, 1, rows // 2)
-    return [cut(sheet, row, column, MARGIN, MARGIN + LINE) for column in (0, 1) for row in some]
+    """Of its pairs the first two, which are to erase, and one to keep: before, then after."""
+    high = 2 * LINE + CELL + GAP  # a pair with its captions
+    rows = (sheet.height - 2 * MARGIN - LINE) // high
+    some = ((0, 0), (0, 2), (rows // 2, 0))
+    return [
+        cut(sheet, row, column + after, MARGIN, MARGIN + 3 * LINE, high)
+        for after in (0, 1)
+        for row, column in some
+    ]
 
 
 def of_maps(sheet: Image.Image) -> list[Image.Image]:
     """The picture and the maps of two words: before, then after."""
     corner = MARGIN + LABEL, MARGIN + 2 * LINE
-    return [cut(sheet, row, column, *corner) for row in (0, 1) for column in range(COLUMNS)]
+    high = CELL + GAP
+    return [cut(sheet, row, column, *corner, high) for row in (0, 1) for column in range(COLUMNS)]
 
 
-def cut(sheet: Image.Image, row: int, column: int, left: int, top: int) -> Image.Image:
-    """One cell of a sheet whose first one begins there."""
-    x, y = left + column * (CELL + GAP), top + row * (CELL + GAP)
+def cut(sheet: Image.Image, row: int, column: int, left: int, top: int, high: int) -> Image.Image:
+    """One cell of a sheet whose first one begins there, and whose rows are so high."""
+    x, y = left + column * (CELL + GAP), top + row * high
     return sheet.crop((x, y, x + CELL, y + CELL))
 
 

@@ -1,14 +1,26 @@
-"""Pictures before and after, one below the other: the sheet of Erasure Report."""
+"""Pictures before and after, pair by pair: the sheet of Erasure Report."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from torch import Tensor
 
-from ...erase_engine.contact_sheet import Row, contact_sheet, image_of, tensor_of
+from ...erase_engine.contact_sheet import (
+    CELL,
+    GAP,
+    LINE,
+    Row,
+    contact_sheet,
+    image_of,
+    tensor_of,
+)
+
+WIDE, HIGH = 2 * (CELL + GAP), 2 * LINE + CELL + GAP  # pixels that a pair takes
+ROOM = 4 / 3  # of a node for its picture: width to height
 
 
 @dataclass(frozen=True)
@@ -35,11 +47,16 @@ def change_in_words(pairs: Sequence[Pair]) -> str:
 
 
 def draw_report(pairs: Sequence[Pair]) -> Tensor:
-    """(1, height, width, 3) in 0..1: a row for each pair, narrow enough to be read on a node."""
+    """(1, height, width, 3) in 0..1: pairs in rows, a sheet of about the shape of a node's room."""
+    beside = max(1, round(math.sqrt(ROOM * len(pairs) * HIGH / WIDE)))
     rows = []
-    for pair in pairs:
-        change = f"{pair.role}: pixels differ by {change_in_words([pair])}".replace(", ", "\n")
-        rows.append(
-            Row([image_of(pair.before), image_of(pair.after)], (f"{pair.prompt}\n{change}",))
-        )
-    return tensor_of(contact_sheet(rows, title="Left before, right after"))
+    for role in dict.fromkeys(pair.role for pair in pairs):
+        mine = [pair for pair in pairs if pair.role == role]
+        for first in range(0, len(mine), beside):
+            cells, captions = [], []
+            for pair in mine[first : first + beside]:
+                change = f"{role}: pixels differ by {change_in_words([pair])}".replace(", ", "\n")
+                cells += [image_of(pair.before), image_of(pair.after)]
+                captions += [f"{pair.prompt}\n{change}", ""]
+            rows.append(Row(cells, captions))
+    return tensor_of(contact_sheet(rows, title="Of each pair: left before, right after"))

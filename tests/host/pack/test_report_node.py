@@ -10,10 +10,11 @@ import comfy.clip_vision
 import graph
 import pytest
 import torch
-from eraseanything_pack.erase_engine.contact_sheet import CELL, GAP, LINE, MARGIN
+from eraseanything_pack.erase_engine.contact_sheet import CELL, GAP, LINE, MARGIN, image_of
 from eraseanything_pack.nodes.report.report import WHAT_DIFFERS, ErasureReport, describe
-from eraseanything_pack.nodes.report.sheet import Pair, draw_report
+from eraseanything_pack.nodes.report.sheet import HIGH, WIDE, Pair, draw_report
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
+from make_docs import of_report
 
 REPORT = {
     "erase_prompts": "a red star\n\na blue star",
@@ -50,7 +51,7 @@ def test_a_model_and_itself_differ_in_nothing(model: Any) -> None:
         "  0.0%  a red circle",
         WHAT_DIFFERS,
     ]
-    assert image.shape[1] == 2 * MARGIN + LINE + 3 * (2 * LINE + CELL + GAP)
+    assert image.shape[1:3] == (2 * MARGIN + LINE + 2 * HIGH, 2 * MARGIN + 2 * WIDE)
 
 
 def test_an_erasure_shows_and_the_page_gets_the_text(model: Any) -> None:
@@ -73,14 +74,39 @@ def test_change_is_a_share_of_the_whole_range() -> None:
     assert torch.isfinite(draw_report([Pair("to keep", "W" * 999, half, half * torch.nan)])).all()
 
 
+@pytest.mark.parametrize(("to_erase", "to_keep"), [(1, 1), (2, 1), (2, 2), (8, 12), (3, 45)])
+def test_a_sheet_has_the_shape_of_the_room_on_a_node(to_erase: int, to_keep: int) -> None:
+    """Long and narrow it would be shown so small that nobody sees anything."""
+    _, height, width, _ = draw_report(pairs_of(to_erase, to_keep)).shape
+    assert 0.7 < width / height < 2
+
+
+@pytest.mark.parametrize(("to_erase", "to_keep", "kept"), [(2, 2, 2), (8, 12, 8)])
+def test_a_thumbnail_has_pictures_of_the_sheet(to_erase: int, to_keep: int, kept: int) -> None:
+    """The first two pairs, and the first one to keep: before, then after."""
+    pairs = pairs_of(to_erase, to_keep)
+    shown = of_report(image_of(draw_report(pairs)[0]))
+    some = [pairs[0], pairs[1], pairs[kept]]
+    wanted = [pair.before for pair in some] + [pair.after for pair in some]
+    found = [picture.getpixel((CELL // 2, CELL // 2)) for picture in shown]
+    assert found == [image_of(each).getpixel((0, 0)) for each in wanted]
+
+
+def pairs_of(to_erase: int, to_keep: int) -> list[Pair]:
+    """Each of one colour before and another one after, which no other has."""
+    roles = ["to erase"] * to_erase + ["to keep"] * to_keep
+    colours = torch.rand(len(roles), 2, 1, 1, 3, generator=torch.Generator().manual_seed(0))
+    plain = colours.expand(-1, -1, 4, 4, -1)
+    return [Pair(role, "a star", *both) for role, both in zip(roles, plain, strict=True)]
+
+
 def test_several_pictures_of_a_prompt_have_a_seed_each(model: Any) -> None:
     erased = graph.apply(model, lora=graph.connected(graph.lora_state(model))).args[0]
     single = [report(model, erased, seed=seed, keep_prompts="").args for seed in (4, 5)]
     image, text = report(model, erased, seed=4, pictures=2, keep_prompts="").args
-    body = slice(MARGIN + LINE, -MARGIN)  # without the title
-    rows = [one[0][:, body].split(2 * LINE + CELL + GAP, dim=1) for one in single]
-    expected = torch.cat([row for prompt in zip(*rows, strict=True) for row in prompt], dim=1)
-    assert torch.equal(image[:, body], expected)
+    high, wide = slice(MARGIN + LINE, -MARGIN), slice(MARGIN - 1, -MARGIN - 1)  # below the title
+    expected = torch.cat([one[0][:, high, wide] for one in single], dim=2)  # beside each other
+    assert torch.equal(image[:, high, wide], expected)
     changes = [[share_of(line) for line in one[1].splitlines()] for one in single]
     means = [sum(two) / 2 for two in zip(*changes, strict=True)]
     assert [share_of(line) for line in text.splitlines()] == pytest.approx(means, abs=0.11)
