@@ -80,8 +80,10 @@ def pictures_of(server: Server, workflow: dict[str, Any]) -> list[Image.Image]:
     prompt = to_api(workflow, server.object_info())
     shown = server.run(prompt)
     saved = [each for each, node in prompt.items() if node["class_type"] == "SaveImage"]
+    files = [server.files(shown[each]) for each in saved]
+    # Of nodes that save several pictures each, the first of every one, then the second.
     pictures: list[Image.Image] = [
-        Image.open(path) for each in saved for path in server.files(shown[each])
+        Image.open(path) for row in zip(*files, strict=True) for path in row
     ]
     kinds = {node["class_type"] for node in prompt.values()}
     if REPORT in kinds:
