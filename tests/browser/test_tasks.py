@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from comfy_page import Page, open_page, write_settings
 from comfy_server import Server, comfy_server
 from PIL import Image
 from playwright.sync_api import Browser, Locator, expect
 from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from setup import comfyui_path
 from template_runs import make_small, run, run_template
 from visits import Visit
@@ -173,22 +175,29 @@ def test_another_fine_tune(page: Page, server: Server) -> None:
     """A file goes on a model whose weights others have changed, and says what it was made for."""
     run_template(page, "check_erasure")
     drawn = pictures_of(server)["6"]
+    lora = newest_lora(server)
+    rng = np.random.default_rng(0)
+    noise = {n: rng.normal(0, 0.1, t.shape).astype("f4") for n, t in load_file(lora).items()}
+    save_file(noise, lora.with_name("others.safetensors"))
     page.run(
-        """([apply, file]) => {
+        """([apply, others]) => {
             const changed = LiteGraph.createNode("LoraLoaderModelOnly");
             app.rootGraph.add(changed);
-            changed.widgets[0].value = file;
+            changed.widgets[0].value = others;
             const node = app.rootGraph.getNodeById(apply);
             const slot = node.findInputSlot("model");
             node.getInputNode(slot).connect(0, changed, 0);
             changed.connect(0, node, slot);
+            node.disconnectInput(node.findInputSlot("lora"));
         }""",
-        [APPLY, f"EraseAnything/{newest_lora(server).name}"],
+        [APPLY, "EraseAnything/others.safetensors"],
     )
+    page.set_widgets(APPLY, file=f"EraseAnything/{lora.name}")
     run(page)
     assert pictures_of(server)["6"] != drawn
-    expect(texts(page).first).to_contain_text("layers fit this model")
-    expect(texts(page).first).to_contain_text("base model: Flux")
+    said = texts(page).filter(has_text="layers fit this model")
+    expect(said).to_contain_text(f"EraseAnything/{lora.name} erases 'star' at strength 1; all of")
+    expect(said).to_contain_text("base model: Flux")
 
 
 def test_an_fp8_model(browser: Browser, server: Server, tmp_path: Path) -> None:
