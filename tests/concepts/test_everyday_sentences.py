@@ -1,6 +1,6 @@
-"""Sentences about fifty things that people want erased: a simple check of grammar, and a person's.
+"""Sentences about fifty things that people want erased: a simple check of grammar, and a reader's.
 
-`everyday_sentences.txt` has been read by a person, who does so again wherever it changes.
+`everyday_sentences.txt` is what was read last, and is read again wherever it changes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def test_they_are_fifty_and_of_all_kinds() -> None:
     assert len(CASES) == 50 and all(len(words.split(", ")) > 3 for words in EVERYDAY.values())
 
 
-def test_a_person_has_read_them(tmp_path: Path) -> None:
+def test_they_are_as_they_were_read(tmp_path: Path) -> None:
     now = tmp_path / READ.name
     now.write_text("".join(f"{line}\n" for line in to_be_read()), encoding="utf-8")
     assert now.read_text(encoding="utf-8") == READ.read_text(encoding="utf-8"), (
