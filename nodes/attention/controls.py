@@ -64,7 +64,7 @@ def view_inputs() -> list[Any]:
 def maps_outputs() -> list[Any]:
     return [
         io.Image.Output("IMAGE", tooltip="The sheet of maps."),
-        io.String.Output("masses", tooltip="Each word's mean over the picture, in words."),
+        io.String.Output("shares", tooltip="Each word's mean over the picture, in words."),
     ]
 
 
