@@ -29,7 +29,8 @@ class Names:
         """
         parts = PurePosixPath(name).parts
         bad = re.search(r'[\x00-\x1f\x7f\ud800-\udfff<>:"|?*\\]', name) or name.startswith("/")
-        upwards = any(part.endswith((".", " ")) for part in parts)  # or a name that disks change
+        # Upwards, or a name that disks change; none at all is the folder itself.
+        upwards = not parts or any(part.endswith((".", " ")) for part in parts)
         reserved = any(re.match(RESERVED, part) for part in parts)
         long = any(len(part.encode(errors="replace")) > LONGEST_PART for part in parts)
         if bad or upwards or long or reserved or name.endswith("/"):

@@ -129,6 +129,9 @@ def test_what_a_program_writes_in_place_of_a_link(model: Any, case: str) -> None
 NAMES = [
     "../../x",
     "..",
+    ".",
+    " ./. ",
+    "..safetensors",
     "a/../../b",
     "a/../b",
     "/etc/x",
