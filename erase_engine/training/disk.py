@@ -14,6 +14,7 @@ from ..memory import LORA_COPIES, MemoryEstimate, sampled_bytes
 from ..validation import shortened
 
 MEGABYTE = 2**20
+PROBE = 4096  # bytes that are written to see whether a disk takes any
 STATE_COPIES = 3  # of the adapters: themselves, and two moments of the optimizer
 
 
@@ -39,8 +40,9 @@ def fault_of_disk(folder: Path, needed: int) -> str:
     if there is None:
         return f"{folder} is on no disk that is there"
     try:
-        with TemporaryFile(dir=there):
-            free = shutil.disk_usage(there).free
+        free = shutil.disk_usage(there).free
+        with TemporaryFile(dir=there, buffering=0) as probe:
+            probe.write(bytes(min(needed, PROBE)))  # a full disk has 0 free, too
     except OSError as error:
         return f"{there} can't be written to ({error.strerror})"
     if free >= needed or not free:  # some disks of other machines don't say how much is free

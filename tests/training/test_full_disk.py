@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from training_runs import equal, no_space, stop_at, stopped, train
 
 import erase_engine.training.checkpoint as checkpoint_module
 from erase_engine.lora.file import save_lora
+from erase_engine.training import disk
 from erase_engine.training.checkpoint import Checkpoint
 from erase_engine.training.disk import check_disk, fault_of_disk
 from erase_engine.training.loop import StepReport
@@ -79,6 +81,19 @@ def test_a_file_system_that_is_really_full(mounted, small_flow, encoded) -> None
     ):
         check_disk(folder / "new" / "a.x", 2**20)
     assert not fault_of_disk(folder / "new", 10)
+
+
+def test_a_file_system_without_a_byte_free(mounted, monkeypatch) -> None:
+    """0 free is also what disks say that do not know: these are believed to have room."""
+    folder = mounted("size=64k")
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    assert not fault_of_disk(folder / "new", 10)
+    monkeypatch.undo()
+    with (folder / "fill").open("wb", buffering=0) as fill:
+        fill.write(bytes(2**16 - 4096))
+        assert "has 0.0 MB free" in fault_of_disk(folder / "new", 2**20)  # the probe takes it all
+        fill.write(bytes(4096))
+    assert "can't be written to (No space left on device)" in fault_of_disk(folder / "new", 10)
 
 
 def test_a_file_system_that_is_read_only(mounted) -> None:
