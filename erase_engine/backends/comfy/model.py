@@ -135,16 +135,16 @@ class ComfyFlowModel:
         require_blocks(capture, self.blocks)
         try:
             out = by_length(self._velocity, x_t, t, cond, capture)
-        except TypeError as error:
-            if "argument" not in str(error):
-                raise
+            out = out.to(torch.promote_types(out.dtype, torch.float32))
+        except (AssertionError, AttributeError, LookupError, TypeError) as error:
+            why = shortened(f"{type(error).__name__}: {error}", 200)
             raise ValueError(
-                f"Got a model on which another node's code fails ({shortened(str(error), 200)}), "
+                f"Got a model on which another node's code fails ({why}), "
                 "expected code for this ComfyUI. Take nodes off it that replace its attention or "
                 "its forward pass, or update them."
             ) from error
         require_captured(capture)
-        return out.to(torch.promote_types(out.dtype, torch.float32))
+        return out
 
     def require_gradient(self, prompt: Prompt) -> None:
         """A small pass and its gradient to the text, as training needs them; call it in a session.

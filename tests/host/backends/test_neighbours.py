@@ -95,6 +95,26 @@ def of_an_old_signature(model: Any) -> None:
     model.model_options["transformer_options"]["optimized_attention_override"] = override
 
 
+def of_another_host(model: Any) -> None:
+    """What attention gives in other programs: the output and the weights."""
+
+    def override(func: Any, *args: Any, **kwargs: Any) -> Any:
+        return func(*args, **kwargs), None
+
+    model.model_options["transformer_options"]["optimized_attention_override"] = override
+
+
+def forgets_the_text(model: Any) -> None:
+    """As a node for a net whose blocks give the image alone."""
+    model.set_model_patch_replace(
+        lambda given, more: {"img": more["original_block"](given)["img"]}, "dit", "double_block", 0
+    )
+
+
+def gives_no_velocity(model: Any) -> None:
+    add_wrapper(model, extension.WrappersMP.APPLY_MODEL, lambda executor, *args, **kw: None)
+
+
 def hooked_in_forward_alone(model: Any) -> None:
     """Its hooks are gone when blocks are computed again in backward."""
     net = model.model.diffusion_model
@@ -121,6 +141,9 @@ IN_THE_WAY = {
     without_gradient: r"without a gradient \(.*Take nodes off it that wrap",
     without_gradient_of_attention: r"without a gradient.*Take that node off the model",
     of_an_old_signature: r"another node's code fails \(.*unexpected keyword.*Take",
+    of_another_host: r"another node's code fails \(.*tuple.*Take",
+    forgets_the_text: r"another node's code fails \(KeyError: 'txt'\).*Take",
+    gives_no_velocity: r"another node's code fails \(AttributeError: 'NoneType'.*Take",
     hooked_in_forward_alone: r"without a gradient \(.*Take nodes off it that wrap",
 }
 
@@ -182,12 +205,16 @@ def vae() -> Any:
     return build_vae(load_weights("vae"))
 
 
-@pytest.mark.parametrize("draw", [graph.look, report, prompt_list], ids=lambda draw: draw.__name__)
+DRAW = [graph.look, report, prompt_list]
+
+
+@pytest.mark.parametrize("draw", DRAW, ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("change", [of_an_old_signature, forgets_the_text, gives_no_velocity])
 @torch.inference_mode()
-def test_who_draws_names_attention_of_an_old_signature(loras: Path, draw: Any) -> None:
+def test_who_draws_names_code_for_another_host(loras: Path, change: Any, draw: Any) -> None:
     patched = graph.flux().clone()
-    of_an_old_signature(patched)
-    with pytest.raises(ValueError, match=r"another node's code fails \(.*unexpected keyword.*Take"):
+    change(patched)
+    with pytest.raises(ValueError, match=IN_THE_WAY[change]):
         draw(patched)
 
 
