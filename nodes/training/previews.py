@@ -104,7 +104,8 @@ class Previews:
         cond, noise = scene.cond.take(rows), scene.noise[rows]
         options = {"steps": EULER_STEPS, "unconditional": scene.unconditional}
         latents = sampled(self._backend, cond, noise, **options)
-        return self._decode(latents).float().cpu().clamp(0, 1)
+        # A VAE that overflows must not end a training: its picture is black.
+        return self._decode(latents).float().cpu().nan_to_num(0.0).clamp(0, 1)
 
 
 def data_url(picture: Tensor) -> str:

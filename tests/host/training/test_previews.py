@@ -65,6 +65,15 @@ def test_a_vae_that_pushes_the_model_out_does_not_change_the_file(
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_vae_that_overflows_gives_black_pictures(
+    loras: Path, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN among what the page is told is no JSON: it would read nothing of it."""
+    decode = type(vae).decode
+    monkeypatch.setattr(type(vae), "decode", lambda *given: decode(*given) * torch.nan)
+    json.dumps(erase(1, vae)["previews"], allow_nan=False)
+
+
 def test_a_preview_leaves_the_memory_that_the_training_reserved(
     loras: Path, vae: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
