@@ -42,5 +42,16 @@ def euler_path(
     return torch.stack(states, dim=1)
 
 
+def require_finite(what: str, found: Tensor) -> Tensor:
+    """`found`, which a model has made; raises ValueError, naming it, where numbers are NaN."""
+    if bool(found.isfinite().all()):
+        return found
+    raise ValueError(
+        f"Got {what} with numbers that are not finite, expected finite ones from this model. Take "
+        "off it what may be damaged (a LoRA, a merged weight), or load it, and its VAE, in "
+        "bfloat16 or float32: float16 overflows."
+    )
+
+
 def _per_sample(t: Tensor, x: Tensor) -> Tensor:
     return t.to(x).reshape(-1, *[1] * (x.ndim - 1))

@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..flow import add_noise, euler_path
+from ..flow import add_noise, euler_path, require_finite
 from ..interfaces import Conditioning, FlowModel
 from ..sampling import guided
 from .query import AttentionQuery
@@ -75,6 +75,8 @@ def attention_maps(
         noise: (1, C, h, w).
         times: (S + 1,) from 1 to 0.
         on_step: called after each step; may raise to cancel.
+
+    Raises ValueError where the picture is not finite.
     """
     recorder = Recorder(backend, cond.take([0]), look)
 
@@ -83,7 +85,7 @@ def attention_maps(
         on_step()
         return v
 
-    latent = euler_path(velocity, noise, times)[:, -1]
+    latent = require_finite("a picture", euler_path(velocity, noise, times)[:, -1])
     return AttentionMaps(recorder.steps(noise), latent)
 
 

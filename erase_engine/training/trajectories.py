@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
-from ..flow import euler_step
+from ..flow import euler_step, require_finite
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ def cache_trajectories(
         times: (S + 1,) from 1 to 0.
         at_once: paths sampled together.
         on_pass: called after each call of the teacher; may raise to cancel.
+
+    Raises ValueError where a velocity is not finite: it is no training's fault.
     """
     parts = []
     for some, start in zip(rows.split(at_once), noise.split(at_once), strict=True):
@@ -94,7 +96,7 @@ def cache_trajectories(
             x_t = states[-1]
             output = teacher(x_t, t.expand(len(x_t)).to(x_t), some)
             on_pass()
-            velocities.append(output.teacher_velocity.cpu())
+            velocities.append(require_finite("a velocity", output.teacher_velocity.cpu()))
             masses.append(output.mass.cpu())
             states.append(euler_step(x_t, output.path.cpu(), t, t_next))
         found = [torch.stack(each, dim=1) for each in (states[:-1], velocities, masses)]

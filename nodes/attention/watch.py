@@ -13,6 +13,7 @@ from ...erase_engine.attention.maps import AttentionMaps
 from ...erase_engine.attention.query import VIEWS
 from ...erase_engine.attention.recorder import AttentionRecorder
 from ...erase_engine.backends.comfy.model import latent_grid, supported_family
+from ...erase_engine.flow import require_finite
 from ...erase_engine.validation import shortened
 from ..host.checked import checked, our_own
 from ..host.page import running_graph
@@ -157,7 +158,7 @@ def _somebody_looks() -> bool:
 
 def _maps(watch: AttentionRecorder, when: str, latent: Tensor, picture: int) -> AttentionMaps:
     """The maps of one picture of a latent (B, C, h, w); ValueError where there are none."""
-    sampling = watch.found(latent)
+    sampling = watch.found(require_finite(f"in {INPUTS[when]} a picture", latent))
     if sampling is None:
         raise ValueError(
             f"Got in {INPUTS[when]} what was not drawn with Watch Attention's MODEL, expected a "

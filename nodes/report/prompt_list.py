@@ -12,6 +12,7 @@ from comfy_api.latest import io, ui
 
 from ...erase_engine.backends.comfy.model import supported_family
 from ...erase_engine.contact_sheet import image_of
+from ...erase_engine.flow import require_finite
 from ...erase_engine.prompt_list import (
     Picture,
     pictures_of,
@@ -120,8 +121,8 @@ class _Drawing:
             for picture, row in zip(some, rows, strict=True):
                 given = [(row, picture.seed)]
                 [latent] = self.sampling.latents(self.model, given, unconditional, on_step)
-                [pixels] = decode(self.model, self.vae, latent)
-                save_picture(picture, image_of(pixels.float()), settings)
+                [pixels] = require_finite("a picture", decode(self.model, self.vae, latent).float())
+                save_picture(picture, image_of(pixels), settings)
 
 
 def _wanted(prompts: str, pictures: int, folder_name: str) -> list[Picture]:

@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ...erase_engine.backends.comfy.model import supported_family
+from ...erase_engine.flow import require_finite
 from ...erase_engine.prompt_list import seed_after
 from ..attention.preview import sampling_inputs
 from ..host.checked import checked
@@ -69,7 +70,7 @@ class ErasureReport(io.ComfyNode):
         on_step = sampling_progress(2 * len(noises) * sampling.steps)
         before, after = (
             [
-                decode(each, vae, latent)[0].float().cpu().clamp(0, 1)
+                require_finite("a picture", decode(each, vae, latent)[0].float().cpu()).clamp(0, 1)
                 for latent in sampling.latents(each, noises, unconditional, on_step)
             ]
             for each in (model, erased)

@@ -123,6 +123,14 @@ def test_attention_that_another_pack_has_replaced_is_named(
     assert len(str(error.value)) < 600
 
 
+def test_a_picture_that_is_not_finite_is_said_to_be(model: Any) -> None:
+    """Nobody is sent to look for the sampler's connection."""
+    patched, positive, eye = watch(model)
+    patched.set_model_sampler_post_cfg_function(lambda given: given["denoised"] * torch.nan)
+    with pytest.raises(ValueError, match=r"Got in latent a picture with numbers that are not fin"):
+        seen(eye, ksampler(patched, positive))
+
+
 @pytest.mark.skipif(not HAS_NAG, reason="the host has no node Normalized Attention Guidance")
 def test_guidance_in_attention_doubles_no_picture(model: Any) -> None:
     """The negative prompt is in the same batch; the maps are those of the prompt alone."""

@@ -218,6 +218,21 @@ def test_who_draws_names_code_for_another_host(loras: Path, change: Any, draw: A
         draw(patched)
 
 
+@pytest.mark.parametrize("work", [graph.erase, *DRAW], ids=lambda work: work.__name__)
+@torch.inference_mode()
+def test_numbers_that_are_not_finite_are_not_the_learning_rates_fault(
+    loras: Path, tmp_path: Path, work: Any
+) -> None:
+    """As of a damaged LoRA on the MODEL, or of float16 that overflows."""
+    model = graph.flux()
+    key = "diffusion_model.double_blocks.0.txt_attn.qkv.weight"
+    damaged = torch.full_like(model.model.state_dict()[key], torch.nan)
+    model.add_patches({key: ("diff", (damaged,))})
+    with pytest.raises(ValueError, match=r"numbers that are not finite.*this model.*LoRA.*float16"):
+        work(model)
+    assert not [*tmp_path.rglob("*.png"), *tmp_path.rglob("*.safetensors")]
+
+
 def test_a_preview_names_a_block_that_is_left_out(loras: Path) -> None:
     patched = graph.flux().clone()
     skips(patched)
