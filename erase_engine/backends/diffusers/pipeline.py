@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy
 import torch
 from diffusers.utils.import_utils import is_accelerate_available
 from PIL import Image
@@ -101,12 +102,25 @@ class DrawingPipeline:
     family: Family
 
     def draw(self, prompt: str, seed: int, options: DrawingOptions, **others: Any) -> Image.Image:
-        """One picture; its noise is drawn on the CPU, so that all devices begin alike."""
+        """One picture; its noise is drawn on the CPU, so that all devices begin alike.
+
+        Raises ValueError where the pipeline fails, and where the picture is not finite.
+        """
         size = dict.fromkeys(("width", "height"), options.resolution)
         given = {"num_inference_steps": options.steps, **size, **self._guidance(options.guidance)}
         given = {name: value for name, value in given.items() if value is not None}
         generator = torch.Generator().manual_seed(seed)
-        return self.pipe(prompt=prompt, generator=generator, **(given | others)).images[0]
+        try:
+            with numpy.errstate(invalid="raise"):  # NaN as a pixel's number
+                return self.pipe(prompt=prompt, generator=generator, **(given | others)).images[0]
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except UNREADABLE as error:
+            raise ValueError(
+                f"Got no picture of '{shortened(prompt)}' from this model "
+                f"({shortened(str(error))}), expected files that belong together, and finite "
+                "numbers. Copy or download it again, or choose another --dtype: float16 overflows."
+            ) from error
 
     def _guidance(self, scale: float | None) -> dict[str, Any]:
         """By the name that the pipeline has for it: an input of the net, or of two passes."""

@@ -81,6 +81,35 @@ def test_a_lora_of_which_a_part_fits_is_refused(given: dict[str, Any], tmp_path:
         draw({**given, "lora": tmp_path / "part.safetensors"})
 
 
+def test_black_pictures_of_a_damaged_model_are_not_saved(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An evaluator would find nothing in them."""
+    load = pipeline.PipelineFiles.load
+
+    def damaged(*place: Any) -> Any:
+        drawing = load(*place)
+        drawing.pipe.transformer.proj_out.weight.data.fill_(torch.nan)
+        return drawing
+
+    monkeypatch.setattr(pipeline.PipelineFiles, "load", damaged)
+    with pytest.raises(SystemExit, match=r"^Error: Got no picture of 'a red star' .*float16 over"):
+        draw(given)
+    assert not list(given["out"].glob("*"))
+
+
+def test_a_pipeline_that_fails_is_said_to(given: dict[str, Any], folder: Path) -> None:
+    """Without its settings, a tokenizer cuts at a length that is no number for it."""
+    path = folder / "tokenizer" / "tokenizer_config.json"
+    own = path.read_bytes()
+    path.unlink()
+    try:
+        with pytest.raises(SystemExit, match=r"^Error: Got no picture of .*int too big.*Copy or"):
+            draw(given)
+    finally:
+        path.write_bytes(own)
+
+
 def test_a_full_disk_says_which_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
