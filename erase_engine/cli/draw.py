@@ -14,7 +14,7 @@ from ..prompt_list import Case, pictures_of, read_cases, save_picture, still_to_
 from ..training.disk import fault_of_disk
 from ..validation import check_number, shortened
 from .config_file import said
-from .options import Parser
+from .options import Parser, named
 from .processes import Processes, apart
 
 if TYPE_CHECKING:
@@ -120,8 +120,12 @@ def _parser() -> Parser:
         help="with the column prompt, and case_number and evaluation_seed where wanted",
     )
     add("--model", required=True, help="whole diffusers folder, with model_index.json")
-    add("--lora", help="the .safetensors file of an erasure; the model as it is where not given")
-    add("--out", required=True, metavar="FOLDER", help="gets {case_number}_{k}.png")
+    add(
+        "--lora",
+        type=named,
+        help="the .safetensors file of an erasure; the model as it is where not given",
+    )
+    add("--out", required=True, type=named, metavar="FOLDER", help="gets {case_number}_{k}.png")
     add("--pictures", type=int, default=1, metavar="K", help="of each prompt, from seed, seed + 1")
     add("--steps", type=int, help="sampling steps; the pipeline's own number where not given")
     add("--resolution", type=int, metavar="PIXELS", help="width and height; as with --steps")

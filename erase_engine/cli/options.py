@@ -62,6 +62,16 @@ class Parser(argparse.ArgumentParser):
         )
 
 
+def named(text: str) -> str:
+    """A file's or folder's name in an option; empty, as of a variable that is not set, it is none.
+
+    Raises argparse's error: without the option the job would be another one.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's options; those that are not given are not in the result."""
     made = Parser(
@@ -75,7 +85,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("--model", required=True, help="diffusers folder, or .safetensors file of the transformer")
-    add("--text-encoders", help="folder with tokenizer, text_encoder, tokenizer_2, text_encoder_2")
+    add(
+        "--text-encoders",
+        type=named,
+        help="folder with tokenizer, text_encoder, tokenizer_2, text_encoder_2",
+    )
     add("--concept", help="what shall no longer be drawn, as in a prompt")
     add("--kind", choices=KINDS, help="of the concept; object where not given")
     add("--replace-with", help="what should appear instead; else the planner chooses")
@@ -83,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     add("--keep", nargs="+", metavar="TEXT", help="concepts or prompts that must not change")
     add(
         "--keep-images",
+        type=named,
         metavar="FOLDER",
         help="pictures to keep, for the recipe paper; in the "
         "order of their names they show what --keep says",

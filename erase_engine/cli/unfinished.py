@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..training.unfinished import clear, unfinished_in
-from .options import Parser
+from .options import Parser, named
 
 UNFINISHED = "--unfinished"
 
@@ -17,6 +17,7 @@ def show_unfinished(arguments: list[str]) -> str:
         UNFINISHED,
         nargs="?",
         const=".",
+        type=named,
         metavar="FOLDER",
         help="lists what stopped trainings have left in or below this folder",
     )

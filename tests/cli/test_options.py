@@ -166,6 +166,17 @@ def test_a_device_is_no_file_to_write(job):
         job("--out", "/dev/null")
 
 
+EMPTY = ("--keep-images", "--text-encoders", "--draw a --lora", "--draw a --out", "--unfinished")
+
+
+@pytest.mark.parametrize("options", EMPTY)
+def test_a_path_that_is_empty_is_not_left_out(options, capsys):
+    """As of a shell's variable that is not set: pictures of the model without its erasure."""
+    with pytest.raises(SystemExit, match="2"):
+        train.main([*options.split(), "", *([] if "unf" in options else ["--model=m", "--out=o"])])
+    assert ": it is empty), expected" in capsys.readouterr().err
+
+
 def test_options_that_can_not_be_read_are_named(job, capsys):
     for options, says in (
         (("--kind", "colour"), "argument --kind: invalid choice: 'colour'"),
