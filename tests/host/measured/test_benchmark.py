@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -204,6 +205,15 @@ def test_the_documentation_has_the_figures_of_several_concepts() -> None:
     for name, page_name in (("several", "measurements.md"), ("several_gallery", "gallery.md")):
         text = (PAGE.parent / page_name).read_text(encoding="utf-8")
         assert several.table(committed(name)) in text
+
+
+def test_the_fields_names_stand_beside_ours() -> None:
+    """UA = 100 - Acc_e; IRA is Acc_ir, and where it is measured by itself a column of its own."""
+    text = (PAGE.parent / "measurements.md").read_text(encoding="utf-8")
+    assert re.search(r"^\| Acc_e \| .*100 less this as UA \|$", text, re.MULTILINE)
+    assert re.search(r"^\| Acc_ir \| .*others call it IRA \|$", text, re.MULTILINE)
+    shown = table([{**ROWS[0], "method": "fast", "ira": 99.0}]).splitlines()[0]
+    assert shown == "| method | Acc_e | Acc_ir | IRA |"
 
 
 def test_the_pages_figures_are_those_of_the_committed_rows() -> None:
