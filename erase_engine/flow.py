@@ -43,7 +43,7 @@ def euler_path(
 
 
 def require_finite(what: str, found: Tensor) -> Tensor:
-    """`found`, which a model has made; raises ValueError, naming it, where numbers are NaN."""
+    """`found`, which a model has made; raises ValueError, naming it, where it is not finite."""
     if bool(found.isfinite().all()):
         return found
     raise ValueError(
