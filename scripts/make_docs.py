@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from PIL.PngImagePlugin import PngInfo
 from setup import comfyui_path
 from workflow_api import to_api
 
-sys.path.insert(0, str(PACK))
 from erase_engine.contact_sheet import CELL, GAP, LABEL, LINE, MARGIN
 
 DEMO, DOCS, EXAMPLES = PACK / "output" / "demo", PACK / "docs", PACK / "example_workflows"
