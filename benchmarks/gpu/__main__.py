@@ -9,7 +9,7 @@ Parts, each with its rows in one JSON file, which is written after every part:
 - partial: the same while half of the weights stay off the card.
 - core: ComfyUI's own Train LoRA beside ours.
 
-`--rehearse` runs every line of it on the CPU, in small.
+`--rehearse` runs every line of it on the CPU, in small, and writes a file of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,27 @@ from .setting import Rows, Setting
 from .steps import core, partial, whole
 from .world import judged, world
 
-RESULT, SECONDS = RESULTS / "gpu.json", 480
+RESULT, REHEARSAL, SECONDS = RESULTS / "gpu.json", RESULTS / "gpu_rehearsal.json", 480
 PARTS: dict[str, Callable[[Setting], Rows]] = {
     each.__name__: each for each in (exact, world, whole, partial, core)
 }
 
 
-def main() -> None:
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command's options; what a rehearsal finds never takes the place of a card's figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rehearse", action="store_true", help="in small, on the CPU")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seconds", type=int, default=SECONDS, help="no row begins later")
     parser.add_argument("--found", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=RESULT)
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="JSON; default: benchmarks/results/")
+    options = parser.parse_args(arguments)
+    options.out = options.out or (REHEARSAL if options.rehearse else RESULT)
+    return options
+
+
+def main() -> None:
+    options = read_options()
     if options.found:
         print(json.dumps(judged(options.found)))
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from eraseanything_pack.benchmarks.full_width import config_of, encoded_plan
+from eraseanything_pack.benchmarks.gpu.__main__ import read_options
 from eraseanything_pack.benchmarks.step import Clock, full_step
 from eraseanything_pack.erase_engine.config import LoraConfig
 from families.nets import NETS, POOLED, TEXT
@@ -38,3 +39,9 @@ def test_the_command_for_a_card_says_what_its_parts_are() -> None:
         text=True,
     ).stdout
     assert re.findall(r"- (\w+):", told) == ["exact", "world", "whole", "partial", "core"]
+
+
+def test_a_rehearsal_never_takes_the_place_of_a_cards_figures() -> None:
+    written = [read_options(words).out.name for words in ([], ["--rehearse"])]
+    assert written == ["gpu.json", "gpu_rehearsal.json"]
+    assert read_options(["--rehearse", "--out", "here.json"]).out == Path("here.json")
