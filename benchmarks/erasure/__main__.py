@@ -4,9 +4,9 @@ Every row is one concept, method and seed, on prompts and picture seeds that no 
 a table as Markdown and writes it, with its command and versions, as JSON. Rows that the JSON has
 already are not made again, so that a stopped run goes on where it was.
 
---quick takes one concept of each kind, one seed, the base model, `ablate+` and the
-recipes but `paper` (minutes); --full all of them; --ablation the concepts of --quick with each part
-of `fast` taken away in turn.
+--quick takes one concept of each kind, one seed, the base model, `ablate+` and the recipes but
+`paper`, and leaves out the slowest attacks (ten minutes of two cores); --full all of them;
+--ablation the concepts of --quick with each part of `fast` taken away in turn.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def main() -> None:
         for concept in options.concepts:
             methods = [m for m in options.methods if (concept, m, seed) not in done]
             sheets = options.sheets if seed == options.seeds[0] else None
-            jobs.append(Job(concept, seed, methods, options.count, sheets, options.shown))
+            jobs.append(
+                Job(concept, seed, methods, options.count, sheets, options.shown, options.slow)
+            )
     for row in rows_of([job for job in jobs if job.methods], options.workers, options.model):
         result["rows"].append(row)
         print(json.dumps(row), flush=True)
@@ -84,6 +86,7 @@ def _parse() -> argparse.Namespace:
         )
     options.seeds = options.seeds or seeds
     options.count = options.count or count
+    options.slow = options.size == "full"
     if options.size == "full" and not options.sheets:
         own = "" if options.model == FAMILY else stem_of(options.model)
         options.sheets = ROOT / "docs" / "sheets" / own

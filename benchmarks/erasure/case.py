@@ -35,6 +35,7 @@ class Case:
     concept: str
     seed: int
     count: int
+    slow: bool = True  # the attacks that take longest are made as well
     plan: ConceptPlan = field(init=False)
     prompts: dict[str, list[Any]] = field(init=False)
     _base: dict[str, tuple[Tensor, tuple[Verdict, ...]]] = field(default_factory=dict)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from queue import Empty
@@ -35,14 +36,26 @@ class Job:
     count: int
     sheets: Path | None  # where `shown`'s pictures go
     shown: str
+    slow: bool
 
     def rows(self, world: World) -> Iterator[dict[str, Any]]:
-        case = Case(world, self.concept, self.seed, self.count)
+        case = Case(world, self.concept, self.seed, self.count, self.slow)
         for method in self.methods:
             row, pictures = measured(case, method)
             if self.sheets is not None and method == self.shown:
                 save_sheet(self.sheets, case, pictures, row["worst_word_name"])
             yield row
+
+
+def shared_out(jobs: Sequence[Job], workers: int) -> list[Job]:
+    """The last jobs, which would leave workers idle, are done by all of them: some methods each."""
+    whole = len(jobs) - len(jobs) % workers
+    shared = list(jobs[:whole])
+    for job in jobs[whole:]:
+        cuts = [len(job.methods) * number // workers for number in range(workers + 1)]
+        parts = (job.methods[start:end] for start, end in pairwise(cuts))
+        shared += [replace(job, methods=methods) for methods in parts if methods]
+    return shared
 
 
 def rows_of(jobs: Sequence[Job], workers: int, family: str) -> Iterator[dict[str, Any]]:
@@ -52,7 +65,7 @@ def rows_of(jobs: Sequence[Job], workers: int, family: str) -> Iterator[dict[str
     """
     context = get_context("spawn")
     given, done = context.Queue(), context.Queue()
-    for job in jobs:
+    for job in shared_out(jobs, workers):
         given.put(job)
     processes = [context.Process(target=_work, args=(given, done, family)) for _ in range(workers)]
     for process in processes:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,14 @@ from eraseanything_pack.benchmarks.erasure.comeback import (
     lesson_of,
     relearned,
 )
-from eraseanything_pack.benchmarks.erasure.robustness import black_box, wordings_of
+from eraseanything_pack.benchmarks.erasure.robustness import (
+    QUICK,
+    SLOW_SEED,
+    attacked,
+    black_box,
+    wordings_of,
+)
+from eraseanything_pack.benchmarks.erasure.workers import Job, shared_out
 from eraseanything_pack.benchmarks.negative import Avoided, Nag, require_nag
 from eraseanything_pack.benchmarks.world import FIRST_SEED, World
 from eraseanything_pack.erase_engine.training.loop import Erasure
@@ -53,6 +61,20 @@ def test_wordings_that_the_base_model_does_not_answer_are_left_out(
         assert figures["black_wordings"] == len(wordings_of(case)) < 6  # "STAR" is no word to it
     texts = [text for wording in wordings_of(case) for text in wording.texts]
     assert any("pentagram" in text for text in texts) and not any("STAR" in text for text in texts)
+
+
+def test_the_slowest_attacks_can_be_left_out(case: Case, nothing: Erasure) -> None:
+    found = attacked(Case(case.world, "star", SLOW_SEED, 3, slow=False), nothing)
+    assert set(found) == set(QUICK)
+
+
+def test_no_process_idles_while_the_last_concept_is_measured() -> None:
+    job = Job("star", 0, ["base", "ablate+", "fast"], 24, None, "fast", slow=False)
+    jobs = [job, replace(job, concept="red"), replace(job, concept="above")]
+    found = [(each.concept, *each.methods) for each in shared_out(jobs, 2)]
+    assert found[:2] == [(name, "base", "ablate+", "fast") for name in ("star", "red")]
+    assert found[2:] == [("above", "base"), ("above", "ablate+", "fast")]
+    assert shared_out(jobs, 1) == shared_out(jobs, 3) == jobs
 
 
 def test_attacks_and_lessons_use_different_prompts_with_the_concept(case: Case) -> None:
