@@ -175,7 +175,7 @@ def _passes(config: EraseConfig) -> list[int]:
         weight > 0
         for weight in (config.weights.keep, config.weights.rsc, config.weights.reconstruction)
     )
-    return max(erase, preserve, key=sum) if config.solver == "alternate" else erase + preserve
+    return max(erase, preserve, key=sum)
 
 
 class LiveBytes(TorchDispatchMode):

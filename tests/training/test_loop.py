@@ -15,6 +15,7 @@ from erase_engine.training.cost import expected_forwards
 from erase_engine.training.encoded_prompts import EncodedPrompts
 from erase_engine.training.loop import Erasure, StepReport, train_erasure
 from erase_engine.training.losses import attention_mass
+from erase_engine.training.objective import Objective
 from erase_engine.training.solvers import optimizer
 
 FAST = EraseConfig(
@@ -92,6 +93,25 @@ def test_one_generator_one_lora(small_flow, encoded, solver) -> None:
     assert all(torch.equal(one.state[key], same.state[key]) for key in one.state)
     weights = [key for key in one.state if key.endswith("weight")]
     assert not any(torch.equal(one.state[key], other.state[key]) for key in weights)
+
+
+def test_a_half_of_a_step_goes_back_before_the_other_goes_forward(
+    small_flow, encoded, monkeypatch
+) -> None:
+    """So that the memory for one of them is enough."""
+    done: list[str] = []
+
+    def told(owner: type, name: str) -> None:
+        own = getattr(owner, name)
+        spied = lambda *args, **kwargs: (done.append(name), own(*args, **kwargs))[1]  # noqa: E731
+        monkeypatch.setattr(owner, name, spied)
+
+    told(Objective, "erase_losses")
+    told(Objective, "preserve_losses")
+    told(optimizer.AdapterOptimizer, "backward")
+    for solver in ("alternate", "budget"):
+        train(small_flow, encoded, solver=solver, steps=1)
+    assert done == 2 * ["erase_losses", "backward", "preserve_losses", "backward"]
 
 
 def hooks(backend: Any) -> int:

@@ -68,13 +68,17 @@ class Together(Alternate):
         return numbers_of(losses, [norm], step=step)
 
     def _taken(self, step: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Takes the step; the losses, and the gradient's norm."""
-        objective = self.objective
-        losses = objective.erase_losses() | objective.preserve_losses()
-        total = self._weighted(losses, self.multiplier.item())
-        norm = self.optimizer.step(total, rate=objective.config.rate_at(step))
+        """Takes the step; the losses, and the gradient's norm.
+
+        Each half goes back before the other goes forward: one at a time is in memory.
+        """
+        objective, found = self.objective, {}
+        for half in (objective.erase_losses, objective.preserve_losses):
+            if losses := half():
+                self.optimizer.backward(self._weighted(losses, self.multiplier.item()))
+                found |= losses
         objective.learn_attack()
-        return losses, norm
+        return found, self.optimizer.update(rate=objective.config.rate_at(step))
 
 
 class Budget(Together):

@@ -26,7 +26,7 @@ class AdapterOptimizer:
 
     The losses are means, whose gradients with respect to one number of the velocity are smaller
     than the smallest float16. For a model that computes in float16 the loss is therefore scaled
-    before the backward pass, and the LoRA's gradients, which are float32, are scaled back after it.
+    before each backward pass, and the LoRA's gradients, which are float32, are scaled back.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -53,23 +53,24 @@ class AdapterOptimizer:
         Returns the gradient's norm before clipping: on the LoRA's device, so that nothing waits
         for it. Where it is not finite, the LoRA is not either afterwards.
         """
-        self.optimizer.zero_grad(set_to_none=True)
         self.backward(loss)
+        return self.update(rate=rate)
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the loss's gradients, times the loss scale, to the LoRA's."""
+        (self.loss_scale * loss).backward()
+
+    def update(self, *, rate: float) -> Tensor:
+        """One step by the gradients that were added; they are gone then. Returns as `step`."""
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(self.loss_scale)
         norm = clip_grad_norm_(self.parameters, self.config.gradient_clip or math.inf)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * rate * group["share"]
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return norm
-
-    def backward(self, loss: Tensor) -> None:
-        """Adds the loss's gradients to the LoRA's."""
-        if self.loss_scale == 1:
-            loss.backward()
-            return
-        (loss * self.loss_scale).backward()
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad.div_(self.loss_scale)
 
     def tensors(self) -> dict[str, Tensor]:
         """AdamW's own moments and step of each parameter, as `<number>.<name>`; no copies."""

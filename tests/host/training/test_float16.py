@@ -21,7 +21,7 @@ SIDE = 64  # latent pixels: 512 pixels of a picture
 
 
 def gradients(dtype: torch.dtype, *, scale: float | None = None) -> list[torch.Tensor]:
-    """Of L_keep: with respect to the LoRA, as the optimizer sees them; to the text, at length 1."""
+    """Of L_keep: to the LoRA, as the optimizer takes them; to the text, of length 1."""
     model = build(dtype)
     if dtype == torch.float32:  # the numbers that the other has
         with torch.inference_mode():
@@ -42,10 +42,14 @@ def gradients(dtype: torch.dtype, *, scale: float | None = None) -> list[torch.T
         with lora.attach(slices_of(backend, lora)):
             v = backend.velocity(x_t, t, cond)
             optimizer.backward(keep_loss(v, v.detach() - DIFFERENCE * change))
-    found = [parameter.grad for parameter in lora.parameters()]
+    added = [parameter.grad for parameter in lora.parameters()]
+    found = torch.cat([each.flatten() for each in added if each is not None])
+    found /= optimizer.loss_scale
+    assert optimizer.update(rate=1.0).item() == pytest.approx(found.norm().item(), rel=1e-5)
+    assert all(parameter.grad is None for parameter in lora.parameters())
     assert text.grad is not None
     towards = text.grad / text.grad.norm(dim=-1, keepdim=True).clamp_min(TINY)
-    return [torch.cat([each.flatten() for each in found if each is not None]), towards]
+    return [found, towards]
 
 
 def error(found: torch.Tensor, expected: torch.Tensor) -> float:
