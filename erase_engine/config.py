@@ -31,7 +31,7 @@ Sampling = Literal["cached", "fresh"]
 Blocks = Literal["all"] | tuple[int, ...]
 
 DRAWS_PER_PATH = 2  # at the least: a path that fewer states are drawn from is not worth sampling
-MOST_RANK, MOST_PATHS = 256, 4096
+MOST_RANK, MOST_PATHS, MOST_BATCH = 256, 4096, 1024
 SHARED = ("keep", "ridge", "pooled_ridge")  # between several concepts of one closed form
 
 
@@ -82,7 +82,8 @@ class EntranceConfig:
     own_share: float = within(6.0, 0, 1e3)  # what the concept's tokens count, others 1
     most_moved: float = within(0.45, 1e-3, 1e3)  # of a held token, in mean tokens
     most_unsolved: float = within(0.3, 0, 1)  # a concept of which more is left is trained instead
-    trained_paths: int = within(4, 1, 100)  # times `trajectories`, for such a concept
+    trained_batch: int = within(2, 1, 100)  # times `batch` and `keep_per_step`, for such a concept
+    trained_paths: int = within(4, 1, 100)  # times `trajectories`
     trained_keep_paths: int = within(2, 1, 100)  # times `keep_trajectories`
     rounds: int = within(4, 0, 1000)  # of attacks; after each it is solved anew
     searches: int = within(5, 1, 1000)  # steps of gradient in a round
@@ -93,7 +94,7 @@ class EntranceConfig:
     tempering: int = within(32, 0, 100_000)  # steps of training under attack, of soft solutions
     soft: float = within(0.28, 0, 100)  # a change of a token, in its norm, as short undoes these
     tempering_rate: float = within(0.8, 1e-6, 100)  # share of the learning rate in them
-    tempering_keep: int = within(2, 1, 1024)  # keep prompts in one of them
+    tempering_keep: int = within(2, 1, MOST_BATCH)  # keep prompts in one of them
     attack_share: float = within(0.1, 0, 1e3)  # what all attacks of a round count
 
     def __post_init__(self) -> None:
@@ -111,7 +112,7 @@ class EraseConfig:
     solver: Solver = "alternate"
     negative_guidance: float = within(1.0, 0, 100)  # eta; 0 stops at the anchor's picture
     steps: int = within(200, 0, 100_000)  # each erases once and preserves once
-    batch: int = within(4, 1, 1024)
+    batch: int = within(4, 1, MOST_BATCH)
     learning_rate: float = within(2e-3, 1e-9, 1)
     rate_width: int = within(0, 0, 100_000)  # an A of n inputs learns at rate_width / n; 0: at 1
     cooldown: float = within(0.0, 0, 1)  # last share of the steps, in which the rate falls to 0
@@ -126,7 +127,7 @@ class EraseConfig:
     attention_form: AttentionForm = "ratio"  # mass over the teacher's mass, or the bare sum
     attention_others: float = within(0.0, 0, 100)  # in L_attn's ratio: what the other words count
     attention_blocks: Blocks = "all"  # double blocks whose attention is read; -1 is the last
-    keep_per_step: int = within(4, 1, 1024)  # keep prompts in one preserve step
+    keep_per_step: int = within(4, 1, MOST_BATCH)  # keep prompts in one preserve step
     drift_budget: float = within(0.01, 0)  # the L_keep that the budget solver allows
     budget_rate: float = within(1.0, 0)  # beta: how fast the multiplier follows the drift
     budget_every: int = within(10, 1, 100_000)  # steps between two measurements of the drift
@@ -191,7 +192,7 @@ class EraseConfig:
 
     def after_solving(self, *, solved: bool = False, soft: bool = False) -> EraseConfig:
         """What a closed form leaves to do: rounds of attacks, and steps under attack where it is
-        `soft`. A concept that is not `solved` by it is trained, by steps that see more prompts.
+        `soft`. A concept that is not `solved` by it is trained, by larger steps on more prompts.
         """
         entrance, keep = self.entrance, self.keep_trajectories or self.trajectories
         if self.solver != "solve":
@@ -199,6 +200,8 @@ class EraseConfig:
         if not solved:
             return replace(
                 self,
+                batch=min(entrance.trained_batch * self.batch, MOST_BATCH),
+                keep_per_step=min(entrance.trained_batch * self.keep_per_step, MOST_BATCH),
                 trajectories=min(entrance.trained_paths * self.trajectories, MOST_PATHS),
                 keep_trajectories=min(entrance.trained_keep_paths * keep, MOST_PATHS),
                 entrance=replace(entrance, rounds=0),
@@ -224,10 +227,7 @@ class EraseConfig:
 
     @classmethod
     def from_recipe(cls, name: str = "fast", **overrides: Any) -> EraseConfig:
-        """The recipe's numbers with some replaced.
-
-        Raises ValueError for a recipe that is not in the table and for a field that is not one.
-        """
+        """The recipe's numbers with some replaced; ValueError for an unknown recipe or field."""
         check_choice("recipe", name, tuple(RECIPES))
         return cls(**check_fields({**RECIPES[name], **overrides, "recipe": name}, cls))
 

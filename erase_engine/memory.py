@@ -169,7 +169,11 @@ def _results(
 
 
 def _passes(config: EraseConfig) -> list[int]:
-    """Samples of each pass among those that wait for one backward, where they are most."""
+    """Samples of each pass among those that wait for one backward, where they are most.
+
+    Of a closed form's recipe: where the concept is trained.
+    """
+    config = config.after_solving()
     erase = [config.batch]
     preserve = [config.keep_per_step] * sum(
         weight > 0

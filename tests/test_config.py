@@ -64,18 +64,18 @@ def test_a_short_training_samples_fewer_paths() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "steps", "searches", "paths", "keep_paths"),
+    ("how", "steps", "searches", "batch", "paths", "keep_paths"),
     [
-        ({"solved": True, "soft": False}, 20, 20, 12, 0),
-        ({"solved": True, "soft": True}, 52, 20, 12, 32),
-        ({"solved": False, "soft": True}, 160, 0, 48, 80),
+        ({"solved": True, "soft": False}, 20, 20, 4, 12, 0),
+        ({"solved": True, "soft": True}, 52, 20, 4, 12, 32),
+        ({"solved": False, "soft": True}, 160, 0, 8, 48, 80),
     ],
 )
 def test_what_fast_does_after_its_closed_form(
-    how: dict[str, bool], steps: int, searches: int, paths: int, keep_paths: int
+    how: dict[str, bool], steps: int, searches: int, batch: int, paths: int, keep_paths: int
 ) -> None:
     left = EraseConfig.from_recipe("fast").after_solving(**how)
-    assert (left.steps, left.searches) == (steps, searches)
+    assert (left.steps, left.searches, left.batch) == (steps, searches, batch)
     assert (left.paths, left.keep_paths) == (paths, keep_paths)
 
 
@@ -84,6 +84,9 @@ def test_a_limit_of_steps_and_own_paths_are_kept_after_the_closed_form() -> None
     trained = fast.after_solving()
     assert (trained.trajectories, trained.keep_trajectories) == (400, 200)
     assert dataclasses.replace(fast, trajectories=4000).after_solving().trajectories == 4096
+    assert (trained.batch, trained.keep_per_step) == (8, 8)
+    large = dataclasses.replace(fast, batch=1000, keep_per_step=600).after_solving()
+    assert (large.batch, large.keep_per_step) == (1024, 1024)
     short = dataclasses.replace(fast, steps=12).after_solving(solved=True, soft=True)
     assert (short.steps, short.searches) == (12, 10)
     assert dataclasses.replace(fast, steps=3).after_solving(solved=True).steps == 3

@@ -126,7 +126,13 @@ def _expert_inputs() -> list[Any]:
             "text_pooled: all by which text reaches the picture. text_qk: query and key of the "
             "text, as published.",
         ),
-        io.Int.Input("batch", default=FAST.batch, min=1, max=64, tooltip="Pictures in one step."),
+        io.Int.Input(
+            "batch",
+            default=FAST.batch,
+            min=1,
+            max=64,
+            tooltip="Pictures in one step; fast takes twice as many for a phrase.",
+        ),
         io.Int.Input(
             "preview_every",
             default=20,

@@ -28,9 +28,9 @@ RARELY = {
         "预计约需 9 GB：权重 8 GB，每一步 1 GB；另需 5 MB 内存，用于采样的状态和文本。"
         "模型运行次数：最多 90，为配方 fast（最多 300）的约 30%。"
     ),
-    "It takes at most 4,928 passes of the model. Simple words need only 432 or 1,136. "
+    "It takes at most 8,768 passes of the model. Simple words need only 432 or 1,136. "
     "A picture of 20 steps takes 40.": (
-        "模型运行次数：最多 4,928。简单的词只需 432 或 1,136。一幅 20 步的图像需 40 次。"
+        "模型运行次数：最多 8,768。简单的词只需 432 或 1,136。一幅 20 步的图像需 40 次。"
     ),
     "Erase: at most two (object)\n  'to erase' -> 'Note: a star'\n    'star' is token 3, 4": (
         "擦除：at most two (object)\n  'to erase' -> 'Note: a star'\n    'star' 是词元 3, 4"
