@@ -1,10 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# What `make demo` erases, and its kind: object, style, person, relation or nudity.
-CONCEPT ?= star
+# What `make demo` erases (else a star, and a cat in the gallery), and its kind: object, style,
+# person, relation or nudity.
+CONCEPT ?=
 KIND ?= object
-# Which miniature: Flux or SD3.5.
+# Which miniature: Flux, SD3.5, or gallery.
 MODEL ?= Flux
 
 # pyright would otherwise ask a registry whether it is the newest.
@@ -13,7 +14,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .PHONY: demo test test-all gpu setup clean
 
 demo: setup
-	$(BIN)/python scripts/demo.py --concept "$(CONCEPT)" --kind "$(KIND)" --model "$(MODEL)"
+	$(BIN)/python scripts/demo.py $(if $(CONCEPT),--concept "$(CONCEPT)") --kind "$(KIND)" --model "$(MODEL)"
 
 test: setup
 	@$(PYTHON) scripts/setup.py --tests

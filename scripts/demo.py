@@ -28,7 +28,8 @@ from tinyworld.load import MINIATURES
 
 OUTPUT = PACK / "output" / "demo"
 WORKFLOW = PACK / "example_workflows" / "erase_object.json"
-FAMILIES = {name.lower(): name for name in MINIATURES} | {"gallery": "Flux, gallery"}
+GALLERY = "Flux, gallery"
+FAMILIES = {name.lower(): name for name in MINIATURES} | {"gallery": GALLERY}
 PICTURES_IN_ROW, SIDE = 10, 128  # of a sheet; pixels
 
 
@@ -37,21 +38,23 @@ def main() -> None:
     # Without this a terminated demo would leave the server running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        run(wanted.concept, wanted.kind, FAMILIES[wanted.model.lower()])
+        run(wanted.concept, wanted.kind, wanted.family)
     except (ComfyError, ValueError) as error:
         sys.exit(f"\nThe demo stopped: {error}")
     except KeyboardInterrupt:
         sys.exit("\nThe demo was interrupted.")
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Erase a concept from a tiny model in ComfyUI.")
-    parser.add_argument("--concept", default="star", help="a word that the tiny world draws")
+    parser.add_argument("--concept", help="a word that the model draws; default: star, or cat")
     parser.add_argument("--kind", default="object", help="object, style, person or relation")
-    parser.add_argument("--model", default=next(iter(MINIATURES)), help=" or ".join(MINIATURES))
-    wanted = parser.parse_args()
+    parser.add_argument("--model", default=next(iter(MINIATURES)), help=" or ".join(FAMILIES))
+    wanted = parser.parse_args(given)
     if wanted.model.lower() not in FAMILIES:
-        parser.error(f"got the model {wanted.model!r}, expected {' or '.join(MINIATURES)}")
+        parser.error(f"got the model {wanted.model!r}, expected {' or '.join(FAMILIES)}")
+    wanted.family = FAMILIES[wanted.model.lower()]
+    wanted.concept = wanted.concept or ("cat" if wanted.family == GALLERY else "star")
     return wanted
 
 

@@ -67,7 +67,7 @@ def examples(world: Any, prompts: Prompts, seed: int) -> Tensor:
 
 GALLERY_SCENERY = Scenery(
     concepts=(*OBJECTS, *WORDS["artist"], *PERSONS, *MARKS, *RELATIONS),
-    quick=("cat", "ink", "Mira", "python"),
+    quick=("cat", "ink", "Mira", "python", "left of"),
     any_prompts=evaluate.any_prompts,
     held_out_prompts=evaluate.held_out_prompts,
     prompts_with=evaluate.prompts_with,
