@@ -16,6 +16,8 @@ from torch import Tensor
 from .pack import ROOT, import_pack
 
 HELD_OUT = 24  # prompts of each pair of words that no training saw together
+# Seeds of the captions, of so many pictures each, that a miniature's weights were trained on.
+TAUGHT, PICTURES = {"Flux, gallery": (3, 4)}, 24_000
 SHOWN, COLUMNS, LETTERS = 32, 8, 24  # pictures, in a row; letters in a line of a caption
 
 
@@ -45,6 +47,17 @@ def figures(world: Any, prompts: list[Any], verdict: Any) -> dict[str, Any]:
     return {"found": found, "everything": round(100 * kept, 2)}
 
 
+def taught(family: str) -> set[str]:
+    """All captions that the miniature was trained on, as far as their seeds are known."""
+    from eraseanything_pack.tinyworld.load import MINIATURES
+    from eraseanything_pack.tinyworld.make.flow import wordings
+    from eraseanything_pack.tinyworld.make.worlds import world_of
+
+    world = world_of(MINIATURES[family].world)
+    seeds = TAUGHT.get(family, ())
+    return {text for seed in seeds for texts in wordings(world, PICTURES, seed) for text in texts}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=600)
@@ -65,6 +78,14 @@ def main() -> None:
         _, apart = looked_at(world, held_out, FIRST_SEED + options.seed)
         for own, figures_apart in zip(judged, apart, strict=True):
             own["held_out"] = figures_apart
+    if known := taught(family):
+        new = world.scenery.any_prompts(
+            options.prompts, options.seed, accept=lambda prompt: prompt.text not in known
+        )
+        _, unseen = looked_at(world, new, FIRST_SEED + options.seed)
+        share = round(100 * sum(prompt.text in known for prompt in prompts) / len(prompts), 1)
+        for own, figures_unseen in zip(judged, unseen, strict=True):
+            own |= {"known_wordings": share, "unseen_wordings": figures_unseen}
     if options.sheet:
         save_captioned(options.sheet, pictures[:SHOWN], [prompt.text for prompt in prompts])
     first, second = judged

@@ -1,4 +1,4 @@
-"""Prompts that training never sees, and what a judge says of the pictures they give.
+"""Prompts by seeds of their own, and what a judge says of the pictures they give.
 
 A concept is one word of the gallery: a subject, an artist, a person, a mark, or a relation of two
 things ("above", "left of").

@@ -128,7 +128,7 @@ def measures_of(family: str) -> Any:
 
 
 def evaluation_prompts(family: str, concept: str) -> tuple[list[str], list[str]]:
-    """Prompts that name the concept, and prompts that don't; training sees neither."""
+    """Prompts that name the concept, and prompts that don't, by seeds of their own."""
     measures = measures_of(family)
     named = measures.prompts_with(concept, PROMPTS)
     others = measures.prompts_without(concept, PROMPTS)

@@ -1,4 +1,4 @@
-"""Prompts that training never sees, and what the judge says of the pictures they give."""
+"""Prompts by seeds of their own, and what the judge says of the pictures they give."""
 
 from __future__ import annotations
 

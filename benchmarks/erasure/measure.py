@@ -1,4 +1,4 @@
-"""One row of the table: a concept, a method and a seed, measured on pictures training never saw."""
+"""One row of the table: a concept, a method and a seed, by prompts that no plan has."""
 
 from __future__ import annotations
 

@@ -141,11 +141,15 @@ def rate(progress: float, step: int) -> float:
     return min(1.0, (step + 1) / 100) * min(1.0, max(0.0, (1 - progress) / 0.5))
 
 
-def encoded_captions(net: Net, world: World, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Features of WORDINGS captions of each picture, float16; the last row is of no caption."""
+def wordings(world: World, count: int, seed: int) -> list[list[str]]:
+    """WORDINGS captions of each of `count` pictures."""
     scenes = world.scenes(count, seed)
-    seeds = range(seed + 100, seed + 100 + WORDINGS)
-    return [net.encode(world, [*captions(world, scenes, one), ""]) for one in seeds]
+    return [captions(world, scenes, seed + 100 + number) for number in range(WORDINGS)]
+
+
+def encoded_captions(net: Net, world: World, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Features of a picture's wordings, float16; the last row is of no caption."""
+    return [net.encode(world, [*texts, ""]) for texts in wordings(world, count, seed)]
 
 
 class Run:
