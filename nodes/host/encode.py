@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...erase_engine.backends.comfy.model import supported_family
+from ...erase_engine.backends.comfy.model import ComfyFlowModel, supported_family
 from ...erase_engine.backends.comfy.text_encoder import ComfyTextEncoder
 from ...erase_engine.concepts.everyday import PICTURES
 from ...erase_engine.concepts.vocabulary import Vocabulary
@@ -24,10 +24,13 @@ def ordinary_tensors() -> Iterator[None]:
 def encoder_for(clip: Any, model: Any = None) -> ComfyTextEncoder:
     """The CLIP input as the engine's text encoder.
 
-    Raises ValueError where no family has it, or where the MODEL is of another one.
+    Raises ValueError where no family has it, or where the MODEL is of another one; and as soon as
+    it encodes, where the MODEL takes text of another width.
     """
-    encoder = ComfyTextEncoder(clip)
-    if model is not None and encoder.family is not (wanted := supported_family(model)):
+    wanted = None if model is None else supported_family(model)
+    width = None if model is None else ComfyFlowModel(model).text_width
+    encoder = ComfyTextEncoder(clip, width=width)
+    if wanted is not None and encoder.family is not wanted:
         loaders = " or ".join(dict.fromkeys(text.loader for text in wanted.texts))
         raise ValueError(
             f"Got a clip of {encoder.family.name} and a model of {wanted.name}, expected the "

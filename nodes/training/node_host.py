@@ -101,7 +101,7 @@ class NodeHost:
     @contextmanager
     def text_encoder(self) -> Iterator[TextEncoder]:
         with ordinary_tensors():
-            yield encoder_for(self.clip)
+            yield encoder_for(self.clip, self.model)
 
     def keep_pictures(self) -> Tensor | None:
         if self.keep_images is None:

@@ -119,6 +119,14 @@ class ComfyFlowModel:
             if self._linear(name) is not None
         }
 
+    @property
+    def text_width(self) -> int:
+        """How many numbers a token of its text has."""
+        [name] = (name for name, kind in self.entrances.items() if kind == "text")
+        found = self._linear(name)
+        assert found is not None
+        return found[0].in_features
+
     @contextmanager
     def session(self) -> Iterator[ComfyFlowModel]:
         """Guards the model for training and gives it back; see `guards`."""

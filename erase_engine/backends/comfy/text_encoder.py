@@ -24,9 +24,12 @@ class ComfyTextEncoder:
     """`TextEncoder` on a ComfyUI CLIP, of the family whose tokenizers it has.
 
     Prompts are taken literally: parentheses and numbers are words, not weights.
+
+    Args:
+        width: numbers of a token as the model takes them; ValueError for another, in `encode`.
     """
 
-    def __init__(self, clip: Any, *, max_tokens: int = 512) -> None:
+    def __init__(self, clip: Any, *, max_tokens: int = 512, width: int | None = None) -> None:
         tokenizer = type(getattr(clip, "tokenizer", None)).__name__
         self.family, text = text_of(clip.tokenize("").keys(), tokenizer)
         self._clip = clip
@@ -45,7 +48,7 @@ class ComfyTextEncoder:
             one[0]: RowReader.of(clip.tokenizer, one, self._tokens, headless=text.headless)
             for one in text.encoders
         }
-        self.max_tokens = max_tokens
+        self.max_tokens, self._width = max_tokens, width
 
     def token_ids(self, text: str) -> list[int]:
         """Ids of the text's own tokens, in order: no padding, no end mark; of the last part."""
@@ -129,6 +132,7 @@ class ComfyTextEncoder:
             buffers: list[Tensor] = []
             for row, prompt in enumerate(some):
                 text, pooled = self._clip.encode_from_tokens(tokens[prompt], return_pooled=True)
+                self._check_width(text.shape[-1])
                 both = (text, pooled if self._pooled else None)
                 features = [ordinary(x)[0] for x in both if x is not None]
                 buffers = buffers or [
@@ -138,6 +142,14 @@ class ComfyTextEncoder:
                 encoded[prompt] = Prompt(*kept)
                 on_prompt()
         return Conditioning(tuple(encoded[prompt] for prompt in prompts))
+
+    def _check_width(self, found: int) -> None:
+        if self._width not in (None, found):
+            raise ValueError(
+                f"Got a text encoder that gives {found} numbers for a token, expected one that "
+                f"gives {self._width}: models of the family {self.family.name} have one each. "
+                "Load the one that belongs to this model."
+            )
 
     def _ids(self, words: Sequence[Encoder], text: str) -> list[int]:
         """Ids of a text's own tokens, by one part's tokenizer."""

@@ -167,6 +167,20 @@ def test_other_models_text_encoders_are_refused(family: str, clip: Any) -> None:
         graph.look(flux, clip)
 
 
+def test_a_text_encoder_of_the_familys_other_size_is_refused(family: str, clip: Any) -> None:
+    """At the first sentence: FLUX.2 [klein] has one of 4B and one of 9B."""
+    model = NETS[NET_OF[family]].build(text=WIDTHS[family] + 16)
+    asked: list[Any] = []
+    own = clip.encode_from_tokens
+    clip.encode_from_tokens = lambda *args, **given: (asked.append(args), own(*args, **given))[1]
+    expected = f"gives {WIDTHS[family]} numbers for a token, .* {WIDTHS[family] + 16}: models of"
+    for run in (lambda: graph.erase(model, clip, **ERASE), lambda: graph.look(model, clip)):
+        asked.clear()
+        with pytest.raises(ValueError, match=expected):
+            run()
+        assert len(asked) == 1
+
+
 def test_layers_that_a_family_lacks_are_refused_before_any_work() -> None:
     model, clip = NETS["z-image"].build(text=WIDTHS["Z-Image"]), CLIPS["Z-Image"]()
     asked: list[str] = []
