@@ -68,7 +68,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--count", type=int, help="pictures of each kind of prompt")
     parser.add_argument("--world", choices=WORLDS, default="tinyworld", help="of pictures")
-    parser.add_argument("--model", choices=MINIATURES, help="which miniature, of whatever world")
+    parser.add_argument(
+        "--model", choices=MINIATURES, type=miniature, help="which miniature, of whatever world"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one core")
     parser.add_argument("--sheets", type=Path, help="a folder for the pictures of each concept")
     parser.add_argument("--shown", default="fast", help="the method whose pictures go there")
@@ -93,6 +95,11 @@ def _parse() -> argparse.Namespace:
     suffix = "" if options.size == "full" else f"_{options.size}"
     options.out = options.out or RESULTS / f"{stem_of(options.model, suffix)}.json"
     return options
+
+
+def miniature(name: str) -> str:
+    """The miniature's name, however its letters are; an unknown one as it came."""
+    return {known.lower(): known for known in MINIATURES}.get(name.lower(), name)
 
 
 def _new_result(options: argparse.Namespace) -> dict[str, Any]:

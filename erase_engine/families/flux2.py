@@ -35,8 +35,8 @@ SHIFT = 2.02  # of time, as ComfyUI has it: of a picture of 1024 x 1024 pixels i
 
 
 def _refused_by_comfy(net: Any) -> str:
-    channels = net.params.in_channels, net.params.out_channels
-    return "" if channels[0] == channels[1] else f"a FLUX.2 with {channels} channels in and out"
+    inside, out = net.params.in_channels, net.params.out_channels
+    return "" if inside == out else f"a FLUX.2 with {inside} channels in and {out} out"
 
 
 def _language_model(name: str, tokenizer: str = "") -> ComfyText:

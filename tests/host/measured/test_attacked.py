@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from eraseanything_pack.benchmarks.erasure.__main__ import miniature
 from eraseanything_pack.benchmarks.erasure.attacks import target_of
 from eraseanything_pack.benchmarks.erasure.case import Case
 from eraseanything_pack.benchmarks.erasure.comeback import (
@@ -66,6 +67,10 @@ def test_wordings_that_the_base_model_does_not_answer_are_left_out(
 def test_the_slowest_attacks_can_be_left_out(case: Case, nothing: Erasure) -> None:
     found = attacked(Case(case.world, "star", SLOW_SEED, 3, slow=False), nothing)
     assert set(found) == set(QUICK)
+
+
+def test_a_miniature_is_known_by_any_letters() -> None:
+    assert [miniature(name) for name in ("sd3.5", "FLUX", "sdxl")] == ["SD3.5", "Flux", "sdxl"]
 
 
 def test_no_process_idles_while_the_last_concept_is_measured() -> None:
