@@ -189,7 +189,7 @@ class Family:
         """Canonical layer names of a target set; ValueError for one that the family lacks."""
         if target not in self.targets:
             raise ValueError(
-                f"Got target {target!r}, expected one of {', '.join(self.targets)}. "
-                "Choose from these."
+                f"Got target {target!r}, expected one of {', '.join(self.targets)} for a "
+                f"{self.name} model. Choose {next(iter(self.targets))}."
             )
         return self.targets[target].names(joint_blocks)
