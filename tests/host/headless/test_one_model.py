@@ -36,7 +36,7 @@ CONFIG = EraseConfig(
 )
 # Z-Image's times are drawn by another arithmetic; newer hosts turn FLUX.2's places by another one.
 LOOSE = ("z-image", "flux2-dev", "flux2-klein") if NEWER_HOST else ("z-image",)
-BOUNDS = dict.fromkeys(LOOSE, 1e-4)
+BOUNDS: dict[str, float] = dict.fromkeys(LOOSE, 1e-4)
 of_each = pytest.mark.parametrize("name", list(TWINS))
 PIPELINES = {
     "chroma": "ChromaPipeline",
