@@ -237,9 +237,12 @@ def published_weights(published: dict[str, Tensor], converter: str) -> dict[str,
     except IndexError:
         missing = ["any blocks"]
     if missing or given:
+        sides = ((one.models, one.diffusers) for one in FAMILIES)
+        read = "; ".join(models for models, side in sides if side and side.files.published)
         raise ValueError(
             f"Got a file with {sorted(given)[:2]} and without {missing}, expected the layers of "
-            f"{models_of('diffusers')}. Give the file of its transformer, not quantized."
+            f"{read}. Give the file of its transformer, not quantized; of other models give the "
+            "diffusers folder that holds transformer and scheduler."
         )
     return found
 
