@@ -81,6 +81,15 @@ KLEIN = {
     "default_ref_method": "index",
     "ref_index_scale": 10.0,
 }
+DEV = {
+    **KLEIN,
+    "hidden_size": 6144,
+    "num_heads": 48,
+    "context_in_dim": 15360,
+    "depth": 8,
+    "depth_single_blocks": 48,
+    "guidance_embed": True,
+}
 QWEN = {
     "image_model": "qwen_image",
     "patch_size": 2,
@@ -147,6 +156,7 @@ REAL: dict[str, tuple[str, dict[str, Any], tuple[int, int], int | None]] = {
     ),
     "chroma": ("Chroma", CHROMA, (64, 4096), None),
     "flux2-klein": ("Flux2", KLEIN, (512, 7680), None),
+    "flux2-dev": ("Flux2", DEV, (512, 15360), None),
     "qwen-image": ("QwenImage", QWEN, (64, 3584), None),
     "auraflow": ("AuraFlow", AURAFLOW, (256, 2048), None),
     "z-image": ("ZImage", Z_IMAGE, (64, 2560), None),
