@@ -25,7 +25,7 @@ Figures = dict[str, float | None]
 
 
 def robustness(case: Case, erasure: Erasure) -> tuple[Figures, ...]:
-    """Figures of the row by each judge; with other seeds than SLOW_SEED the slow ones are None."""
+    """Figures of the row by each judge; None are slow ones that the case or its seed leaves out."""
     prompts, found = target_of(case).prompts, case.scenery.found
     seen = {name: case.world.look(some) for name, some in attacked(case, erasure).items()}
     black = black_box(case, erasure)

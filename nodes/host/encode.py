@@ -27,10 +27,10 @@ def encoder_for(clip: Any, model: Any = None) -> ComfyTextEncoder:
     Raises ValueError where no family has it, or where the MODEL is of another one; and as soon as
     it encodes, where the MODEL takes text of another width.
     """
-    wanted = None if model is None else supported_family(model)
-    width = None if model is None else ComfyFlowModel(model).text_width
-    encoder = ComfyTextEncoder(clip, width=width)
-    if wanted is not None and encoder.family is not wanted:
+    if model is None:
+        return ComfyTextEncoder(clip)
+    encoder = ComfyTextEncoder(clip, width=ComfyFlowModel(model).text_width)
+    if encoder.family is not (wanted := supported_family(model)):
         loaders = " or ".join(dict.fromkeys(text.loader for text in wanted.texts))
         raise ValueError(
             f"Got a clip of {encoder.family.name} and a model of {wanted.name}, expected the "

@@ -199,8 +199,7 @@ class ModelFiles:
                 raise ValueError(f"{self.config}: {error}") from None
         with readable(self.model), safe_open(self.model, "pt") as file:
             names = {name.removeprefix(_WHOLE) for name in file.keys()}  # noqa: SIM118
-        published = ((one, one.diffusers.files.published) for one in FAMILIES if one.diffusers)
-        known = (one for one, each in published if each and {each.marker, each.own} & names)
+        known = (one for one, each in _read_singly() if {each.marker, each.own} & names)
         return next(known, FAMILIES[0])  # whatever its loading will say
 
     def _of_file(self, model: Any, dtype: torch.dtype) -> Any:
@@ -215,6 +214,13 @@ class ModelFiles:
             net = model.from_config(sizes)
         net.load_state_dict({key: value.to(dtype) for key, value in state.items()}, assign=True)
         return net.train(False)
+
+
+def _read_singly() -> Iterator[tuple[Family, PublishedFile]]:
+    """Families whose single files are read, with what is known of these."""
+    for family in FAMILIES:
+        if family.diffusers and family.diffusers.files.published:
+            yield family, family.diffusers.files.published
 
 
 def published_weights(published: dict[str, Tensor], converter: str) -> dict[str, Tensor]:
@@ -237,8 +243,7 @@ def published_weights(published: dict[str, Tensor], converter: str) -> dict[str,
     except IndexError:
         missing = ["any blocks"]
     if missing or given:
-        sides = ((one.models, one.diffusers) for one in FAMILIES)
-        read = "; ".join(models for models, side in sides if side and side.files.published)
+        read = "; ".join(family.models for family, _ in _read_singly())
         raise ValueError(
             f"Got a file with {sorted(given)[:2]} and without {missing}, expected the layers of "
             f"{read}. Give the file of its transformer, not quantized; of other models give the "

@@ -62,9 +62,10 @@ class AdapterOptimizer:
 
     def update(self, *, rate: float) -> Tensor:
         """One step by the gradients that were added; they are gone then. Returns as `step`."""
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad.div_(self.loss_scale)
+        if self.loss_scale != 1:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad.div_(self.loss_scale)
         norm = clip_grad_norm_(self.parameters, self.config.gradient_clip or math.inf)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * rate * group["share"]
