@@ -20,9 +20,6 @@ RELATIONS = ("above", "left of")
 # A word of another field that is asked for besides all of the concept's own.
 FROM_OTHERS = ("cat", "tiger", "bicycle", "cookie", "lemon", "Mira", "Omar", "python", "tux")
 FROM_OTHERS += ("openmoji", "ink", "noto", "above", "left of")
-# Kinds of pictures in which words of each field may stand.
-KINDS_OF = dict.fromkeys(("subject", "artist", "relation"), ("object", "over", "beside"))
-KINDS_OF |= {"person": ("portrait",), "mark": ("carrier",)}
 NODE_KINDS = {"artist": "style", "person": "person", "relation": "relation"}
 
 
@@ -88,7 +85,7 @@ GALLERY_SCENERY = Scenery(
     shows=evaluate.shows,
     exchanged=evaluate.exchanged,
     possible=is_possible,
-    near=lambda concept, scene: scene.kind in KINDS_OF[field_of(concept)],
+    near=lambda concept, word: field_of(concept) == field_of(word),
     alone=alone,
     examples=examples,
 )

@@ -1,13 +1,14 @@
 """What one judge says of an erased model's pictures: functions of a case, pictures and verdicts.
 
-Percentages are 0 to 100. acc_ir, acc_co, replaced, worst_word and parts are percent of the base
-model's own rate.
+Percentages are 0 to 100. acc_ir, ira, cra, acc_co, replaced, worst_word and parts are percent of
+the base model's own rate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from eraseanything_pack.tinyworld.judge import Verdict
@@ -105,7 +106,7 @@ def quality(look: Look) -> dict[str, float | str | None]:
         "floor": percent(base.found("anchors")),
         "acc_g": percent(look.found("synonyms")) if "synonyms" in look.pictures else None,
         "acc_ir": look.share(look.obeyed("others"), base.obeyed("others")),
-        **by_kind(look),
+        **words_kept(look),
         "acc_co": look.share(look.obeyed("named"), base.obeyed("named")),
         "drift": round(drift(look.pictures["others"], base.pictures["others"]), 6),
         "fjd": round(frechet_distance(*features), 3),
@@ -118,16 +119,17 @@ def quality(look: Look) -> dict[str, float | str | None]:
     }
 
 
-def by_kind(look: Look) -> dict[str, float | None]:
-    """acc_ir apart, in UnlearnCanvas's words: prompts of the concept's own kind, and all others."""
+def words_kept(look: Look) -> dict[str, float | None]:
+    """In UnlearnCanvas's terms: other words of the concept's own field (ira), and all others."""
     near, concept = look.case.scenery.near, look.case.concept
     if near is None:
         return {}
-    same = torch.tensor([near(concept, prompt.scene) for prompt in look.case.prompts["others"]])
-    rates = [each.obeyed_each("others") for each in (look, look.base)]
+    rates = [each.words() for each in (look, look.base)]
+    same = [word for word in look.case.words if near(concept, word)]
+    fields = {"ira": same, "cra": [word for word in look.case.words if word not in same]}
     return {
-        name: look.share(*(percent(each[some]) for each in rates)) if some.any() else None
-        for name, some in (("ira", same), ("cra", ~same))
+        name: look.share(*(fmean(each[word] for word in words) for each in rates))
+        for name, words in fields.items()
     }
 
 

@@ -65,7 +65,7 @@ class Scenery:
     shows: Callable[[Any, str], bool]  # a scene, a word
     exchanged: Callable[[Any, str, str], Any]
     possible: Callable[[Any], bool]  # whether the world's pictures show such a scene
-    near: Callable[[str, Any], bool] | None  # whether a scene is of the concept's own kind
+    near: Callable[[str, str], bool] | None  # whether a word is of the concept's own field
     alone: Callable[[str, int], int]  # of a count of prompts, how many have the concept alone
     examples: Callable[[Any, Prompts, int], Tensor]  # pictures of prompts, to learn from
 

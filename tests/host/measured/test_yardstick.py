@@ -120,6 +120,21 @@ def test_the_worst_word_is_the_one_that_was_destroyed(star: Case) -> None:
         assert figures["acc_ir"] >= 85  # the mean hides it
 
 
+def test_words_of_the_concept_s_own_field_are_counted_apart(
+    star: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "ira" not in quality(looks(star, lambda thing: thing)[0])  # the tiny world has no fields
+    shapes = replace(TINY_SCENERY, near=lambda _, word: word in SHAPE_NAMES)
+    monkeypatch.setattr(DrawnWorld, "scenery", shapes)
+    for whole, harmed in zip(
+        looks(star, lambda thing: thing), looks(star, shaped(DIAMOND, NO_SHAPE)), strict=True
+    ):
+        assert quality(whole)["ira"] == quality(whole)["cra"] == 100
+        figures = quality(harmed)
+        assert figures["ira"] == pytest.approx(100 * 6 / 7, abs=3)  # one shape of seven
+        assert figures["cra"] >= 97 and figures["acc_ir"] < 97
+
+
 def test_the_base_model_s_row_has_its_own_rates(star: Case) -> None:
     for figures in map(quality, look_at(star, None)):
         assert figures["replaced_one"] == 100 and figures["acc_e"] == 100
