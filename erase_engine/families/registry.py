@@ -102,21 +102,37 @@ def _modules(family: Family) -> set[str]:
 _MODULES = frozenset(name for family in FAMILIES for name in _modules(family))
 
 
-def text_of(keys: Iterable[str], tokenizer: str) -> tuple[Family, ComfyText]:
+def text_of(
+    keys: Iterable[str], tokenizer: str, wanted: Family | None = None
+) -> tuple[Family, ComfyText]:
     """The family of a ComfyUI CLIP, and what it takes of it; ValueError for others.
 
     Args:
         keys: of what it tokenizes to.
         tokenizer: the class of what does.
+        wanted: the model's family, where there is a model.
     """
     found = sorted(keys)
     known = [(family, text) for family in FAMILIES for text in family.texts]
-    wanted = [sorted(key for key, _ in text.encoders) for _, text in known]
-    for each, expected in zip(known, wanted, strict=True):
-        if found == expected and each[1].tokenizer in ("", tokenizer):
-            return each
-    expected = " or ".join(
-        f"{some} of {family.name}" for some, (family, _) in zip(wanted, known, strict=True)
+    of_clip = next(
+        (
+            (family, text)
+            for family, text in known
+            if found == sorted(key for key, _ in text.encoders)
+            and text.tokenizer in ("", tokenizer)
+        ),
+        None,
     )
-    loaders = " or ".join(dict.fromkeys(text.loader for _, text in known))
-    raise ValueError(f"Got text encoders {found}, expected {expected}. Load them with {loaders}.")
+    if of_clip and wanted in (None, of_clip[0]):
+        return of_clip
+    got = f"a clip of {of_clip[0].name}" if of_clip else f"text encoders {found}"
+    if wanted is None:
+        loaders = dict.fromkeys(f"{family.name} ({text.loader})" for family, text in known)
+        raise ValueError(
+            f"Got {got}, expected those of a model that is supported: {', '.join(loaders)}."
+        )
+    loaders = " or ".join(dict.fromkeys(text.loader for text in wanted.texts))
+    raise ValueError(
+        f"Got {got} and a model of {wanted.name}, expected the model's own text encoders. Load "
+        f"them with {loaders}."
+    )

@@ -11,6 +11,10 @@ from .encoded_prompts import EncodedPrompts
 from .teacher import FORWARD_AND_BACKWARD, keeps
 
 PICTURE = 20  # steps of a sampler, to compare with
+GUIDED = (
+    "This family draws with guidance (cfg). If your model was distilled to draw without, as Turbo "
+    "models are, train the one that it was made from, and apply the LoRA to both."
+)
 READ_AND_RECOMPUTED = 2  # times that the weights are read for a gradient: blocks run once more
 
 
@@ -105,6 +109,7 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
         return "It takes no pass of the model."
     passes = f"at most {cost:,}" if config.solver == "solve" else f"{cost:,}"
     picture = f"A picture of {PICTURE} steps takes {PICTURE * (2 if guided else 1)}."
+    picture += f" {GUIDED}" * guided
     fast = expected_forwards(encoded, recipe, guided=guided)
     if cost == fast:
         solved = (config.after_solving(solved=True, soft=soft) for soft in (False, True))

@@ -29,14 +29,8 @@ def encoder_for(clip: Any, model: Any = None) -> ComfyTextEncoder:
     """
     if model is None:
         return ComfyTextEncoder(clip)
-    encoder = ComfyTextEncoder(clip, width=ComfyFlowModel(model).text_width)
-    if encoder.family is not (wanted := supported_family(model)):
-        loaders = " or ".join(dict.fromkeys(text.loader for text in wanted.texts))
-        raise ValueError(
-            f"Got a clip of {encoder.family.name} and a model of {wanted.name}, expected the "
-            f"model's own text encoders. Load them with {loaders}."
-        )
-    return encoder
+    width = ComfyFlowModel(model).text_width
+    return ComfyTextEncoder(clip, family=supported_family(model), width=width)
 
 
 def vocabulary_of(clip: Any) -> Vocabulary:

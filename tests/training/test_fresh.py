@@ -246,6 +246,13 @@ def test_the_release_takes_some_15_100_passes(encoded) -> None:
     )
 
 
+def test_a_family_that_samplers_guide_says_so_of_distilled_models(encoded) -> None:
+    for recipe, told in (("fast", True), ("paper", True), ("instant", False)):
+        config = EraseConfig.from_recipe(recipe)
+        assert ("was distilled" in cost_in_words(encoded, config, guided=True)) == told
+        assert "was distilled" not in cost_in_words(encoded, config, guided=False)
+
+
 @pytest.mark.parametrize(("soft", "passes"), [(False, 432), (True, 1136)])
 def test_a_concept_that_a_closed_form_erases_takes_few(encoded, soft: bool, passes: int) -> None:
     left = EraseConfig.from_recipe("fast").after_solving(solved=True, soft=soft)

@@ -50,6 +50,8 @@ const CHINESE = {
   "It takes {passes} passes of the model.": "模型运行次数：{passes}。",
   "Simple words need only {FEW} or {MORE}.": "简单的词只需 {FEW} 或 {MORE}。",
   "A picture of {STEPS} steps takes {PASSES}.": "一幅 {STEPS} 步的图像需 {PASSES} 次。",
+  "This family draws with guidance (cfg). If your model was distilled to draw without, as Turbo models are, train the one that it was made from, and apply the LoRA to both.":
+    "这一系列绘图时使用引导（cfg）。如果您的模型经蒸馏而无需引导（如 Turbo 模型），请训练它的原模型，再把 LoRA 用于两者。",
   "It takes {passes} passes of the model, {share} those of the recipe fast (at most {FAST}).":
     "模型运行次数：{passes}，为配方 fast（最多 {FAST}）的{share}。",
   "^at most {COUNT}$": "最多 {COUNT}",

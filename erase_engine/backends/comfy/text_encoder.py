@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...concepts.request import LONGEST_SENTENCE
 from ...concepts.token_positions import positions_in
-from ...families.family import Encoder
+from ...families.family import Encoder, Family
 from ...families.registry import text_of
 from ...interfaces import Conditioning, Prompt, TextPart
 from ...validation import shortened
@@ -26,12 +26,20 @@ class ComfyTextEncoder:
     Prompts are taken literally: parentheses and numbers are words, not weights.
 
     Args:
+        family: the model's, where there is a model; ValueError for another one's text encoders.
         width: numbers of a token as the model takes them; ValueError for another, in `encode`.
     """
 
-    def __init__(self, clip: Any, *, max_tokens: int = 512, width: int | None = None) -> None:
+    def __init__(
+        self,
+        clip: Any,
+        *,
+        max_tokens: int = 512,
+        family: Family | None = None,
+        width: int | None = None,
+    ) -> None:
         tokenizer = type(getattr(clip, "tokenizer", None)).__name__
-        self.family, text = text_of(clip.tokenize("").keys(), tokenizer)
+        self.family, text = text_of(clip.tokenize("").keys(), tokenizer, family)
         self._clip = clip
         stage = clip.cond_stage_model  # an encoder may have been left out of it
         there = [[one for one in part if has(stage, one)] for part in text.words]

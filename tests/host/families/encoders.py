@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import comfy.sd
 import torch
-from comfy.text_encoders import aura_t5, flux, pixart_t5, qwen_image, z_image
+from comfy.text_encoders import aura_t5, flux, lumina2, pixart_t5, qwen_image, z_image
 
 DEV = "FLUX.2 [dev]"  # its text encoder is another one than that of the family's other models
 T5 = {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 2}
@@ -59,6 +60,18 @@ def qwen() -> Any:
 def z_image_clip() -> Any:
     sizes = {"qwen3_4b_model_config": LANGUAGE_MODEL}
     return random_clip(z_image.te(dtype_llama=torch.float32), z_image.ZImageTokenizer, sizes)
+
+
+def lumina_2() -> Any:
+    """The published tokenizer comes with weights: another one of its kind stands for it."""
+    package = Path(lumina2.__file__).parent
+    pieces = (package / "t5_pile_tokenizer" / "tokenizer.model").read_bytes()
+
+    def tokenizer(embedding_directory: Any, tokenizer_data: Any) -> Any:
+        return lumina2.LuminaTokenizer(embedding_directory, {"spiece_model": pieces})
+
+    sizes = {"gemma2_2b_model_config": LANGUAGE_MODEL}
+    return random_clip(lumina2.te(dtype_llama=torch.float32), tokenizer, sizes)
 
 
 def klein() -> Any:
@@ -123,6 +136,7 @@ CLIPS: dict[str, Callable[[], Any]] = {
     "AuraFlow": auraflow,
     "Qwen-Image": qwen,
     "Z-Image": z_image_clip,
+    "Lumina 2": lumina_2,
     **({"FLUX.2": klein, DEV: flux2_dev} if hasattr(flux, "klein_te") else {}),
 }
 # Of their features.
@@ -131,6 +145,7 @@ WIDTHS = {
     "AuraFlow": T5["d_model"],
     "Qwen-Image": LANGUAGE_MODEL["hidden_size"],
     "Z-Image": LANGUAGE_MODEL["hidden_size"],
+    "Lumina 2": LANGUAGE_MODEL["hidden_size"],
     "FLUX.2": 3 * LANGUAGE_MODEL["hidden_size"],
     DEV: 3 * LANGUAGE_MODEL["hidden_size"],
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,24 @@ import folder_paths
 import graph
 import pytest
 import torch
+from comfy_extras.nodes_flux import FluxGuidance
 from eraseanything_pack.erase_engine.interfaces import Conditioning
+from eraseanything_pack.nodes.attention.preview import GUIDANCE
 from eraseanything_pack.nodes.attention.watch import WatchAttention, WatchedAttention
 from eraseanything_pack.nodes.lora.merge import MergeErasures
 from eraseanything_pack.nodes.report.report import ErasureReport
+from eraseanything_pack.tinyworld.load import load_tiny
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from families.encoders import CLIPS, DEV, WIDTHS, family_of
-from families.nets import NETS
+from families.nets import NETS, Net
 from snapshot import assert_same, snapshot
 
 import nodes as host_nodes
 
 PROMPT = graph.PROMPT
-FLUX_2 = {"FLUX.2": "flux2-klein", DEV: "flux2-dev"}
-NET_OF = {family: FLUX_2.get(family, family.lower()) for family in CLIPS}
+NAMES = {"FLUX.2": "flux2-klein", DEV: "flux2-dev", "Lumina 2": "lumina2"}  # of nets
+NET_OF = {family: NAMES.get(family, family.lower()) for family in CLIPS}
 ERASE = {"targets": "text_in_pooled", "steps": 4, "resolution": 64, "rank": 4}
 
 
@@ -68,16 +72,36 @@ def encoded(clip: Any, prompt: str = PROMPT) -> Any:
 
 
 @torch.inference_mode()
-def drawn(model: Any, family: str, positive: Any, negative: Any) -> dict[str, torch.Tensor]:
+def drawn(model: Any, net: Net, positive: Any, negative: Any, cfg: float = 2.0) -> Any:
     """A stock KSampler's LATENT, guided."""
-    net = NETS[NET_OF[family]]
     side = 64 // net.pixels
     shape = (1, net.channels, 1, side, side) if net.framed else (1, net.channels, side, side)
     empty = {"samples": torch.zeros(shape)}
     (latent,) = host_nodes.KSampler().sample(
-        model, 0, 2, 2.0, "euler", "simple", positive, negative, empty
+        model, 0, 2, cfg, "euler", "simple", positive, negative, empty
     )
     return latent
+
+
+def masses(told: str) -> list[float]:
+    """The numbers of a look, in per cent."""
+    return [float(number) for number in re.findall(r"([\d.]+)%", told)]
+
+
+def same_look(model: Any, clip: Any, net: Net, vae: Any = None) -> None:
+    """What Watch Attention sees of a stock sampler's picture is Attention Map Preview's."""
+    looking = {"prompt": PROMPT, "words": "star\nred"}
+    with torch.inference_mode():
+        patched, positive, eye = WatchAttention.execute(model, clip, **looking).args
+        if not net.cfg:  # the model's own input
+            positive = FluxGuidance.execute(positive, GUIDANCE).args[0]
+        latent = drawn(patched, net, positive, encoded(clip, ""), GUIDANCE if net.cfg else 1.0)
+        sheet, watched = WatchedAttention.execute(eye, latent, 1, vae=vae).args
+    image, told = graph.look(model, clip, **looking, vae=vae)
+    assert len(masses(told)) == 2 and min(masses(told)) > 0.1
+    assert masses(watched) == pytest.approx(masses(told), abs=0.011)
+    torch.testing.assert_close(sheet, image, rtol=0, atol=0.03)
+    assert sheet.std() > 0
 
 
 def saved(loras: Path) -> list[str]:
@@ -98,7 +122,7 @@ def test_a_concept_is_erased_and_the_file_is_what_was_trained(
     assert_same(before, snapshot(model, cond, noise))
     (name,) = saved(loras)
     plain, mine, *others = (
-        drawn(each, family, encoded(clip), encoded(clip, ""))["samples"]
+        drawn(each, NETS[NET_OF[family]], encoded(clip), encoded(clip, ""))["samples"]
         for each in (
             model,
             erased,
@@ -111,23 +135,18 @@ def test_a_concept_is_erased_and_the_file_is_what_was_trained(
     for other in others:
         torch.testing.assert_close(other, mine, rtol=1e-4, atol=1e-4)
     assert "star" in report
-    assert ("is experimental" in report) == (family == "Z-Image")
+    assert ("is experimental" in report) == (family in ("Z-Image", "Lumina 2"))
 
 
 def test_attention_is_looked_at_as_it_is_sampled(
     family: str, model: Any, clip: Any, vae: Any, loras: Path
 ) -> None:
-    """The preview's map of a stock sampler's picture is what Watch Attention sees of it."""
-    looking = {"prompt": PROMPT, "words": "star\nred"}
-    with torch.inference_mode():
-        patched, positive, eye = WatchAttention.execute(model, clip, **looking).args
-        latent = drawn(patched, family, positive, encoded(clip, ""))
-        sheet, masses = WatchedAttention.execute(eye, latent, 1, vae=vae).args
-    assert sheet.std() > 0
-    shares = [line for line in masses.splitlines() if "star" in line]
-    assert shares and "0.00%" not in shares[0]
-    image, told = graph.look(model, clip, **looking, vae=vae)
-    assert image.std() > 0 and "star" in told
+    same_look(model, clip, NETS[NET_OF[family]], vae)
+
+
+def test_attention_of_sd3_is_looked_at_in_both_parts_of_its_text(loras: Path) -> None:
+    model, clip, vae = load_tiny("SD3.5")
+    same_look(model, clip, NETS["sd3"], vae)
 
 
 @pytest.mark.thorough  # with the tiny Flux they are tested beside their nodes

@@ -185,7 +185,9 @@ def test_a_model_that_is_not_flux(model: Any) -> None:
 
 @pytest.mark.parametrize("run", [graph.erase, graph.look])
 def test_text_encoders_that_are_not_fluxs(model: Any, other_clip: Any, run: Any) -> None:
-    with pytest.raises(ValueError, match=r"Got text encoders \['l'\].*DualCLIPLoader"):
+    with pytest.raises(
+        ValueError, match=r"Got text encoders \['l'\] and a model of Flux.*DualCLIPLoader"
+    ):
         run(model, other_clip)
 
 
