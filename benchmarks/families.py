@@ -101,15 +101,27 @@ QWEN = {
     "joint_attention_dim": 3584,
     "axes_dims_rope": (16, 56, 56),
 }
-Z_IMAGE = {
+LUMINA_2 = {
     "image_model": "lumina2",
     "patch_size": 2,
     "in_channels": 16,
+    "dim": 2304,
+    "cap_feat_dim": 2304,
+    "n_layers": 26,
+    "n_refiner_layers": 2,
+    "qk_norm": True,
+    "n_heads": 24,
+    "n_kv_heads": 8,
+    "axes_dims": [32, 32, 32],
+    "axes_lens": [300, 512, 512],
+    "rope_theta": 10000.0,
+    "ffn_dim_multiplier": 4.0,
+}
+Z_IMAGE = {
+    **LUMINA_2,
     "dim": 3840,
     "cap_feat_dim": 2560,
     "n_layers": 30,
-    "n_refiner_layers": 2,
-    "qk_norm": True,
     "n_heads": 30,
     "n_kv_heads": 30,
     "axes_dims": [32, 48, 48],
@@ -160,6 +172,7 @@ REAL: dict[str, tuple[str, dict[str, Any], tuple[int, int], int | None]] = {
     "qwen-image": ("QwenImage", QWEN, (64, 3584), None),
     "auraflow": ("AuraFlow", AURAFLOW, (256, 2048), None),
     "z-image": ("ZImage", Z_IMAGE, (64, 2560), None),
+    "lumina2": ("Lumina2", LUMINA_2, (64, 2304), None),
 }
 
 
