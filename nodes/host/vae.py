@@ -54,7 +54,7 @@ def require_vae(vae: Any, channels: int, dimensions: int) -> None:
 def _other_vae(found: str, expected: str) -> ValueError:
     return ValueError(
         f"Got a vae with {found}, expected {expected}. "
-        "Load the model's own (ae.safetensors for FLUX.1, Chroma and Z-Image), or leave it out."
+        "Load the model's own (ae.safetensors for FLUX.1, Chroma and Z-Image)."
     )
 
 

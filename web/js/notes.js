@@ -126,7 +126,7 @@ const CHINESE_NOTES = {
 `,
   },
   "# Your own model": {
-    digest: "8ca83669",
+    digest: "9e03cfdf",
     text: `# 您自己的模型
 
 文件齐备后按**运行**。然后修改*概念*、*类别*和*替换为*。
@@ -143,7 +143,10 @@ const CHINESE_NOTES = {
 其他模型：
 
 - Stable Diffusion 3.5：*TripleCLIPLoader* 或 *Load Checkpoint*；KSampler 的 cfg 用 4.5。
-- Chroma、Qwen-Image、FLUX.2：*Load CLIP*，选择对应的类型。
+- Chroma、Qwen-Image：*Load CLIP*，选择对应的类型；cfg 用 4。
+- Z-Image、Lumina 2：*Load CLIP*，类型 lumina2；cfg 用 4。
+- FLUX.2：*Load CLIP*，类型 flux2，再用 *Empty Flux 2 Latent*；[klein] 的 cfg 用 4。
+- 经蒸馏的模型（如 Turbo）：cfg 用 1。
 - GGUF 和 fp8：您平时使用的加载节点。
 
 显存不多？请选择配方 **instant**，或较小的*分辨率*。节点会在开始前说明需要多少。
