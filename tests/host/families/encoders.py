@@ -12,7 +12,7 @@ import comfy.sd
 import torch
 from comfy.text_encoders import aura_t5, flux, lumina2, pixart_t5, qwen_image, z_image
 
-DEV = "FLUX.2 [dev]"  # its text encoder is another one than that of the family's other models
+DEV, KLEIN_9B = "FLUX.2 [dev]", "FLUX.2 [klein 9B]"  # whose text encoders are not [klein]'s
 T5 = {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 2}
 LANGUAGE_MODEL = {
     "hidden_size": 64,
@@ -74,11 +74,15 @@ def lumina_2() -> Any:
     return random_clip(lumina2.te(dtype_llama=torch.float32), tokenizer, sizes)
 
 
-def klein() -> Any:
-    sizes = {"qwen3_4b_model_config": {**LANGUAGE_MODEL, "num_hidden_layers": 30}}
-    encoder = flux.klein_te(dtype_llama=torch.float32)  # pyright: ignore[reportAttributeAccessIssue]
-    tokenizer = flux.KleinTokenizer  # pyright: ignore[reportAttributeAccessIssue]
-    return random_clip(encoder, tokenizer, sizes)
+def klein(qwen: str = "qwen3_4b", tokenizer: str = "KleinTokenizer") -> Any:
+    sizes = {f"{qwen}_model_config": {**LANGUAGE_MODEL, "num_hidden_layers": 30}}
+    te = flux.klein_te  # pyright: ignore[reportAttributeAccessIssue]
+    encoder = te(dtype_llama=torch.float32, model_type=qwen)
+    return random_clip(encoder, getattr(flux, tokenizer), sizes)
+
+
+def klein_9b() -> Any:
+    return klein("qwen3_8b", "KleinTokenizer8B")
 
 
 MARKS = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")
@@ -127,7 +131,7 @@ def flux2_dev() -> Any:
 
 def family_of(name: str) -> str:
     """Whose text encoders these are, by their name here."""
-    return name.removesuffix(" [dev]")
+    return name.partition(" [")[0]
 
 
 # By family's name; hosts have them one after another.
@@ -137,7 +141,7 @@ CLIPS: dict[str, Callable[[], Any]] = {
     "Qwen-Image": qwen,
     "Z-Image": z_image_clip,
     "Lumina 2": lumina_2,
-    **({"FLUX.2": klein, DEV: flux2_dev} if hasattr(flux, "klein_te") else {}),
+    **({"FLUX.2": klein, KLEIN_9B: klein_9b, DEV: flux2_dev} if hasattr(flux, "klein_te") else {}),
 }
 # Of their features.
 WIDTHS = {
@@ -147,5 +151,6 @@ WIDTHS = {
     "Z-Image": LANGUAGE_MODEL["hidden_size"],
     "Lumina 2": LANGUAGE_MODEL["hidden_size"],
     "FLUX.2": 3 * LANGUAGE_MODEL["hidden_size"],
+    KLEIN_9B: 3 * LANGUAGE_MODEL["hidden_size"],
     DEV: 3 * LANGUAGE_MODEL["hidden_size"],
 }

@@ -22,14 +22,14 @@ from eraseanything_pack.nodes.report.report import ErasureReport
 from eraseanything_pack.tinyworld.load import load_tiny
 from eraseanything_pack.tinyworld.models import build_vae, load_weights
 from eraseanything_pack.tinyworld.planning import TINY_WORLD
-from families.encoders import CLIPS, DEV, WIDTHS, family_of
+from families.encoders import CLIPS, DEV, KLEIN_9B, WIDTHS, family_of
 from families.nets import NETS, Net
 from snapshot import assert_same, snapshot
 
 import nodes as host_nodes
 
 PROMPT = graph.PROMPT
-NAMES = {"FLUX.2": "flux2-klein", DEV: "flux2-dev", "Lumina 2": "lumina2"}  # of nets
+NAMES = {"FLUX.2": "flux2-klein", KLEIN_9B: "flux2-klein", DEV: "flux2-dev", "Lumina 2": "lumina2"}
 NET_OF = {family: NAMES.get(family, family.lower()) for family in CLIPS}
 ERASE = {"targets": "text_in_pooled", "steps": 4, "resolution": 64, "rank": 4}
 
