@@ -81,16 +81,18 @@ def main() -> None:
                 result = {"command": command, "versions": versions(), "seed": 0, "rows": rows}
                 write_result(out, result)
     print(table(rows))
+    print(table([{**row, **row.get("judge2", {})} for row in rows]))
 
 
 class Several:
-    """Erasures of several concepts, and what the judge says of them."""
+    """Erasures of several concepts, and what a judge (its place in the world's) says of them."""
 
     def __init__(self, world: World, count: int) -> None:
-        self.world, self.count = world, count
+        self.world, self.count, self.judge = world, count, 0
         self._apart: dict[str, Erasure] = {}
         self._plans: dict[tuple[str, ...], ConceptPlan] = {}
-        self._base: dict[tuple[str, ...], Verdict] = {}
+        self._base: dict[tuple[str, ...], tuple[Verdict, ...]] = {}
+        self._erased: dict[tuple[str, ...], tuple[Verdict, ...]] = {}  # by the erasure at hand
 
     @property
     def scenery(self) -> Scenery:
@@ -100,11 +102,24 @@ class Several:
         start = time.time()
         erasure = self.erasure(concepts, way)
         seconds = round(time.time() - start, 1)
-        figures = self.figures(concepts, erasure)
-        return {"concepts": len(concepts), "way": way, "seconds": seconds, **figures}
+        self._erased.clear()
+        each = []
+        for judge in range(len(self.world.judges)):
+            self.judge = judge
+            each.append(self.figures(concepts, erasure))
+        head = {"concepts": len(concepts), "way": way, "seconds": seconds}
+        return {
+            **head,
+            **each[0],
+            "forwards": erasure.forwards if erasure else 0,
+            "judge2": each[1],
+        }
 
     def figures(self, concepts: tuple[str, ...], erasure: Erasure | None) -> dict[str, Any]:
-        """Percentages; `replaced` and `worst_word` are of the base model's own rate."""
+        """Percentages; all but `acc_e` and `acc_ir` are of the base model's own rate.
+
+        `ira` is the mean over all other words that are asked for, `worst_word` the least.
+        """
         each = {name: self.acc_e(name, erasure) for name in concepts}
         replacement = self.replaced(concepts, erasure)
         words = self.words(concepts, erasure)
@@ -113,9 +128,9 @@ class Several:
             "acc_e": round(fmean(each.values()), 2),
             "acc_ir": self.acc_ir(concepts, erasure),
             "replaced": round(fmean(replacement.values()), 2),
+            "ira": round(fmean(words.values()), 2),
             "worst_word": words[worst],
             "worst_word_name": worst,
-            "forwards": erasure.forwards if erasure else 0,
             "each": each,
             "each_replaced": replacement,
         }
@@ -140,7 +155,8 @@ class Several:
                 percent(self.scenery.replaced(concept, anchor, prompts, verdict))
                 for verdict in (self.look(prompts, erasure), self.look(asked, None))
             )
-            rates[concept] = round(100 * hits / own, 2)
+            if own:
+                rates[concept] = round(100 * hits / own, 2)
         return rates
 
     def words(self, concepts: tuple[str, ...], erasure: Erasure | None) -> dict[str, float]:
@@ -190,14 +206,12 @@ class Several:
         return self._plans[concepts]
 
     def look(self, prompts: Sequence[Any], erasure: Erasure | None) -> Verdict:
-        """The judge's verdict; the base model's pictures are drawn once."""
+        """The judge's verdict; pictures are drawn and looked at once."""
         texts = tuple(prompt.text for prompt in prompts)
-        if erasure is None and texts in self._base:
-            return self._base[texts]
-        verdict = self.world.judge.look(self.world.draw(texts, FIRST_SEED, erasure))
-        if erasure is None:
-            self._base[texts] = verdict
-        return verdict
+        known = self._base if erasure is None else self._erased
+        if texts not in known:
+            known[texts] = self.world.look(self.world.draw(texts, FIRST_SEED, erasure))
+        return known[texts][self.judge]
 
     def erasure(self, concepts: tuple[str, ...], way: str) -> Erasure | None:
         if way == "base":
@@ -231,10 +245,11 @@ class Several:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: what was measured of each number of concepts and each way."""
-    titles = ["", "concepts", "Acc_e", "Acc_ir", "replaced", "worst word", "forwards", "s"]
+    titles = ["", "concepts", "Acc_e", "Acc_ir", "replaced", "IRA", "worst word", "forwards", "s"]
     lines = [titles, ["---"] * len(titles)]
     for row in sorted(rows, key=lambda row: row["concepts"]):
-        figures = [f"{row[name]:.1f}" for name in ("acc_e", "acc_ir", "replaced")]
+        names = ("acc_e", "acc_ir", "replaced", "ira")
+        figures = [f"{row[name]:.1f}" if name in row else "" for name in names]
         worst = f"{row['worst_word']:.1f} {row['worst_word_name']}"
         alone = row["way"] in ("fast", "instant")  # merged ones were made of others
         costs = f"{row['forwards']:,}", f"{row['seconds']:.0f}" if alone else ""
