@@ -22,6 +22,7 @@ from .vocabulary import (
     HELD_OUT,
     MARKS,
     PEOPLE,
+    PLAIN,
     SUBJECTS,
     Scene,
     Wording,
@@ -41,7 +42,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "subject": tuple(SUBJECTS),
     "artist": ARTISTS,
     "person": PEOPLE,
-    "mark": MARKS,
+    "mark": (*MARKS, PLAIN),
     "relation": tuple(RELATIONS),
 }
 # What a picture of each kind is asked about, besides its background. Mouths are too small to be

@@ -103,7 +103,7 @@ CARRIERS: dict[str, tuple[str, ...]] = {"T-shirt": ("tee",), "mug": ("cup",), "s
 COLOURS = ("white", "pink", "lime", "yellow")
 BACKGROUNDS = ("white", "gray", "beige", "mint")
 KINDS = ("object", "over", "beside", "portrait", "carrier")
-NOTHING = "nothing"  # the mark of a plain carrier
+PLAIN = "plain"  # what a carrier without a mark is
 
 # What a picture may be asked about; where a field has no place in a picture it is "".
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -115,7 +115,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "mouth": tuple(MOUTHS),
     "shirt": SHIRTS,
     "carrier": tuple(CARRIERS),
-    "mark": (*MARKS, NOTHING),
+    "mark": (*MARKS, PLAIN),
     "colour": COLOURS,
     "background": BACKGROUNDS,
 }
@@ -241,7 +241,7 @@ def _carrier(scene: Scene, rng: Random, wording: Wording) -> str:
     carrier = _word(CARRIERS, scene.carrier, rng, wording)
     coloured = carrier if rng.random() < wording.no_colour else f"{scene.colour} {carrier}"
     one = with_article(coloured)
-    if scene.mark == NOTHING:
+    if scene.mark == PLAIN:
         return rng.choice((one, f"a plain {coloured}", f"a picture of {one}"))
     mark = scene.mark
     return rng.choice(

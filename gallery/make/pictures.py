@@ -14,7 +14,7 @@ from random import Random
 import torch
 from torch import Tensor
 
-from ..vocabulary import NOTHING, Scene
+from ..vocabulary import PLAIN, Scene
 from .sources import CACHE, fetched, icon
 
 SIZE = 128  # pixels
@@ -136,7 +136,7 @@ def _portrait(scene: Scene, brows: str) -> str:
 def _carrier(scene: Scene) -> str:
     shape, centre, side = CARRIERS[scene.carrier]
     drawn = shape.replace("{cloth}", CLOTHS[scene.colour])
-    if scene.mark == NOTHING:
+    if scene.mark == PLAIN:
         return drawn
     return drawn + _placed(*icon("marks", MARK_ICONS.get(scene.mark, scene.mark)), centre, side)
 

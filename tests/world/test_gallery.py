@@ -66,7 +66,7 @@ def test_captions_say_what_the_scene_holds() -> None:
         said = {**shown(scene), "kind": "", "background": ""}
         if scene.second:  # whose artist is not said
             said["artist"] = ""
-        if scene.mark == vocabulary.NOTHING:
+        if scene.mark == vocabulary.PLAIN:
             said["mark"] = ""
         if f"{scene.mark} {scene.carrier}" in text:  # "a tux mug" of any colour
             said["colour"] = ""
@@ -100,7 +100,7 @@ def test_a_plan_keeps_every_other_name_of_its_kind(concept: str, kind: str, fiel
     missed = [
         word
         for word in vocabulary.FIELDS[field]
-        if word not in (concept, made.anchor, vocabulary.NOTHING)
+        if word not in (concept, made.anchor, vocabulary.PLAIN)
         and not any(word in text for text in made.keep)
     ]
     assert not missed

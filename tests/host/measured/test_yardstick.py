@@ -177,6 +177,14 @@ def test_prompts_with_other_words_ask_for_the_same_picture(star: Case) -> None:
         assert one.scene == synonym.scene == anchor.scene
 
 
+def test_a_mark_s_neighbours_are_the_other_marks_and_what_has_none() -> None:
+    scenery = GALLERY_SCENERY
+    assert "plain" in scenery.other_words("tux") and "plain" not in scenery.other_words("cat")
+    prompts = scenery.word_prompts("plain", 6, 0, lambda prompt: True)
+    assert all("plain" in prompt.text and "logo" not in prompt.text for prompt in prompts)
+    assert {prompt.scene.mark for prompt in prompts} == {"plain"}
+
+
 @pytest.mark.parametrize("concept", [*GALLERY_SCENERY.quick, "above", "left of"])
 def test_the_gallery_has_prompts_of_every_other_word(concept: str) -> None:
     scenery = GALLERY_SCENERY
