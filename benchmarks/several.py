@@ -245,11 +245,12 @@ class Several:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: what was measured of each number of concepts and each way."""
-    titles = ["", "concepts", "Acc_e", "Acc_ir", "replaced", "IRA", "worst word", "forwards", "s"]
+    known = {"acc_e": "Acc_e", "acc_ir": "Acc_ir", "replaced": "replaced", "ira": "IRA"}
+    shown = {name: title for name, title in known.items() if all(name in row for row in rows)}
+    titles = ["", "concepts", *shown.values(), "worst word", "forwards", "s"]
     lines = [titles, ["---"] * len(titles)]
     for row in sorted(rows, key=lambda row: row["concepts"]):
-        names = ("acc_e", "acc_ir", "replaced", "ira")
-        figures = [f"{row[name]:.1f}" if name in row else "" for name in names]
+        figures = [f"{row[name]:.1f}" for name in shown]
         worst = f"{row['worst_word']:.1f} {row['worst_word_name']}"
         alone = row["way"] in ("fast", "instant")  # merged ones were made of others
         costs = f"{row['forwards']:,}", f"{row['seconds']:.0f}" if alone else ""
