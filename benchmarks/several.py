@@ -107,9 +107,10 @@ class Several:
         for judge in range(len(self.world.judges)):
             self.judge = judge
             each.append(self.figures(concepts, erasure))
-        head = {"concepts": len(concepts), "way": way, "seconds": seconds}
         return {
-            **head,
+            "concepts": len(concepts),
+            "way": way,
+            "seconds": seconds,
             **each[0],
             "forwards": erasure.forwards if erasure else 0,
             "judge2": each[1],

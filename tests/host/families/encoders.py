@@ -39,6 +39,11 @@ def random_clip(encoder: Any, tokens: Any, sizes: dict[str, Any]) -> Any:
     return made
 
 
+def with_data(tokenizer: Any, **data: Any) -> Callable[..., Any]:
+    """A host's tokenizer with data that a file of weights brings along otherwise."""
+    return lambda embedding_directory, tokenizer_data: tokenizer(embedding_directory, data)
+
+
 def chroma() -> Any:
     sizes = {"t5xxl_model_config": T5}
     return random_clip(
@@ -66,10 +71,7 @@ def lumina_2() -> Any:
     """The published tokenizer comes with weights: another one of its kind stands for it."""
     package = Path(lumina2.__file__).parent
     pieces = (package / "t5_pile_tokenizer" / "tokenizer.model").read_bytes()
-
-    def tokenizer(embedding_directory: Any, tokenizer_data: Any) -> Any:
-        return lumina2.LuminaTokenizer(embedding_directory, {"spiece_model": pieces})
-
+    tokenizer = with_data(lumina2.LuminaTokenizer, spiece_model=pieces)
     sizes = {"gemma2_2b_model_config": LANGUAGE_MODEL}
     return random_clip(lumina2.te(dtype_llama=torch.float32), tokenizer, sizes)
 
@@ -121,12 +123,9 @@ def tekken() -> bytes:
 
 
 def flux2_dev() -> Any:
-    class Tokenizer(flux.Flux2Tokenizer):
-        def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None) -> None:
-            super().__init__(embedding_directory, {"tekken_model": tekken()})
-
+    tokenizer = with_data(flux.Flux2Tokenizer, tekken_model=tekken())
     sizes = {"mistral3_24b_model_config": {**LANGUAGE_MODEL, "num_hidden_layers": 31}}
-    return random_clip(flux.flux2_te(dtype_llama=torch.float32), Tokenizer, sizes)
+    return random_clip(flux.flux2_te(dtype_llama=torch.float32), tokenizer, sizes)
 
 
 def family_of(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import folder_paths
 import graph
 import pytest
 import torch
-from comfy_extras.nodes_flux import FluxGuidance
 from eraseanything_pack.erase_engine.interfaces import Conditioning
 from eraseanything_pack.nodes.attention.preview import GUIDANCE
-from eraseanything_pack.nodes.attention.watch import WatchAttention, WatchedAttention
+from eraseanything_pack.nodes.attention.watch import WatchAttention
 from eraseanything_pack.nodes.lora.merge import MergeErasures
 from eraseanything_pack.nodes.report.report import ErasureReport
 from eraseanything_pack.tinyworld.load import load_tiny
@@ -25,6 +23,7 @@ from eraseanything_pack.tinyworld.planning import TINY_WORLD
 from families.encoders import CLIPS, DEV, KLEIN_9B, WIDTHS, family_of
 from families.nets import NETS, Net
 from snapshot import assert_same, snapshot
+from watching import guided, masses, same_as_preview, seen
 
 import nodes as host_nodes
 
@@ -83,25 +82,19 @@ def drawn(model: Any, net: Net, positive: Any, negative: Any, cfg: float = 2.0) 
     return latent
 
 
-def masses(told: str) -> list[float]:
-    """The numbers of a look, in per cent."""
-    return [float(number) for number in re.findall(r"([\d.]+)%", told)]
-
-
 def same_look(model: Any, clip: Any, net: Net, vae: Any = None) -> None:
     """What Watch Attention sees of a stock sampler's picture is Attention Map Preview's."""
-    looking = {"prompt": PROMPT, "words": "star\nred"}
     with torch.inference_mode():
-        patched, positive, eye = WatchAttention.execute(model, clip, **looking).args
+        patched, positive, eye = WatchAttention.execute(
+            model, clip, prompt=PROMPT, words=graph.LOOK["words"]
+        ).args
         if not net.cfg:  # the model's own input
-            positive = FluxGuidance.execute(positive, GUIDANCE).args[0]
+            positive = guided(positive)
         latent = drawn(patched, net, positive, encoded(clip, ""), GUIDANCE if net.cfg else 1.0)
-        sheet, watched = WatchedAttention.execute(eye, latent, 1, vae=vae).args
-    image, told = graph.look(model, clip, **looking, vae=vae)
-    assert len(masses(told)) == 2 and min(masses(told)) > 0.1
-    assert masses(watched) == pytest.approx(masses(told), abs=0.011)
-    torch.testing.assert_close(sheet, image, rtol=0, atol=0.03)
-    assert sheet.std() > 0
+    found = seen(eye, latent, vae=vae)
+    assert len(masses(found)) == 2 and min(masses(found)) > 0.1 and "star" in found.args[1]
+    assert found.args[0].std() > 0
+    same_as_preview(found, model, clip_=clip, vae=vae)
 
 
 def saved(loras: Path) -> list[str]:
