@@ -58,11 +58,12 @@ class Objective:
         v, blocks = model.velocity(batch.x_t, batch.t, cond, tokens.all if model.watched else None)
         v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
         erase = ERASE_LOSSES[self.config.erase_form]
-        losses = {"esd": erase(v, v_concept, v_anchor, self.config.negative_guidance)}
+        each = erase(v, v_concept, v_anchor, self.config.negative_guidance)
+        losses = {"esd": batch.mean(each)}
         if model.watched:
             attention = ATTENTION_LOSSES[self.config.attention_form]
             each = attention(blocks, batch.mass, tokens, self.config.attention_others)
-            losses["attention"] = mean_where(~attacked, each)
+            losses["attention"] = mean_where(~attacked, batch.counted(each))
         return losses
 
     def learn_attack(self) -> None:
@@ -89,7 +90,7 @@ class Objective:
         """L_keep on given states of the keep prompts' paths."""
         cond = self.model.encoded.keep.take(batch.rows)
         v, _ = self.model.velocity(batch.x_t, batch.t, cond, None)
-        return keep_loss(v, batch.teacher_velocity[:, 0].to(v))
+        return batch.mean(keep_loss(v, batch.teacher_velocity[:, 0].to(v)))
 
     def _reconstruction_loss(self) -> Tensor:
         """L_lora on pictures of what is to be kept, under the prompts that they show."""

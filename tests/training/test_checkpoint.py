@@ -18,11 +18,11 @@ from erase_engine.training.checkpoint import STATE, TRAJECTORIES, Checkpoint, id
 from erase_engine.training.loop import StepReport
 
 
-@pytest.mark.parametrize("attack", [0.0, 0.5])
+@pytest.mark.parametrize("numbers", [{}, {"attack": 0.5}, {"importance": 0.7}], ids=str)
 @pytest.mark.parametrize("solver", ["alternate", "budget"])
 @pytest.mark.parametrize("step", [1, 6, 9])
-def test_gone_on_is_never_stopped(small_flow, encoded, tmp_path, solver, step, attack) -> None:
-    given = {"solver": solver, "attack": attack}
+def test_gone_on_is_never_stopped(small_flow, encoded, tmp_path, solver, step, numbers) -> None:
+    given = {"solver": solver, **numbers}
     whole = train(small_flow, encoded, **given)
     stopped(small_flow, encoded, tmp_path, step, **given)
     begun: list[StepReport] = []
