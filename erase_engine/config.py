@@ -166,7 +166,8 @@ class EraseConfig:
 
     def after_solving(self, *, solved: bool = False, soft: bool = False) -> EraseConfig:
         """What a closed form leaves to do: rounds of attacks, and steps under attack where it is
-        `soft`. A concept that is not `solved` by it is trained on more prompts, by importance.
+        `soft`. A concept that is not `solved` by it is trained, by larger steps on more prompts,
+        which are drawn by importance.
         """
         entrance, keep = self.entrance, self.keep_trajectories or self.trajectories
         if self.solver != "solve":
@@ -174,6 +175,8 @@ class EraseConfig:
         if not solved:
             return replace(
                 self,
+                batch=min(entrance.trained_batch * self.batch, MOST_BATCH),
+                keep_per_step=min(entrance.trained_batch * self.keep_per_step, MOST_BATCH),
                 learning_rate=min(entrance.trained_rate * self.learning_rate, 1.0),
                 beta_2=entrance.trained_beta_2,
                 importance=entrance.trained_importance,

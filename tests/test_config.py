@@ -68,7 +68,7 @@ def test_a_short_training_samples_fewer_paths() -> None:
     [
         ({"solved": True, "soft": False}, 20, 20, 4, 12, 0),
         ({"solved": True, "soft": True}, 52, 20, 4, 12, 32),
-        ({"solved": False, "soft": True}, 160, 0, 4, 48, 80),
+        ({"solved": False, "soft": True}, 160, 0, 8, 48, 80),
     ],
 )
 def test_what_fast_does_after_its_closed_form(
@@ -84,7 +84,9 @@ def test_a_limit_of_steps_and_own_paths_are_kept_after_the_closed_form() -> None
     trained = fast.after_solving()
     assert (trained.trajectories, trained.keep_trajectories) == (400, 200)
     assert dataclasses.replace(fast, trajectories=4000).after_solving().trajectories == 4096
-    assert (trained.batch, trained.keep_per_step) == (fast.batch, fast.keep_per_step)
+    assert (trained.batch, trained.keep_per_step) == (8, 8)
+    large = dataclasses.replace(fast, batch=1000, keep_per_step=600).after_solving()
+    assert (large.batch, large.keep_per_step) == (1024, 1024)
     assert (trained.beta_2, trained.importance) == (0.95, 0.7)
     assert trained.learning_rate == pytest.approx(1.5 * fast.learning_rate)
     assert dataclasses.replace(fast, learning_rate=0.9).after_solving().learning_rate == 1

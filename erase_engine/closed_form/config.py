@@ -19,7 +19,8 @@ class EntranceConfig:
     own_share: float = within(6.0, 0, 1e3)  # what the concept's tokens count, others 1
     most_moved: float = within(0.45, 1e-3, 1e3)  # of a held token, in mean tokens
     most_unsolved: float = within(0.3, 0, 1)  # a concept of which more is left is trained instead
-    trained_paths: int = within(4, 1, 100)  # times `trajectories`, for such a concept
+    trained_batch: int = within(2, 1, 100)  # times `batch` and `keep_per_step`, for such a concept
+    trained_paths: int = within(4, 1, 100)  # times `trajectories`
     trained_keep_paths: int = within(2, 1, 100)  # times `keep_trajectories`
     trained_rate: float = within(1.5, 1e-6, 100)  # times the learning rate
     trained_beta_2: float = within(0.95, 0, 0.999999)
