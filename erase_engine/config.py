@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from .closed_form.config import MOST_BATCH, EntranceConfig
+from .entrance_config import MOST_BATCH, EntranceConfig
 from .interfaces import PIXELS_PER_TOKEN
 from .validation import (
     check_blocks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..validation import check_ranges, within
+from .validation import check_ranges, within
 
 MOST_BATCH = 1024
 
