@@ -105,7 +105,7 @@ class EraseConfig:
     budget_rate: float = within(1.0, 0)  # beta: how fast the multiplier follows the drift
     budget_every: int = within(10, 1, 100_000)  # steps between two measurements of the drift
     rsc_temperature: float = within(0.07, 1e-3, 100)
-    importance: float = within(0.0, 0, 1)  # share of draws that go where more is left to learn
+    importance: float = within(0.0, 0, 1)  # share of draws from cached paths that go by it
     sampling: Sampling = "cached"  # states of cached paths; or fresh: of one sampled for each
     trajectories: int = within(8, 1, MOST_PATHS)  # most paths or pictures to sample
     keep_trajectories: int = within(0, 0, MOST_PATHS)  # of keep prompts; 0: `trajectories`
@@ -166,7 +166,7 @@ class EraseConfig:
 
     def after_solving(self, *, solved: bool = False, soft: bool = False) -> EraseConfig:
         """What a closed form leaves to do: rounds of attacks, and steps under attack where it is
-        `soft`. A concept that is not `solved` by it is trained, by larger steps on more prompts,
+        `soft`. A concept that is not `solved` by it is trained, by larger steps on more paths,
         which are drawn by importance.
         """
         entrance, keep = self.entrance, self.keep_trajectories or self.trajectories

@@ -11,7 +11,11 @@ MOST_BATCH = 1024
 
 @dataclass(frozen=True)
 class EntranceConfig:
-    """The closed form at the text's entrance, and the attacks that it is hardened against."""
+    """The closed form at the text's entrance, and the attacks that it is hardened against.
+
+    Those that begin with `trained` take the place of the training's own, or count as often, where
+    a closed form can't erase the concept.
+    """
 
     keep: float = within(1.0, 0, 1e6)  # what the mean held token counts
     ridge: float = within(0.1, 1e-9, 1e3)  # of tokens; a share of their mean square

@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..flow import euler_step, require_finite
-from .states.importance import Draws, Importance
+from .importance import Draws, Importance
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,10 @@ class TrainingBatch:
         """(B,) losses, whose mean is that over all states."""
         return self.draws.counted(losses) if self.draws else losses
 
-    def mean(self, losses: Tensor) -> Tensor:
-        """Their mean over all states, as far as these tell; later draws may go by them."""
-        return self.draws.mean(losses) if self.draws else losses.mean()
+    def learn(self, losses: Tensor) -> None:
+        """Later draws go by the losses (B,) on these, where draws go by importance."""
+        if self.draws:
+            self.draws.importance.learn(self.draws, losses)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from erase_engine.config import EraseConfig
-from erase_engine.training.states.importance import Importance
+from erase_engine.training.importance import Importance
 from erase_engine.training.teacher import CountedModel, ForwardCount, cache_all_trajectories
 from erase_engine.training.trajectories import TeacherOutput, TrajectoryCache, cache_trajectories
 
@@ -139,7 +139,7 @@ def test_a_path_is_drawn_as_often_as_much_is_left_on_it(cache: TrajectoryCache) 
     for _ in range(300):
         draw = cache.draw(4, generator, importance=importance)
         assert draw.draws is not None
-        draw.mean(torch.where(draw.draws.paths == 0, 9.0, 1.0))
+        draw.learn(torch.where(draw.draws.paths == 0, 9.0, 1.0))
     late = importance.draw(3000, generator)
     assert 1350 < (late.paths == 0).sum() < 1650
     other = Importance(4, share=0.5)
@@ -165,7 +165,7 @@ def test_what_is_left_is_of_the_mean_loss_whatever_its_size() -> None:
         importance, generator = Importance(3, share=0.7), torch.Generator().manual_seed(0)
         for _ in range(20):
             draws = importance.draw(6, generator)
-            draws.mean(scale * torch.tensor([1.0, 2.0, 30.0])[draws.paths])
+            importance.learn(draws, scale * torch.tensor([1.0, 2.0, 30.0])[draws.paths])
         found.append(importance.left.clone())
     torch.testing.assert_close(*found)
     assert found[0].argmax() == 2
@@ -174,5 +174,5 @@ def test_what_is_left_is_of_the_mean_loss_whatever_its_size() -> None:
 def test_a_loss_of_0_leaves_every_path_a_chance() -> None:
     importance = Importance(2, share=1.0)
     draws = importance.draw(8, torch.Generator().manual_seed(0))
-    assert draws.mean(torch.zeros(8)) == 0
+    importance.learn(draws, torch.zeros(8))
     assert importance.left.isfinite().all() and (importance.left > 0).all()

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
+from ...config import EraseConfig
 from ...interfaces import Adapters
+from ..importance import Importance
 from ..teacher import CountedModel, Trajectories
 from ..trajectories import TrainingBatch
-from .importance import Importance
 from .pictures import NoisyPictures
 
 
@@ -75,11 +76,13 @@ class CachedStates:
         }
 
 
-def importances(trajectories: Trajectories, share: float) -> dict[str, Importance]:
-    """Of the paths that there are; none where `share` is 0: all are then drawn alike."""
+def importance_of(trajectories: Trajectories | None, config: EraseConfig) -> dict[str, Importance]:
+    """Of cached paths; none where all are drawn alike."""
+    if trajectories is None or config.sampling == "fresh" or not config.importance:
+        return {}
     caches = {"erase": trajectories.erase, "keep": trajectories.keep}
     return {
-        kind: Importance(len(cache.rows), share=share)
+        kind: Importance(len(cache.rows), share=config.importance)
         for kind, cache in caches.items()
-        if cache is not None and share
+        if cache is not None
     }

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 TINY = 1e-12
 NEWEST = 0.2  # what the newest draws count in the mean loss
 NEWEST_OF_PATH = 0.5  # and the newest draw of a path in what is left there
-LEAST, MOST = 0.1, 5.0  # that one draw can say is left, in those of the mean loss
+LEAST, MOST = 0.1, 5.0  # limits of what one draw says is left; 1 is at the mean loss
 
 
 class Importance:
@@ -19,9 +19,9 @@ class Importance:
         p_n = share left_n / sum left + (1 - share) / N,   a draw counts 1 / (N p_n)
 
     `left` is a running mean of sqrt(loss / mean loss) over a path's draws. The norm of a gradient
-    goes with the root of its loss, and a mean of few gradients is surest where they are drawn by
-    their norm; what a draw counts makes it the mean over all paths again. Source: Katharopoulos
-    and Fleuret (ICML 2018, arXiv 1803.00942).
+    goes with the root of a squared loss, and a mean of few gradients is surest where they are
+    drawn by their norm; what a draw counts makes it the mean over all paths again. Source:
+    Katharopoulos and Fleuret (ICML 2018, arXiv 1803.00942).
     """
 
     def __init__(self, paths: int, *, share: float) -> None:
@@ -37,7 +37,7 @@ class Importance:
         return Draws(self, n, 1 / (paths * chance[n]))
 
     def learn(self, draws: Draws, losses: Tensor) -> None:
-        """Takes note of the losses (B,) on what was drawn."""
+        """Later draws go by the losses (B,) on these."""
         losses = losses.detach().float().cpu()
         newest = (draws.counts * losses).mean()
         self.mean.lerp_(newest, NEWEST if self.mean else 1.0)
@@ -61,8 +61,3 @@ class Draws:
     def counted(self, losses: Tensor) -> Tensor:
         """(B,) losses, whose mean is that over all paths."""
         return self.counts.to(losses) * losses
-
-    def mean(self, losses: Tensor) -> Tensor:
-        """Their mean over all paths; later draws go by them."""
-        self.importance.learn(self, losses)
-        return self.counted(losses).mean()
