@@ -133,6 +133,11 @@ def concepts_in(rows: Rows) -> str:
     return ", ".join(dict.fromkeys(row["concept"] for row in rows))
 
 
+def of_first_seed(rows: Rows) -> Rows:
+    """The only one that rivals were trained with."""
+    return [row for row in rows if row["seed"] == 0]
+
+
 def of_all_concepts(rows: Rows) -> Rows:
     """Those of the methods that every concept was erased by."""
     return of_methods_with({row["concept"] for row in rows}, rows)
@@ -140,7 +145,7 @@ def of_all_concepts(rows: Rows) -> Rows:
 
 def race(rows: Rows) -> Rows:
     """What every fair rival erased, with seed 0, by each method that erased it all."""
-    rows = [row for row in rows if row["seed"] == 0]
+    rows = of_first_seed(rows)
     shared = set.intersection(*(concepts_of(rival, rows) for rival in RATES))
     return [row for row in of_methods_with(shared, rows) if row["concept"] in shared]
 
@@ -167,6 +172,8 @@ def summary() -> str:
         some = [row for row in whole if (row["kind"] == "phrase") == (what == "phrases")]
         count = len({row["concept"] for row in some})
         tables.append(f"{count} {what}:\n\n{methods_table(some, SUMMARY)}")
+        rivals = [row for row in of_first_seed(some) if row["method"] in ("fast", *RATES)]
+        tables.append(f"beside rivals:\n\n{methods_table(rivals, SUMMARY)}")
     tables.append(f"race:\n\n{methods_table(race(rows), SUMMARY)}")
     gallery = committed("gallery")
     of_all, raced = of_all_concepts(gallery), race(gallery)
