@@ -23,6 +23,7 @@ export class Source {
     this.pixels = null;
     /** @type {HTMLImageElement | null} */
     this.picture = null;
+    this.hasPicture = Boolean(model.picture);
     load(model.atlas, (image) => {
       this.pixels = pixelsOf(image);
       onReady();
@@ -32,6 +33,10 @@ export class Source {
       this.picture = image;
       onReady();
     });
+  }
+
+  get isRead() {
+    return Boolean(this.pixels && (this.picture || !this.hasPicture));
   }
 
   /**

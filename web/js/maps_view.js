@@ -83,7 +83,7 @@ export class MapsView extends View {
     this.chosen = same < 0 ? maps.first : same;
     this.pointed = null;
     this.message.textContent = "";
-    this.element.dataset.state = "done";
+    this.element.dataset.state = "reading";
     this.slider.max = String(maps.steps.length);
     this.overLabel.hidden = maps.models.every((model) => !model.picture);
     this.sources = maps.models.map((model) => new Source(model, () => this.draw()));
@@ -160,6 +160,7 @@ export class MapsView extends View {
     const text = figures(maps.words[index], maps.view) + note;
     if (this.figures.textContent !== text) this.figures.textContent = text;
     this.drawTiles(maps, index, row);
+    if (this.sources.every((source) => source.isRead)) this.element.dataset.state = "done";
   }
 
   /**
