@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from .entrance_config import MOST_BATCH, EntranceConfig
 from .interfaces import PIXELS_PER_TOKEN
 from .validation import (
     check_blocks,
@@ -31,7 +32,7 @@ Sampling = Literal["cached", "fresh"]
 Blocks = Literal["all"] | tuple[int, ...]
 
 DRAWS_PER_PATH = 2  # at the least: a path that fewer states are drawn from is not worth sampling
-MOST_RANK, MOST_PATHS, MOST_BATCH = 256, 4096, 1024
+MOST_RANK, MOST_PATHS = 256, 4096
 SHARED = ("keep", "ridge", "pooled_ridge")  # between several concepts of one closed form
 
 
@@ -72,35 +73,6 @@ class LossWeights:
             )
 
 
-@dataclass(frozen=True)
-class EntranceConfig:
-    """The closed form at the text's entrance, and the attacks that it is hardened against."""
-
-    keep: float = within(1.0, 0, 1e6)  # what the mean held token counts
-    ridge: float = within(0.1, 1e-9, 1e3)  # of tokens; a share of their mean square
-    pooled_ridge: float = within(1e-3, 1e-9, 1e3)
-    own_share: float = within(6.0, 0, 1e3)  # what the concept's tokens count, others 1
-    most_moved: float = within(0.45, 1e-3, 1e3)  # of a held token, in mean tokens
-    most_unsolved: float = within(0.3, 0, 1)  # a concept of which more is left is trained instead
-    trained_batch: int = within(2, 1, 100)  # times `batch` and `keep_per_step`, for such a concept
-    trained_paths: int = within(4, 1, 100)  # times `trajectories`
-    trained_keep_paths: int = within(2, 1, 100)  # times `keep_trajectories`
-    rounds: int = within(4, 0, 1000)  # of attacks; after each it is solved anew
-    searches: int = within(5, 1, 1000)  # steps of gradient in a round
-    attacks: int = within(4, 1, 1000)  # found in a round, each for all prompts
-    radius: float = within(0.5, 1e-3, 10)  # of an attack, in a token's norm
-    holds: float = within(0.6, 0, 100)  # share of the change, left by attacks that join nothing
-    rate: float = within(0.35, 1e-3, 10)  # share of the radius that a search moves
-    tempering: int = within(32, 0, 100_000)  # steps of training under attack, of soft solutions
-    soft: float = within(0.28, 0, 100)  # a change of a token, in its norm, as short undoes these
-    tempering_rate: float = within(0.8, 1e-6, 100)  # share of the learning rate in them
-    tempering_keep: int = within(2, 1, MOST_BATCH)  # keep prompts in one of them
-    attack_share: float = within(0.1, 0, 1e3)  # what all attacks of a round count
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
 @dataclass(frozen=True, kw_only=True)
 class EraseConfig:
     """Everything a training run depends on besides the model and the concept plan.
@@ -115,6 +87,7 @@ class EraseConfig:
     batch: int = within(4, 1, MOST_BATCH)
     learning_rate: float = within(2e-3, 1e-9, 1)
     rate_width: int = within(0, 0, 100_000)  # an A of n inputs learns at rate_width / n; 0: at 1
+    beta_2: float = within(0.999, 0, 0.999999)  # AdamW's, of the mean of squared gradients
     cooldown: float = within(0.0, 0, 1)  # last share of the steps, in which the rate falls to 0
     keep_learning_rate_ratio: float = within(0.5, 0, 10)  # preserve step's rate / erase step's
     weight_decay: float = within(0.0, 0, 1)
@@ -132,6 +105,7 @@ class EraseConfig:
     budget_rate: float = within(1.0, 0)  # beta: how fast the multiplier follows the drift
     budget_every: int = within(10, 1, 100_000)  # steps between two measurements of the drift
     rsc_temperature: float = within(0.07, 1e-3, 100)
+    importance: float = within(0.0, 0, 1)  # share of draws from cached paths that go by it
     sampling: Sampling = "cached"  # states of cached paths; or fresh: of one sampled for each
     trajectories: int = within(8, 1, MOST_PATHS)  # most paths or pictures to sample
     keep_trajectories: int = within(0, 0, MOST_PATHS)  # of keep prompts; 0: `trajectories`
@@ -192,7 +166,8 @@ class EraseConfig:
 
     def after_solving(self, *, solved: bool = False, soft: bool = False) -> EraseConfig:
         """What a closed form leaves to do: rounds of attacks, and steps under attack where it is
-        `soft`. A concept that is not `solved` by it is trained, by larger steps on more prompts.
+        `soft`. A concept that is not `solved` by it is trained, by larger steps on more paths,
+        which are drawn by importance.
         """
         entrance, keep = self.entrance, self.keep_trajectories or self.trajectories
         if self.solver != "solve":
@@ -202,6 +177,9 @@ class EraseConfig:
                 self,
                 batch=min(entrance.trained_batch * self.batch, MOST_BATCH),
                 keep_per_step=min(entrance.trained_batch * self.keep_per_step, MOST_BATCH),
+                learning_rate=min(entrance.trained_rate * self.learning_rate, 1.0),
+                beta_2=entrance.trained_beta_2,
+                importance=entrance.trained_importance,
                 trajectories=min(entrance.trained_paths * self.trajectories, MOST_PATHS),
                 keep_trajectories=min(entrance.trained_keep_paths * keep, MOST_PATHS),
                 entrance=replace(entrance, rounds=0),

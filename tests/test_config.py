@@ -87,6 +87,11 @@ def test_a_limit_of_steps_and_own_paths_are_kept_after_the_closed_form() -> None
     assert (trained.batch, trained.keep_per_step) == (8, 8)
     large = dataclasses.replace(fast, batch=1000, keep_per_step=600).after_solving()
     assert (large.batch, large.keep_per_step) == (1024, 1024)
+    assert (trained.beta_2, trained.importance) == (0.95, 0.7)
+    assert trained.learning_rate == pytest.approx(1.5 * fast.learning_rate)
+    assert dataclasses.replace(fast, learning_rate=0.9).after_solving().learning_rate == 1
+    word = fast.after_solving(solved=True, soft=True)
+    assert (word.beta_2, word.importance) == (fast.beta_2, 0)
     short = dataclasses.replace(fast, steps=12).after_solving(solved=True, soft=True)
     assert (short.steps, short.searches) == (12, 10)
     assert dataclasses.replace(fast, steps=3).after_solving(solved=True).steps == 3
@@ -184,7 +189,7 @@ def test_unknown_recipe_and_field() -> None:
 
 def test_a_name_that_is_not_a_field_is_told_beside_those_most_like_it() -> None:
     for name in ("keep_per_stepp", "x" * 9000, ""):
-        with pytest.raises(ValueError, match=r"expected fields out of .* and 22 more") as error:
+        with pytest.raises(ValueError, match=r"expected fields out of .* and 24 more") as error:
             EraseConfig.from_recipe("fast", **{name: 1})  # type: ignore
         assert len(str(error.value)) < 400
     with pytest.raises(ValueError, match=r"Got stps for EraseConfig, expected fields out of steps"):

@@ -32,7 +32,7 @@ FLOORS = (
     ("erase_engine.attention", "erase_engine.lora", "erase_engine.closed_form"),
     ("erase_engine.concepts", "erase_engine.families"),
     ("erase_engine.sampling", "erase_engine.config", "erase_engine.prompt_list"),
-    ("erase_engine.interfaces", "erase_engine.flow"),
+    ("erase_engine.interfaces", "erase_engine.flow", "erase_engine.entrance_config"),
     ("erase_engine.validation", "erase_engine.atomic_file", "erase_engine.contact_sheet"),
 )
 # The engine asks for a model by `interfaces` alone, and the hosts know nothing of what trains.

@@ -21,6 +21,7 @@ from .objective import STATES, Objective
 from .solvers.adversary import Adversary
 from .solvers.solve import BY_DEGREES, entrances_of
 from .solvers.table import SOLVERS
+from .states.cached import importance_of
 from .teacher import (
     CountedModel,
     ForwardCount,
@@ -176,7 +177,8 @@ def _objective(
         adversary = Adversary(model.encoded, radius=radius, rate=rate, device=model.backend.device)
     if config.steps:
         trajectories = _trajectories(model, generator, checkpoint, on_pass=tell.sampled)
-    states = STATES[config.sampling](model, lora, trajectories, tell.sampled)
+    importance = importance_of(trajectories, config)
+    states = STATES[config.sampling](model, lora, trajectories, tell.sampled, importance)
     return Objective(model, lora, states, generator, adversary, entrances)
 
 

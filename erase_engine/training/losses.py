@@ -28,19 +28,19 @@ def esd_target(v_concept: Tensor, v_anchor: Tensor, negative_guidance: float) ->
 
 
 def esd_loss(v_student: Tensor, target: Tensor) -> Tensor:
-    """L_esd = mean (v_S(x_t, c) - target)^2; pulls the concept's picture to the anchor's."""
+    """L_esd = mean (v_S(x_t, c) - target)^2, (B,); pulls the concept's picture to the anchor's."""
     return _mean_square(v_student, target)
 
 
 def erase_by_target(v_student: Tensor, v_concept: Tensor, v_anchor: Tensor, eta: float) -> Tensor:
-    """L_esd from the teacher's two velocities."""
+    """L_esd from the teacher's two velocities, (B,)."""
     return esd_loss(v_student, esd_target(v_concept, v_anchor, eta))
 
 
 def erase_by_hinge(v_student: Tensor, v_concept: Tensor, v_anchor: Tensor, eta: float) -> Tensor:
     """GEM's objective: nearer to the anchor's velocity than eta times as near as to the concept's.
 
-        mean_B relu( |v_S(c) - v_T(c0)| - eta |v_S(c) - v_T(c)| ),  | | the root mean square
+        relu( |v_S(c) - v_T(c0)| - eta |v_S(c) - v_T(c)| ),  | | the root mean square, (B,)
 
     It is 0 once that holds, and pulls no further. Source: GEM (ICML 2026, arXiv 2606.00140).
     """
@@ -48,11 +48,11 @@ def erase_by_hinge(v_student: Tensor, v_concept: Tensor, v_anchor: Tensor, eta: 
         (v_student.float() - v.float()).square().mean(dim=(1, 2, 3)).add(TINY).sqrt()
         for v in (v_anchor, v_concept)
     )
-    return (to_anchor - eta * to_concept).relu().mean()
+    return (to_anchor - eta * to_concept).relu()
 
 
 def keep_loss(v_student: Tensor, v_teacher: Tensor) -> Tensor:
-    """L_keep = mean (v_S(x_t, c_k) - v_T(x_t, c_k))^2; holds unrelated prompts where they are."""
+    """L_keep = mean (v_S(x_t, c_k) - v_T(x_t, c_k))^2, (B,); holds other prompts where they are."""
     return _mean_square(v_student, v_teacher)
 
 
@@ -61,7 +61,7 @@ def reconstruction_loss(v_student: Tensor, x_0: Tensor, noise: Tensor) -> Tensor
 
     The flow-matching loss, at x_t = (1 - t) x_0 + t noise. All (B, C, h, w).
     """
-    return _mean_square(v_student, noise.to(v_student) - x_0.to(v_student))
+    return _mean_square(v_student, noise.to(v_student) - x_0.to(v_student)).mean()
 
 
 def attention_mass(blocks: Sequence[Tensor]) -> Tensor:
@@ -155,4 +155,4 @@ def _mean_square(a: Tensor, b: Tensor) -> Tensor:
             f"Got velocities {tuple(a.shape)} and {tuple(b.shape)}, expected one shape. "
             "Compare the same x_t."
         )
-    return (a.float() - b.float()).square().mean()
+    return (a.float() - b.float()).square().flatten(1).mean(dim=1)

@@ -58,11 +58,13 @@ class Objective:
         v, blocks = model.velocity(batch.x_t, batch.t, cond, tokens.all if model.watched else None)
         v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
         erase = ERASE_LOSSES[self.config.erase_form]
-        losses = {"esd": erase(v, v_concept, v_anchor, self.config.negative_guidance)}
+        esd = erase(v, v_concept, v_anchor, self.config.negative_guidance)
+        batch.learn(esd)
+        losses = {"esd": batch.counted(esd).mean()}
         if model.watched:
             attention = ATTENTION_LOSSES[self.config.attention_form]
             each = attention(blocks, batch.mass, tokens, self.config.attention_others)
-            losses["attention"] = mean_where(~attacked, each)
+            losses["attention"] = mean_where(~attacked, batch.counted(each))
         return losses
 
     def learn_attack(self) -> None:
@@ -74,7 +76,10 @@ class Objective:
         """L_keep, L_lora and L_rsc, those that count."""
         weights, losses = self.config.weights, {}
         if weights.keep > 0:
-            losses["keep"] = self.keep_loss(self.draw_keep(self.config.keep_per_step))
+            batch = self.draw_keep(self.config.keep_per_step)
+            keep = self._keep_losses(batch)
+            batch.learn(keep)
+            losses["keep"] = batch.counted(keep).mean()
         if weights.reconstruction > 0:
             losses["reconstruction"] = self._reconstruction_loss()
         if weights.rsc > 0 and self.model.encoded.contrast is not None:
@@ -87,6 +92,10 @@ class Objective:
 
     def keep_loss(self, batch: TrainingBatch) -> Tensor:
         """L_keep on given states of the keep prompts' paths."""
+        return batch.counted(self._keep_losses(batch)).mean()
+
+    def _keep_losses(self, batch: TrainingBatch) -> Tensor:
+        """(B,) L_keep on each of them."""
         cond = self.model.encoded.keep.take(batch.rows)
         v, _ = self.model.velocity(batch.x_t, batch.t, cond, None)
         return keep_loss(v, batch.teacher_velocity[:, 0].to(v))

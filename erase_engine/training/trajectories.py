@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..flow import euler_step, require_finite
+from .importance import Draws, Importance
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,16 @@ class TrainingBatch:
     rows: Tensor  # (B,) the prompt whose path each is from
     teacher_velocity: Tensor  # (B, P, C, h, w)
     mass: Tensor  # (B, W)
+    draws: Draws | None = None  # of its paths, where they were drawn by importance
+
+    def counted(self, losses: Tensor) -> Tensor:
+        """(B,) losses, whose mean is that over all states."""
+        return self.draws.counted(losses) if self.draws else losses
+
+    def learn(self, losses: Tensor) -> None:
+        """Later draws go by the losses (B,) on these, where draws go by importance."""
+        if self.draws:
+            self.draws.importance.learn(self.draws, losses)
 
 
 @dataclass(frozen=True)
@@ -51,13 +62,20 @@ class TrajectoryCache:
     times: Tensor  # (S,) falling from 1
     rows: Tensor  # (N,) the prompt of each path
 
-    def draw(self, count: int, generator: Generator, *, early: float = 1.0) -> TrainingBatch:
-        """`count` states: paths uniformly at random, and times in the first `early` share."""
-        times = math.ceil(early * len(self.times))
-        n = torch.randint(len(self.states), (count,), generator=generator)
-        s = torch.randint(times, (count,), generator=generator)
+    def draw(
+        self,
+        count: int,
+        generator: Generator,
+        *,
+        early: float = 1.0,
+        importance: Importance | None = None,
+    ) -> TrainingBatch:
+        """`count` states: paths by importance or uniformly, times in the first `early` share."""
+        draws = importance.draw(count, generator) if importance else None
+        n = draws.paths if draws else torch.randint(len(self.rows), (count,), generator=generator)
+        s = torch.randint(math.ceil(early * len(self.times)), (count,), generator=generator)
         found = self.states[n, s], self.times[s], self.rows[n]
-        return TrainingBatch(*found, self.teacher_velocity[n, s], self.mass[n, s])
+        return TrainingBatch(*found, self.teacher_velocity[n, s], self.mass[n, s], draws)
 
     @staticmethod
     def join(*caches: TrajectoryCache) -> TrajectoryCache:

@@ -15,14 +15,15 @@ from training_runs import CONFIG, equal, folder_in, stopped, train
 
 from erase_engine.closed_form.text_rows import Features, TextRows
 from erase_engine.training.checkpoint import STATE, TRAJECTORIES, Checkpoint, identity_of
+from erase_engine.training.importance import Draws
 from erase_engine.training.loop import StepReport
 
 
-@pytest.mark.parametrize("attack", [0.0, 0.5])
+@pytest.mark.parametrize("numbers", [{}, {"attack": 0.5}, {"importance": 0.7}], ids=str)
 @pytest.mark.parametrize("solver", ["alternate", "budget"])
 @pytest.mark.parametrize("step", [1, 6, 9])
-def test_gone_on_is_never_stopped(small_flow, encoded, tmp_path, solver, step, attack) -> None:
-    given = {"solver": solver, "attack": attack}
+def test_gone_on_is_never_stopped(small_flow, encoded, tmp_path, solver, step, numbers) -> None:
+    given = {"solver": solver, **numbers}
     whole = train(small_flow, encoded, **given)
     stopped(small_flow, encoded, tmp_path, step, **given)
     begun: list[StepReport] = []
@@ -190,8 +191,30 @@ def poison(small_flow: Any, step: int, times: int) -> Any:
     return on_step
 
 
-def test_one_nan_is_tried_again_from_the_last_good_state(small_flow, encoded) -> None:
-    erasure = train(small_flow, encoded, on_step=poison(small_flow, 4, times=1))
+def test_draws_go_by_the_losses_that_there_were(small_flow, encoded, tmp_path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    train(small_flow, encoded, checkpoint, importance=0.7)
+    assert checkpoint.latest
+    for kind in ("erase", "keep"):
+        left = checkpoint.latest.solver[f"{kind}.left"]
+        assert (left != 1).any() and left.isfinite().all()
+
+
+def test_every_loss_on_states_counts_as_its_draws_do(small_flow, encoded, monkeypatch) -> None:
+    monkeypatch.setattr(Draws, "counted", lambda self, losses: 7 + 0 * losses)
+    history = train(small_flow, encoded, importance=0.7).history
+    for name in ("esd", "attention", "keep"):
+        assert history[name] == [7] * CONFIG.steps
+    assert history["rsc"][0] != 7
+
+
+@pytest.mark.parametrize("importance", [0.0, 0.7])
+@pytest.mark.parametrize("step", [0, 4])
+def test_one_nan_is_tried_again_from_the_last_good_state(
+    small_flow, encoded, step: int, importance: float
+) -> None:
+    on_step = poison(small_flow, step, times=1)
+    erasure = train(small_flow, encoded, on_step=on_step, importance=importance)
     assert len(erasure.history["esd"]) == CONFIG.steps
     assert all(tensor.isfinite().all() for tensor in erasure.state.values())
 

@@ -60,8 +60,13 @@ def together(
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize(
     "changes",
-    [{"attack": 0.5, "attention_blocks": (1,)}, {"solver": "budget", "batch": 5}, PAPER],
-    ids=["attacked", "uneven", "fresh"],
+    [
+        {"attack": 0.5, "attention_blocks": (1,)},
+        {"solver": "budget", "batch": 5},
+        {"importance": 0.7},
+        PAPER,
+    ],
+    ids=["attacked", "uneven", "by importance", "fresh"],
 )
 def test_all_have_the_lora_of_one(
     small_flow: Any, encoded: EncodedPrompts, count: int, changes: dict[str, Any]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from erase_engine.config import EraseConfig
+from erase_engine.training.importance import Importance
 from erase_engine.training.teacher import CountedModel, ForwardCount, cache_all_trajectories
 from erase_engine.training.trajectories import TeacherOutput, TrajectoryCache, cache_trajectories
 
@@ -129,3 +130,49 @@ def test_each_prompts_paths_follow_its_own_velocity(small_flow, encoded) -> None
         own, other = (erase.teacher_velocity[paths, :-1, each] for each in (prompt, 1 - prompt))
         torch.testing.assert_close(moved[paths], step * own)
         assert not torch.allclose(moved[paths], step * other, rtol=0.01)
+
+
+def test_a_path_is_drawn_as_often_as_much_is_left_on_it(cache: TrajectoryCache) -> None:
+    """Of four paths one has a loss nine times as large, so three times the root: 3 of 6 draws."""
+    importance = Importance(4, share=1.0)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        draw = cache.draw(4, generator, importance=importance)
+        assert draw.draws is not None
+        draw.learn(torch.where(draw.draws.paths == 0, 9.0, 1.0))
+    late = importance.draw(3000, generator)
+    assert 1350 < (late.paths == 0).sum() < 1650
+    other = Importance(4, share=0.5)
+    other.left.copy_(importance.left)
+    assert 1000 < (other.draw(3000, generator).paths == 0).sum() < 1250  # (1/2 + 1/4) / 2
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_what_a_draw_counts_makes_the_mean_that_over_all_paths(share: float) -> None:
+    importance = Importance(4, share=share)
+    importance.left.copy_(torch.tensor([3.0, 1.0, 0.1, 0.5]))
+    losses = torch.tensor([8.0, 2.0, 1.0, 1.0])
+    draws = importance.draw(40_000, torch.Generator().manual_seed(0))
+    before = importance.left.clone()
+    assert draws.counted(losses[draws.paths]).mean().item() == pytest.approx(3, rel=0.03)
+    assert torch.equal(importance.left, before)  # it was not asked to learn
+
+
+def test_what_is_left_is_of_the_mean_loss_whatever_its_size() -> None:
+    """All losses fall in a training: what counts is how one stands among them."""
+    found = []
+    for scale in (1.0, 1e-6):
+        importance, generator = Importance(3, share=0.7), torch.Generator().manual_seed(0)
+        for _ in range(20):
+            draws = importance.draw(6, generator)
+            importance.learn(draws, scale * torch.tensor([1.0, 2.0, 30.0])[draws.paths])
+        found.append(importance.left.clone())
+    torch.testing.assert_close(*found)
+    assert found[0].argmax() == 2
+
+
+def test_a_loss_of_0_leaves_every_path_a_chance() -> None:
+    importance = Importance(2, share=1.0)
+    draws = importance.draw(8, torch.Generator().manual_seed(0))
+    importance.learn(draws, torch.zeros(8))
+    assert importance.left.isfinite().all() and (importance.left > 0).all()

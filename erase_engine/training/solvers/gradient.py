@@ -40,15 +40,20 @@ class Alternate:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a step depends on besides the LoRA and the generator; no copies."""
+        return self.optimizer.tensors() | self._own_tensors()
+
+    def _own_tensors(self) -> dict[str, Tensor]:
         adversary = self.objective.adversary
         attack = {"attack": adversary.change} if adversary else {}
-        return self.optimizer.tensors() | attack
+        return attack | self.objective.states.tensors()
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes copies of what `tensors` gave; KeyError or ValueError where some are missing."""
-        if self.objective.adversary:
-            self.objective.adversary.change.copy_(tensors["attack"])
-        self.optimizer.load({key: value for key, value in tensors.items() if key != "attack"})
+        own = self._own_tensors()
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+        apart = own.keys() | {"attack"}
+        self.optimizer.load({key: value for key, value in tensors.items() if key not in apart})
 
     def _weighted(self, losses: Mapping[str, Tensor], multiplier: float = 1.0) -> Tensor:
         """The losses' weighted sum; those that preserve also count `multiplier`."""

@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from ..objective import Objective
 
 FLOAT16_LOSS_SCALE = 2.0**14
+BETA_1 = 0.9
 
 
 class AdapterOptimizer:
@@ -35,7 +36,10 @@ class AdapterOptimizer:
         half = objective.model.backend.dtype == torch.float16
         self.loss_scale = FLOAT16_LOSS_SCALE if half else 1.0
         self.optimizer = torch.optim.AdamW(
-            self._groups(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+            self._groups(),
+            lr=self.config.learning_rate,
+            betas=(BETA_1, self.config.beta_2),
+            weight_decay=self.config.weight_decay,
         )
 
     def _groups(self) -> list[dict[str, Any]]:

@@ -116,10 +116,10 @@ class Solve:
         cond, _ = self.attack.attack(batch.rows, objective.generator, share=1.0)
         v, _ = model.velocity(batch.x_t, batch.t, cond, None)
         v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
-        towards = esd_loss(v, v_concept)
+        towards = esd_loss(v, v_concept).mean()
         norm = self.attack.descend(towards * self.training.optimizer.loss_scale)
-        held_out = towards.detach() / esd_loss(v_anchor, v_concept)
-        return {"esd": esd_loss(v, v_anchor).detach(), "attack": held_out}, norm
+        held_out = towards.detach() / esd_loss(v_anchor, v_concept).mean()
+        return {"esd": esd_loss(v, v_anchor).mean().detach(), "attack": held_out}, norm
 
     @property
     def unsolved(self) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
 
+from ...config import EraseConfig
 from ...interfaces import Adapters
+from ..importance import Importance
 from ..teacher import CountedModel, Trajectories
 from ..trajectories import TrainingBatch
 from .pictures import NoisyPictures
@@ -33,16 +35,17 @@ class CachedStates:
     lora: Adapters
     trajectories: Trajectories
     on_pass: Callable[[], None]  # called after each pass that samples; may raise to cancel
+    importance: Mapping[str, Importance] = field(default_factory=dict)  # by which paths are drawn
 
     def erase(self, count: int, generator: Generator) -> TrainingBatch:
         """States of the concept's and the anchor's paths."""
-        early = self.model.config.early
-        return self.trajectories.erase.draw(count, generator, early=early)
+        early, importance = self.model.config.early, self.importance.get("erase")
+        return self.trajectories.erase.draw(count, generator, early=early, importance=importance)
 
     def keep(self, count: int, generator: Generator) -> TrainingBatch:
         """States of the keep prompts' paths."""
         assert self.trajectories.keep is not None
-        return self.trajectories.keep.draw(count, generator)
+        return self.trajectories.keep.draw(count, generator, importance=self.importance.get("keep"))
 
     def contrast(self, count: int, generator: Generator) -> ContrastBatch:
         """One state for all of a sentence's words: the concept, its synonym, K irrelevant ones."""
@@ -63,3 +66,23 @@ class CachedStates:
         """Noisy pictures of what is to be kept."""
         assert self.trajectories.pictures is not None
         return self.trajectories.pictures.draw(count, generator)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that draws depend on besides the generator; no copies."""
+        return {
+            f"{kind}.{name}": tensor
+            for kind, importance in self.importance.items()
+            for name, tensor in importance.tensors().items()
+        }
+
+
+def importance_of(trajectories: Trajectories | None, config: EraseConfig) -> dict[str, Importance]:
+    """Of cached paths; none where all are drawn alike."""
+    if trajectories is None or config.sampling == "fresh" or not config.importance:
+        return {}
+    caches = {"erase": trajectories.erase, "keep": trajectories.keep}
+    return {
+        kind: Importance(len(cache.rows), share=config.importance)
+        for kind, cache in caches.items()
+        if cache is not None
+    }

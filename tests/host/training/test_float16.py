@@ -41,7 +41,7 @@ def gradients(dtype: torch.dtype, *, scale: float | None = None) -> list[torch.T
         optimizer.loss_scale = scale or optimizer.loss_scale
         with lora.attach(slices_of(backend, lora)):
             v = backend.velocity(x_t, t, cond)
-            optimizer.backward(keep_loss(v, v.detach() - DIFFERENCE * change))
+            optimizer.backward(keep_loss(v, v.detach() - DIFFERENCE * change).mean())
     added = [parameter.grad for parameter in lora.parameters()]
     found = torch.cat([each.flatten() for each in added if each is not None])
     found /= optimizer.loss_scale
