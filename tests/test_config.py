@@ -68,7 +68,7 @@ def test_a_short_training_samples_fewer_paths() -> None:
     [
         ({"solved": True, "soft": False}, 20, 20, 4, 12, 0),
         ({"solved": True, "soft": True}, 52, 20, 4, 12, 32),
-        ({"solved": False, "soft": True}, 160, 0, 8, 48, 80),
+        ({"solved": False, "soft": True}, 160, 0, 8, 48, 320),
     ],
 )
 def test_what_fast_does_after_its_closed_form(
@@ -82,7 +82,7 @@ def test_what_fast_does_after_its_closed_form(
 def test_a_limit_of_steps_and_own_paths_are_kept_after_the_closed_form() -> None:
     fast = EraseConfig.from_recipe("fast", trajectories=100, keep_trajectories=0)
     trained = fast.after_solving()
-    assert (trained.trajectories, trained.keep_trajectories) == (400, 200)
+    assert (trained.trajectories, trained.keep_trajectories) == (400, 800)
     assert dataclasses.replace(fast, trajectories=4000).after_solving().trajectories == 4096
     assert (trained.batch, trained.keep_per_step) == (8, 8)
     large = dataclasses.replace(fast, batch=1000, keep_per_step=600).after_solving()

@@ -60,6 +60,9 @@ def plan_concept(
     irrelevant = tuple(dict.fromkeys(spread))
     neighbours = (draft.known(ranked) or ranked)[:KEEP_NEIGHBOURS]  # what is likeliest to be harmed
     keep = draft.keep_prompts((*irrelevant, *neighbours), pairs)
+    held = held_sentences(draft.writer, keep)
+    if draft.writer.phrase:  # it is trained: what stays is shown to the training as well
+        keep, held = (*keep, *held), ()
     notes = () if request.synonyms else (NO_SYNONYMS,)
     return ConceptPlan(
         concept=request.concept,
@@ -70,7 +73,7 @@ def plan_concept(
         keep=keep,
         pairs=pairs,
         notes=(*request.notes, *notes, reason),
-        held=held_sentences(draft.writer, keep),
+        held=held,
     )
 
 

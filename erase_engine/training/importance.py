@@ -38,7 +38,6 @@ class Importance:
 
     def learn(self, draws: Draws, losses: Tensor) -> None:
         """Later draws go by the losses (B,) on these."""
-        losses = losses.detach().float().cpu()
         newest = (draws.counts * losses).mean()
         self.mean.lerp_(newest, NEWEST if self.mean else 1.0)
         left = (losses / self.mean.clamp_min(TINY)).sqrt().clamp(LEAST, MOST)

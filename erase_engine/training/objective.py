@@ -56,11 +56,13 @@ class Objective:
             cond = encoded.concept.take(batch.rows)
             attacked = torch.zeros(len(batch.rows), dtype=torch.bool)
         v, blocks = model.velocity(batch.x_t, batch.t, cond, tokens.all if model.watched else None)
-        v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
-        erase = ERASE_LOSSES[self.config.erase_form]
-        esd = erase(v, v_concept, v_anchor, self.config.negative_guidance)
-        batch.learn(esd)
-        losses = {"esd": batch.counted(esd).mean()}
+        erase, eta = ERASE_LOSSES[self.config.erase_form], self.config.negative_guidance
+
+        def esd(v: Tensor) -> Tensor:
+            """(B,) L_esd on each of them."""
+            return erase(v, *batch.teacher_velocity.to(v).unbind(dim=1), eta)
+
+        losses = {"esd": batch.mean_of(esd, v)}
         if model.watched:
             attention = ATTENTION_LOSSES[self.config.attention_form]
             each = attention(blocks, batch.mass, tokens, self.config.attention_others)
@@ -76,10 +78,7 @@ class Objective:
         """L_keep, L_lora and L_rsc, those that count."""
         weights, losses = self.config.weights, {}
         if weights.keep > 0:
-            batch = self.draw_keep(self.config.keep_per_step)
-            keep = self._keep_losses(batch)
-            batch.learn(keep)
-            losses["keep"] = batch.counted(keep).mean()
+            losses["keep"] = self.keep_loss(self.draw_keep(self.config.keep_per_step))
         if weights.reconstruction > 0:
             losses["reconstruction"] = self._reconstruction_loss()
         if weights.rsc > 0 and self.model.encoded.contrast is not None:
@@ -92,13 +91,9 @@ class Objective:
 
     def keep_loss(self, batch: TrainingBatch) -> Tensor:
         """L_keep on given states of the keep prompts' paths."""
-        return batch.counted(self._keep_losses(batch)).mean()
-
-    def _keep_losses(self, batch: TrainingBatch) -> Tensor:
-        """(B,) L_keep on each of them."""
         cond = self.model.encoded.keep.take(batch.rows)
         v, _ = self.model.velocity(batch.x_t, batch.t, cond, None)
-        return keep_loss(v, batch.teacher_velocity[:, 0].to(v))
+        return batch.mean_of(lambda v: keep_loss(v, batch.teacher_velocity[:, 0].to(v)), v)
 
     def _reconstruction_loss(self) -> Tensor:
         """L_lora on pictures of what is to be kept, under the prompts that they show."""

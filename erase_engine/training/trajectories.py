@@ -42,14 +42,19 @@ class TrainingBatch:
     mass: Tensor  # (B, W)
     draws: Draws | None = None  # of its paths, where they were drawn by importance
 
+    def mean_of(self, losses: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+        """The mean over all states of `losses` (B,), a function of the velocities.
+
+        Later draws go by them, where draws go by importance. For that they are computed on the
+        CPU: cards of two kinds round differently, and all processes have to draw the same.
+        """
+        if self.draws:
+            self.draws.importance.learn(self.draws, losses(v.detach().cpu()))
+        return self.counted(losses(v)).mean()
+
     def counted(self, losses: Tensor) -> Tensor:
         """(B,) losses, whose mean is that over all states."""
         return self.draws.counted(losses) if self.draws else losses
-
-    def learn(self, losses: Tensor) -> None:
-        """Later draws go by the losses (B,) on these, where draws go by importance."""
-        if self.draws:
-            self.draws.importance.learn(self.draws, losses)
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,8 @@ def _check_part(part: Part, model: Any) -> None:
         )
     if not all(plan.held for plan in part.plans):
         raise ValueError(
-            f"Got {part.name} without sentences that are held, expected some in its record. "
-            "Erase its concept anew, or choose method fuse."
+            f"Got {part.name} without sentences that are held, expected some in its record, as "
+            "single words have there. Choose method fuse; or erase its concept anew, if it is one."
         )
     if made_for != given:
         raise ValueError(

@@ -13,6 +13,7 @@ import pytest
 from word_encoder import WordEncoder
 
 from erase_engine.concepts.everyday import PICTURES
+from erase_engine.concepts.kept_sentences import HELD
 from erase_engine.concepts.plan import ConceptPlan
 from erase_engine.concepts.planner import plan_concept
 from erase_engine.concepts.request import ConceptRequest
@@ -61,7 +62,8 @@ def to_be_read() -> Iterator[str]:
         yield f"{kind}: {concept}\n  ({why})"
         for pair in plan.pairs[:5]:
             yield f"  {pair.concept_prompt}\n    -> {pair.anchor_prompt}"
-        yield from (f"  stays: {text}" for text in (*plan.keep[:2], *plan.held[:2]))
+        further = (*plan.keep, *plan.held)[-HELD:][:2]
+        yield from (f"  stays: {text}" for text in (*plan.keep[:2], *further))
 
 
 def faults(text: str) -> list[str]:

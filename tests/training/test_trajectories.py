@@ -137,9 +137,11 @@ def test_a_path_is_drawn_as_often_as_much_is_left_on_it(cache: TrajectoryCache) 
     importance = Importance(4, share=1.0)
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
-        draw = cache.draw(4, generator, importance=importance)
-        assert draw.draws is not None
-        draw.learn(torch.where(draw.draws.paths == 0, 9.0, 1.0))
+        batch = cache.draw(4, generator, importance=importance)
+        assert batch.draws is not None
+        losses = torch.where(batch.draws.paths == 0, 9.0, 1.0)
+        mean = batch.mean_of(lambda v, losses=losses: losses * v, torch.ones(4))
+        torch.testing.assert_close(mean, (batch.draws.counts * losses).mean())
     late = importance.draw(3000, generator)
     assert 1350 < (late.paths == 0).sum() < 1650
     other = Importance(4, share=0.5)

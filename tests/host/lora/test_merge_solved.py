@@ -38,15 +38,14 @@ def plans(tiny: tuple[Any, Any]) -> dict[str, ConceptPlan]:
     """Each planned apart; star would become a heart, which the other erases."""
     with ordinary_tensors():
         return {
-            name: plan_concept(
-                ConceptRequest(
-                    concept=name, kind=kind, replacement={"star": "heart"}.get(name, "")
-                ),
-                encoder_for(tiny[1]),
-                vocabulary=TINY_WORLD,
-            )
+            name: planned(tiny, name, kind, {"star": "heart"}.get(name, ""))
             for name, kind in CONCEPTS.items()
         }
+
+
+def planned(tiny: tuple[Any, Any], name: str, kind: Any, instead: str = "") -> ConceptPlan:
+    request = ConceptRequest(concept=name, kind=kind, replacement=instead)
+    return plan_concept(request, encoder_for(tiny[1]), vocabulary=TINY_WORLD)
 
 
 @pytest.fixture
@@ -135,6 +134,14 @@ def test_other_inputs_than_it_needs_are_named(tiny: tuple[Any, Any], files: Path
         solve(tiny, clip=None)
     with pytest.raises(ValueError, match=r"strength 0\.5 for star\.safetensors with method solve"):
         solve(tiny, strength_1=0.5)
+
+
+def test_a_phrase_is_refused(tiny: tuple[Any, Any], files: Path) -> None:
+    """Beside a word that the entrance can tell it would pass for one, and take others along."""
+    with ordinary_tensors():
+        save(files, planned(tiny, "red circle", "object"), tiny[0])
+    with pytest.raises(ValueError, match=r"red circle\.safetensors without .* Choose method fuse"):
+        solve(tiny, file_1="red circle.safetensors")
 
 
 FAULTS = {
