@@ -13,8 +13,8 @@ MOST_BATCH = 1024
 class EntranceConfig:
     """The closed form at the text's entrance, and the attacks that it is hardened against.
 
-    Those that begin with `trained` take the place of the training's own, or count as often, where
-    a closed form can't erase the concept.
+    Those that begin with `trained` are of a concept that the closed form can't erase: they multiply
+    the training's own numbers, or take their place.
     """
 
     keep: float = within(1.0, 0, 1e6)  # what the mean held token counts
@@ -27,8 +27,8 @@ class EntranceConfig:
     trained_paths: int = within(4, 1, 100)  # times `trajectories`
     trained_keep_paths: int = within(8, 1, 100)  # times `keep_trajectories`
     trained_rate: float = within(1.5, 1e-6, 100)  # times the learning rate
-    trained_beta_2: float = within(0.95, 0, 0.999999)
-    trained_importance: float = within(0.7, 0, 1)
+    trained_beta_2: float = within(0.95, 0, 0.999999)  # instead of `beta_2`
+    trained_importance: float = within(0.7, 0, 1)  # instead of `importance`
     rounds: int = within(4, 0, 1000)  # of attacks; after each it is solved anew
     searches: int = within(5, 1, 1000)  # steps of gradient in a round
     attacks: int = within(4, 1, 1000)  # found in a round, each for all prompts

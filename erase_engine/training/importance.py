@@ -18,8 +18,8 @@ class Importance:
 
         p_n = share left_n / sum left + (1 - share) / N,   a draw counts 1 / (N p_n)
 
-    `left` is a running mean of sqrt(loss / mean loss) over a path's draws. The norm of a gradient
-    goes with the root of a squared loss, and a mean of few gradients is surest where they are
+    `left` is a running mean of sqrt(loss / mean loss) over a path's draws. The norm of a squared
+    error's gradient goes with its root, and a mean of few gradients is surest where they are
     drawn by their norm; what a draw counts makes it the mean over all paths again. Source:
     Katharopoulos and Fleuret (ICML 2018, arXiv 1803.00942).
     """

@@ -60,7 +60,8 @@ class Objective:
 
         def esd(v: Tensor) -> Tensor:
             """(B,) L_esd on each of them."""
-            return erase(v, *batch.teacher_velocity.to(v).unbind(dim=1), eta)
+            v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
+            return erase(v, v_concept, v_anchor, eta)
 
         losses = {"esd": batch.mean_of(esd, v)}
         if model.watched:

@@ -46,7 +46,8 @@ class TrainingBatch:
         """The mean over all states of `losses` (B,), a function of the velocities.
 
         Later draws go by them, where draws go by importance. For that they are computed on the
-        CPU: cards of two kinds round differently, and all processes have to draw the same.
+        CPU, which waits for the velocities: cards of two kinds round differently, and all
+        processes have to draw the same.
         """
         if self.draws:
             self.draws.importance.learn(self.draws, losses(v.detach().cpu()))

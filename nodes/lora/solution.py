@@ -73,7 +73,7 @@ def _check_part(part: Part, model: Any) -> None:
     if not all(plan.held for plan in part.plans):
         raise ValueError(
             f"Got {part.name} without sentences that are held, expected some in its record, as "
-            "single words have there. Choose method fuse; or erase its concept anew, if it is one."
+            "all but phrases have. Choose method fuse, or erase anew what is no phrase."
         )
     if made_for != given:
         raise ValueError(

