@@ -53,6 +53,11 @@ class LoraConfig:
         check_choice("targets", self.targets, get_args(Targets))
         check_choice("init", self.init, get_args(AdapterInit))
 
+    def times(self, count: int) -> LoraConfig:
+        """`count` times the rank, as strong."""
+        rank, alpha = min(count * self.rank, MOST_RANK), self.alpha or self.rank
+        return replace(self, rank=rank, alpha=alpha * rank / self.rank)
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -154,23 +159,17 @@ class EraseConfig:
         """
         if self.solver != "solve" or count == 1:
             return self
-        lora, entrance = self.lora, self.entrance
-        rank = min(count * lora.rank, MOST_RANK)
-        alpha = (lora.alpha or lora.rank) * rank / lora.rank
-        shares = {name: getattr(entrance, name) / count for name in SHARED}
-        return replace(
-            self,
-            lora=replace(lora, rank=rank, alpha=alpha),
-            entrance=replace(entrance, **shares, rounds=0, tempering=0),
-        )
+        shares = {name: getattr(self.entrance, name) / count for name in SHARED}
+        entrance = replace(self.entrance, **shares, rounds=0, tempering=0)
+        return replace(self, lora=self.lora.times(count), entrance=entrance)
 
     def after_solving(self, *, solved: bool = False, soft: bool = False) -> EraseConfig:
         """What a closed form leaves to do: rounds of attacks, and steps under attack where it is
         `soft`. A concept that is not `solved` by it is trained, by larger steps on more paths,
-        which are drawn by importance.
+        which are drawn by importance, with more ranks.
         """
         entrance, keep = self.entrance, self.keep_trajectories or self.trajectories
-        if self.solver != "solve":
+        if self.solver != "solve" or not self.steps:
             return self
         if not solved:
             return replace(
@@ -183,6 +182,7 @@ class EraseConfig:
                 trajectories=min(entrance.trained_paths * self.trajectories, MOST_PATHS),
                 keep_trajectories=min(entrance.trained_keep_paths * keep, MOST_PATHS),
                 entrance=replace(entrance, rounds=0),
+                lora=self.lora.times(entrance.trained_rank),
             )
         soft |= not self.searches  # where there is no time for a round of attacks
         return replace(

@@ -24,6 +24,7 @@ class EntranceConfig:
     most_moved: float = within(0.45, 1e-3, 1e3)  # of a held token, in mean tokens
     most_unsolved: float = within(0.3, 0, 1)  # a concept of which more is left is trained instead
     trained_batch: int = within(2, 1, 100)  # times `batch` and `keep_per_step`, for such a concept
+    trained_rank: int = within(2, 1, 32)  # times the rank
     trained_paths: int = within(4, 1, 100)  # times `trajectories`
     trained_keep_paths: int = within(8, 1, 100)  # times `keep_trajectories`
     trained_rate: float = within(1.5, 1e-6, 100)  # times the learning rate

@@ -74,7 +74,8 @@ def estimate_memory(
         rows: what a closed form is solved on.
     """
     slices = twin.linear_slices(adapted_layers(twin, config))
-    lora = twin.adapters(slices, rank=config.lora.rank, generator=torch.Generator())
+    rank = config.after_solving().lora.rank
+    lora = twin.adapters(slices, rank=rank, generator=torch.Generator())
     for parameter in lora.parameters():
         parameter.grad = torch.empty_like(parameter)  # there before the step: counted with the LoRA
     kept = 0

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Generator, Tensor
 
 from ..config import EraseConfig
-from ..interfaces import Adapters, FlowModel
+from ..interfaces import FlowModel, LinearSlice
 from ..lora.adapters import adapted_layers, without_idle
 from .checkpoint import Checkpoint, SavedTrajectories
 from .cost import expected_forwards
@@ -114,16 +114,14 @@ def train_erasure(
     checkpoint = checkpoint or Checkpoint(None)
     config = config.for_concepts(encoded.concepts)
     slices = backend.linear_slices(adapted_layers(backend, config))
-    numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
-    lora = backend.adapters(slices, **numbers, generator=generator)
     model = CountedModel(backend, encoded, config, ForwardCount(0))
     tell = Teller(on_step, config.steps, model.count)
     with checkpoint.opened(encoded, config):
-        objective = _objective(model, lora, generator, checkpoint, tell)
+        objective = _objective(model, slices, generator, checkpoint, tell)
         training = Training(objective, tell.history)
         if saved := checkpoint.load():
             training.resume(saved)  # fails before anything is saved over what it was given
-        with lora.attach(slices), _saved_at_the_end(training, checkpoint):
+        with objective.lora.attach(slices), _saved_at_the_end(training, checkpoint):
             training.run(checkpoint, tell)
         return training.outcome(tuple(checkpoint.warnings))
 
@@ -154,12 +152,13 @@ def steps_in(history: Mapping[str, list[float]]) -> int:
 
 def _objective(
     model: CountedModel,
-    lora: Adapters,
+    slices: dict[str, LinearSlice],
     generator: Generator,
     checkpoint: Checkpoint,
     tell: Teller,
 ) -> Objective:
-    """The losses, on states that are sampled now or were before; without steps there are none.
+    """New adapters, and the losses on states that are sampled now or were before; without steps
+    there are none.
 
     A closed form goes first: what is left to do depends on what it can do.
     """
@@ -171,6 +170,8 @@ def _objective(
         left = model.config.after_solving(solved=entrances.solved, soft=soft)
         model, tell.total = replace(model, config=left), left.steps
     config, guided = model.config, model.backend.cfg != 1
+    numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
+    lora = model.backend.adapters(slices, **numbers, generator=generator)
     model.count.expected = expected_forwards(model.encoded, config, guided=guided)
     if config.attack:
         radius, rate = config.attack, config.attack_rate
