@@ -88,16 +88,17 @@ def test_a_limit_of_steps_and_own_paths_are_kept_after_the_closed_form() -> None
     large = dataclasses.replace(fast, batch=1000, keep_per_step=600).after_solving()
     assert (large.batch, large.keep_per_step) == (1024, 1024)
     assert (trained.beta_2, trained.importance) == (0.95, 0.7)
+    assert trained.lora == LoraConfig(rank=16, alpha=16.0, targets=fast.lora.targets)
     assert trained.learning_rate == pytest.approx(1.5 * fast.learning_rate)
     assert dataclasses.replace(fast, learning_rate=0.9).after_solving().learning_rate == 1
     word = fast.after_solving(solved=True, soft=True)
-    assert (word.beta_2, word.importance) == (fast.beta_2, 0)
+    assert (word.beta_2, word.importance, word.lora) == (fast.beta_2, 0, fast.lora)
     short = dataclasses.replace(fast, steps=12).after_solving(solved=True, soft=True)
     assert (short.steps, short.searches) == (12, 10)
     assert dataclasses.replace(fast, steps=3).after_solving(solved=True).steps == 3
     for recipe in ("instant", "paper"):
         config = EraseConfig.from_recipe(recipe)
-        assert config.after_solving(solved=True, soft=True).steps == config.steps
+        assert config.after_solving() == config.after_solving(solved=True, soft=True) == config
 
 
 def test_alpha_is_the_rank_unless_given() -> None:
