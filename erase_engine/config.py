@@ -163,33 +163,45 @@ class EraseConfig:
         entrance = replace(self.entrance, **shares, rounds=0, tempering=0)
         return replace(self, lora=self.lora.times(count), entrance=entrance)
 
-    def after_solving(self, *, solved: bool = False, soft: bool = False) -> EraseConfig:
+    def after_solving(
+        self, *, solved: bool = False, soft: bool = False, phrase: bool = True
+    ) -> EraseConfig:
         """What a closed form leaves to do: rounds of attacks, and steps under attack where it is
-        `soft`. A concept that is not `solved` by it is trained, by larger steps on more paths,
-        which are drawn by importance, with more ranks.
+        `soft`. A concept that is not `solved` by it is trained, by larger steps on more paths.
+
+        Those of a `phrase`, of which many prompts are kept, are drawn by importance, which takes
+        neighbours along where few are kept; and it has more ranks.
         """
         entrance, keep = self.entrance, self.keep_trajectories or self.trajectories
         if self.solver != "solve" or not self.steps:
             return self
         if not solved:
-            return replace(
+            trained = replace(
                 self,
                 batch=min(entrance.trained_batch * self.batch, MOST_BATCH),
                 keep_per_step=min(entrance.trained_batch * self.keep_per_step, MOST_BATCH),
-                learning_rate=min(entrance.trained_rate * self.learning_rate, 1.0),
-                beta_2=entrance.trained_beta_2,
-                importance=entrance.trained_importance,
                 trajectories=min(entrance.trained_paths * self.trajectories, MOST_PATHS),
                 keep_trajectories=min(entrance.trained_keep_paths * keep, MOST_PATHS),
                 entrance=replace(entrance, rounds=0),
-                lora=self.lora.times(entrance.trained_rank),
             )
+            return trained._of_a_phrase() if phrase else trained
         soft |= not self.searches  # where there is no time for a round of attacks
         return replace(
             self,
             steps=self.searches + soft * min(self.steps - self.searches, entrance.tempering),
             learning_rate=entrance.tempering_rate * self.learning_rate,
             keep_per_step=min(entrance.tempering_keep, self.keep_per_step),
+        )
+
+    def _of_a_phrase(self) -> EraseConfig:
+        entrance = self.entrance
+        return replace(
+            self,
+            learning_rate=min(entrance.phrase_rate * self.learning_rate, 1.0),
+            beta_2=entrance.phrase_beta_2,
+            importance=entrance.phrase_importance,
+            keep_trajectories=min(entrance.phrase_keep_paths * self.keep_trajectories, MOST_PATHS),
+            lora=self.lora.times(entrance.phrase_rank),
         )
 
     def watched_blocks(self, count: int) -> tuple[int, ...]:

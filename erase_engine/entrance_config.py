@@ -14,7 +14,8 @@ class EntranceConfig:
     """The closed form at the text's entrance, and the attacks that it is hardened against.
 
     Those that begin with `trained` are of a concept that the closed form can't erase: they multiply
-    the training's own numbers, or take their place.
+    the training's own numbers. Those that begin with `phrase` take their place, or multiply them
+    besides, where as many prompts are kept as a phrase's plan keeps.
     """
 
     keep: float = within(1.0, 0, 1e6)  # what the mean held token counts
@@ -24,12 +25,13 @@ class EntranceConfig:
     most_moved: float = within(0.45, 1e-3, 1e3)  # of a held token, in mean tokens
     most_unsolved: float = within(0.3, 0, 1)  # a concept of which more is left is trained instead
     trained_batch: int = within(2, 1, 100)  # times `batch` and `keep_per_step`, for such a concept
-    trained_rank: int = within(2, 1, 32)  # times the rank
     trained_paths: int = within(4, 1, 100)  # times `trajectories`
-    trained_keep_paths: int = within(8, 1, 100)  # times `keep_trajectories`
-    trained_rate: float = within(1.5, 1e-6, 100)  # times the learning rate
-    trained_beta_2: float = within(0.95, 0, 0.999999)  # instead of `beta_2`
-    trained_importance: float = within(0.7, 0, 1)  # instead of `importance`
+    trained_keep_paths: int = within(2, 1, 100)  # times `keep_trajectories`
+    phrase_keep_paths: int = within(4, 1, 100)  # times those
+    phrase_rank: int = within(2, 1, 32)  # times the rank
+    phrase_rate: float = within(1.5, 1e-6, 100)  # times the learning rate
+    phrase_beta_2: float = within(0.95, 0, 0.999999)  # instead of `beta_2`
+    phrase_importance: float = within(0.7, 0, 1)  # instead of `importance`
     rounds: int = within(4, 0, 1000)  # of attacks; after each it is solved anew
     searches: int = within(5, 1, 1000)  # steps of gradient in a round
     attacks: int = within(4, 1, 1000)  # found in a round, each for all prompts

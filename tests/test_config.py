@@ -68,6 +68,7 @@ def test_a_short_training_samples_fewer_paths() -> None:
     [
         ({"solved": True, "soft": False}, 20, 20, 4, 12, 0),
         ({"solved": True, "soft": True}, 52, 20, 4, 12, 32),
+        ({"solved": False, "soft": True, "phrase": False}, 160, 0, 8, 48, 80),
         ({"solved": False, "soft": True}, 160, 0, 8, 48, 320),
     ],
 )
@@ -91,8 +92,9 @@ def test_a_limit_of_steps_and_own_paths_are_kept_after_the_closed_form() -> None
     assert trained.lora == LoraConfig(rank=16, alpha=16.0, targets=fast.lora.targets)
     assert trained.learning_rate == pytest.approx(1.5 * fast.learning_rate)
     assert dataclasses.replace(fast, learning_rate=0.9).after_solving().learning_rate == 1
-    word = fast.after_solving(solved=True, soft=True)
-    assert (word.beta_2, word.importance, word.lora) == (fast.beta_2, 0, fast.lora)
+    for how in ({"solved": True, "soft": True}, {"phrase": False}):
+        word = fast.after_solving(**how)
+        assert (word.beta_2, word.importance, word.lora) == (fast.beta_2, 0, fast.lora)
     short = dataclasses.replace(fast, steps=12).after_solving(solved=True, soft=True)
     assert (short.steps, short.searches) == (12, 10)
     assert dataclasses.replace(fast, steps=3).after_solving(solved=True).steps == 3

@@ -167,7 +167,9 @@ def _objective(
         tell(0, {}, 0.0, stage="solving")
         entrances = entrances_of(model)
         soft = entrances.soft or model.encoded.kind in BY_DEGREES
-        left = model.config.after_solving(solved=entrances.solved, soft=soft)
+        most, kept = model.config.after_solving(), len(model.encoded.keep)
+        phrase = model.encoded.concepts == 1 and kept >= most.keep_trajectories
+        left = model.config.after_solving(solved=entrances.solved, soft=soft, phrase=phrase)
         model, tell.total = replace(model, config=left), left.steps
     config, guided = model.config, model.backend.cfg != 1
     numbers = {"rank": config.lora.rank, "alpha": config.lora.alpha, "init": config.lora.init}
