@@ -195,17 +195,6 @@ def test_a_phrase_is_trained_behind_the_entrance(tiny: Tiny) -> None:
         assert (change(done.state) - closed).norm() > 0.5 * closed.norm()
 
 
-def test_a_word_that_is_trained_is_not_drawn_by_importance(
-    tiny: Tiny, star: EncodedPrompts
-) -> None:
-    """Few prompts are kept of it: its neighbours would go along. Its rank shows what was done."""
-    entrance = replace(config("fast").entrance, most_unsolved=0.0)
-    trained = config("fast", steps=2, entrance=entrance, keep_trajectories=40)
-    for prompts, rank in ((star, 8), (encoded(tiny, "red star"), 16)):
-        state = train(tiny[0], prompts, trained).state
-        assert {len(each) for name, each in state.items() if "lora_A" in name} == {rank}
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn], ids=str)
 def test_a_smaller_dtype_gives_nearly_the_same(
     tiny: Tiny, star: EncodedPrompts, dtype: torch.dtype
