@@ -39,7 +39,7 @@ class Importance:
     def learn(self, draws: Draws, losses: Tensor) -> None:
         """Later draws go by the losses (B,) on these."""
         newest = (draws.counts * losses).mean()
-        self.mean.lerp_(newest, NEWEST if self.mean else 1.0)
+        self.mean.lerp_(newest, torch.where(self.mean != 0, NEWEST, 1.0))
         left = (losses / self.mean.clamp_min(TINY)).sqrt().clamp(LEAST, MOST)
         for path, found in zip(draws.paths, left, strict=True):  # one may be drawn twice
             self.left[path] = torch.lerp(self.left[path], found, NEWEST_OF_PATH)

@@ -102,7 +102,7 @@ class TestMaps:
         chip(page, "red").click()
         kept = pixels(page)
         chip(page, "star").hover()
-        against = r"star: before [\d.]+%, after [\d.]+% \(saliency, against a, on, white, "
+        against = r"^star: before [\d.]+%, after [\d.]+% \(saliency, against a, on, white, "
         expect(figures).to_have_text(re.compile(against))
         assert pixels(page) != kept
         page.tab.mouse.move(0, 0)
