@@ -94,6 +94,7 @@ class EraseConfig:
     rate_width: int = within(0, 0, 100_000)  # an A of n inputs learns at rate_width / n; 0: at 1
     beta_2: float = within(0.999, 0, 0.999999)  # AdamW's, of the mean of squared gradients
     cooldown: float = within(0.0, 0, 1)  # last share of the steps, in which the rate falls to 0
+    settled: float = within(0.0, 0, 1)  # it falls sooner once L_esd is at this share of its first
     keep_learning_rate_ratio: float = within(0.5, 0, 10)  # preserve step's rate / erase step's
     weight_decay: float = within(0.0, 0, 1)
     gradient_clip: float = within(1.0, 0)  # norm of all LoRA gradients together; 0 is no limit
@@ -197,6 +198,9 @@ class EraseConfig:
         entrance = self.entrance
         return replace(
             self,
+            steps=math.ceil(entrance.phrase_steps * self.steps),
+            cooldown=entrance.phrase_cooldown,
+            settled=entrance.phrase_settled,
             learning_rate=min(entrance.phrase_rate * self.learning_rate, 1.0),
             beta_2=entrance.phrase_beta_2,
             importance=entrance.phrase_importance,
@@ -209,11 +213,6 @@ class EraseConfig:
         check_blocks("attention_blocks", self.attention_blocks, count)
         chosen = range(count) if self.attention_blocks == "all" else self.attention_blocks
         return tuple(index % count if index < 0 else index for index in chosen)
-
-    def rate_at(self, step: int) -> float:
-        """The learning rate's factor in `step` (from 1): 1, then a straight fall towards 0."""
-        left = 1 - (step - 1) / self.steps
-        return min(1.0, left / self.cooldown) if self.cooldown else 1.0
 
     @classmethod
     def from_recipe(cls, name: str = "fast", **overrides: Any) -> EraseConfig:

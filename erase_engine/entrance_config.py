@@ -28,6 +28,9 @@ class EntranceConfig:
     trained_paths: int = within(4, 1, 100)  # times `trajectories`
     trained_keep_paths: int = within(2, 1, 100)  # times `keep_trajectories`
     phrase_keep_paths: int = within(4, 1, 100)  # times those
+    phrase_steps: float = within(1.5, 1, 100)  # times the steps, at most
+    phrase_cooldown: float = within(0.4, 0, 1)  # instead of `cooldown`
+    phrase_settled: float = within(0.1, 0, 1)  # instead of `settled`
     phrase_rank: int = within(2, 1, 32)  # times the rank
     phrase_rate: float = within(1.5, 1e-6, 100)  # times the learning rate
     phrase_beta_2: float = within(0.95, 0, 0.999999)  # instead of `beta_2`

@@ -238,11 +238,16 @@ class Training:
 
     def run(self, checkpoint: Checkpoint, tell: Teller) -> None:
         """Takes the steps that are left; saves and tells of them."""
-        done = self.last_state.step
+        step, count = self.last_state.step, self.objective.model.count
         if self.solver.solved:
-            tell(done, {}, 0.0, stage="solved")
-        for step in range(done + 1, tell.total + 1):
+            tell(step, {}, 0.0, stage="solved")
+        while step < self.solver.last:
+            step, before = step + 1, count.forwards
             losses, norm = self.step(step)
+            if self.solver.last < tell.total:  # it ends sooner than was told before
+                tell.total = self.solver.last
+                left = (tell.total - step) * (count.forwards - before)
+                count.expected = count.forwards + left
             if checkpoint.due(step):
                 checkpoint.save(self.snapshot())
             tell(step, losses, norm, stage="hardening" if "attack" in losses else "training")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Generator, Tensor
@@ -56,19 +57,24 @@ class Objective:
             cond = encoded.concept.take(batch.rows)
             attacked = torch.zeros(len(batch.rows), dtype=torch.bool)
         v, blocks = model.velocity(batch.x_t, batch.t, cond, tokens.all if model.watched else None)
-        erase, eta = ERASE_LOSSES[self.config.erase_form], self.config.negative_guidance
-
-        def esd(v: Tensor) -> Tensor:
-            """(B,) L_esd on each of them."""
-            v_concept, v_anchor = batch.teacher_velocity.to(v).unbind(dim=1)
-            return erase(v, v_concept, v_anchor, eta)
-
-        losses = {"esd": batch.mean_of(esd, v)}
+        losses = {"esd": batch.mean_of(lambda v: self._esd(v, batch.teacher_velocity), v)}
         if model.watched:
             attention = ATTENTION_LOSSES[self.config.attention_form]
             each = attention(blocks, batch.mass, tokens, self.config.attention_others)
             losses["attention"] = mean_where(~attacked, batch.counted(each))
         return losses
+
+    def _esd(self, v: Tensor, teacher_velocity: Tensor) -> Tensor:
+        """(B,) L_esd on each of the velocities (B, C, h, w)."""
+        v_concept, v_anchor = teacher_velocity.to(v).unbind(dim=1)
+        erase = ERASE_LOSSES[self.config.erase_form]
+        return erase(v, v_concept, v_anchor, self.config.negative_guidance)
+
+    def esd_at_first(self) -> float:
+        """L_esd without an adapter: the mean over all cached states, at no pass."""
+        assert self.states.trajectories is not None
+        paths = self.states.trajectories.erase.teacher_velocity
+        return fmean(self._esd(path[:, 0], path).mean().item() for path in paths)
 
     def learn_attack(self) -> None:
         """After the backward of the erase losses: the adversary takes its part of it."""

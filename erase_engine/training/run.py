@@ -23,7 +23,7 @@ from .checkpoint import Checkpoint
 from .cost import cost_in_words
 from .disk import DiskNeed, check_disk
 from .encoded_prompts import EncodedPrompts, encode_prompts, needed_by
-from .loop import Erasure, OnStep, train_erasure
+from .loop import Erasure, OnStep, steps_in, train_erasure
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _notes(erasure: Erasure, config: EraseConfig) -> tuple[str, ...]:
         return warnings
     if not config.steps:
         return (SOFT, *warnings)
-    ended = erasure.ended or f"It ended at its limit of {config.steps} steps."
+    ended = erasure.ended or f"It ended at its limit of {steps_in(erasure.history)} steps."
     return (*([] if erasure.solved else [TRAINED]), ended, *warnings)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..objective import Objective
 from .optimizer import AdapterOptimizer
+from .schedule import Schedule
 
 
 class Alternate:
@@ -23,6 +24,12 @@ class Alternate:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
         self.optimizer = AdapterOptimizer(objective)
+        self.schedule = Schedule(objective)
+
+    @property
+    def last(self) -> int:
+        """The step after which it ends, as far as is known."""
+        return self.schedule.last
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
         """The losses and the larger gradient's norm.
@@ -30,8 +37,9 @@ class Alternate:
         Raises FloatingPointError where one is not finite; the LoRA is not then, either.
         """
         objective, config = self.objective, self.objective.config
-        rate = config.rate_at(step)
+        rate = self.schedule.rate(step)
         losses = objective.erase_losses()
+        self.schedule.learn(step)
         norms = [self.optimizer.step(self._weighted(losses), rate=rate)]
         objective.learn_attack()
         if preserve := objective.preserve_losses():
@@ -46,7 +54,7 @@ class Alternate:
     def _own_tensors(self) -> dict[str, Tensor]:
         adversary = self.objective.adversary
         attack = {"attack": adversary.change} if adversary else {}
-        return attack | self.objective.states.tensors()
+        return attack | self.objective.states.tensors() | self.schedule.tensors()
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes copies of what `tensors` gave; KeyError or ValueError where some are missing."""
@@ -84,7 +92,9 @@ class Together(Alternate):
                 self.optimizer.backward(self._weighted(losses, self.multiplier.item()))
                 found |= losses
         objective.learn_attack()
-        return found, self.optimizer.update(rate=objective.config.rate_at(step))
+        rate = self.schedule.rate(step)
+        self.schedule.learn(step)
+        return found, self.optimizer.update(rate=rate)
 
 
 class Budget(Together):

@@ -27,6 +27,11 @@ class Solver(Protocol):
         """Of the change that a closed form is to make, the share not made; 1 without one."""
         ...
 
+    @property
+    def last(self) -> int:
+        """The step after which it ends, as far as is known."""
+        ...
+
     def __init__(self, objective: Objective) -> None: ...
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
