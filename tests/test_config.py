@@ -69,7 +69,7 @@ def test_a_short_training_samples_fewer_paths() -> None:
         ({"solved": True, "soft": False}, 20, 20, 4, 12, 0),
         ({"solved": True, "soft": True}, 52, 20, 4, 12, 32),
         ({"solved": False, "soft": True, "phrase": False}, 160, 0, 8, 48, 80),
-        ({"solved": False, "soft": True}, 160, 0, 8, 48, 320),
+        ({"solved": False, "soft": True}, 240, 0, 8, 48, 320),
     ],
 )
 def test_what_fast_does_after_its_closed_form(
@@ -89,12 +89,15 @@ def test_a_limit_of_steps_and_own_paths_are_kept_after_the_closed_form() -> None
     large = dataclasses.replace(fast, batch=1000, keep_per_step=600).after_solving()
     assert (large.batch, large.keep_per_step) == (1024, 1024)
     assert (trained.beta_2, trained.importance) == (0.95, 0.7)
+    assert (trained.steps, trained.cooldown, trained.settled) == (240, 0.4, 0.1)
+    assert dataclasses.replace(fast, steps=5).after_solving().steps == 8
     assert trained.lora == LoraConfig(rank=16, alpha=16.0, targets=fast.lora.targets)
     assert trained.learning_rate == pytest.approx(1.5 * fast.learning_rate)
     assert dataclasses.replace(fast, learning_rate=0.9).after_solving().learning_rate == 1
     for how in ({"solved": True, "soft": True}, {"phrase": False}):
         word = fast.after_solving(**how)
         assert (word.beta_2, word.importance, word.lora) == (fast.beta_2, 0, fast.lora)
+        assert (word.cooldown, word.settled) == (0.7, 0)
     short = dataclasses.replace(fast, steps=12).after_solving(solved=True, soft=True)
     assert (short.steps, short.searches) == (12, 10)
     assert dataclasses.replace(fast, steps=3).after_solving(solved=True).steps == 3
@@ -192,7 +195,7 @@ def test_unknown_recipe_and_field() -> None:
 
 def test_a_name_that_is_not_a_field_is_told_beside_those_most_like_it() -> None:
     for name in ("keep_per_stepp", "x" * 9000, ""):
-        with pytest.raises(ValueError, match=r"expected fields out of .* and 24 more") as error:
+        with pytest.raises(ValueError, match=r"expected fields out of .* and 25 more") as error:
             EraseConfig.from_recipe("fast", **{name: 1})  # type: ignore
         assert len(str(error.value)) < 400
     with pytest.raises(ValueError, match=r"Got stps for EraseConfig, expected fields out of steps"):
@@ -215,12 +218,6 @@ def test_blocks_that_the_model_has_not_are_named() -> None:
             ValueError, match=r"Got attention_blocks .*, expected numbers from -2 t"
         ):
             EraseConfig(attention_blocks=blocks).watched_blocks(2)
-
-
-def test_the_rate_holds_and_then_falls_in_a_straight_line() -> None:
-    config = EraseConfig(steps=8, cooldown=0.5)
-    assert [config.rate_at(step) for step in range(1, 9)] == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
-    assert {EraseConfig(steps=8).rate_at(step) for step in range(1, 9)} == {1.0}
 
 
 def test_several_concepts_keep_the_strength_of_one() -> None:

@@ -81,7 +81,8 @@ def training_inputs() -> list[Any]:
                 default=FAST.steps,
                 min=1,
                 max=10_000,
-                tooltip="At most so many steps: fast ends by itself, instant takes none.",
+                tooltip="At most so many steps, half as many again for a phrase: fast ends by "
+                "itself, instant takes none.",
             )
         ),
         advanced(seed("The same inputs and seed give the same file.")),

@@ -99,7 +99,7 @@ def test_yaml_says_the_same_as_json(job):
 WRONG = [
     (
         {"stpes": 3},
-        r"Got stpes in the config .*json, expected fields out of steps, .* and 36 more\. Re",
+        r"Got stpes in the config .*json, expected fields out of steps, .* and 37 more\. Re",
     ),
     ([1], r"Got list in the config .*json, expected an object with fields also_erased, "),
     ("{", r"Got the config .*config\.json that can't be read \(Expecting property"),

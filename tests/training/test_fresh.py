@@ -236,12 +236,12 @@ def test_the_release_takes_some_15_100_passes(encoded) -> None:
     shown = replace(given, pictures=some_pictures(5))
     assert expected_forwards(shown, paper, guided=False) == 15_102
     assert cost_in_words(shown, paper, guided=False) == (
-        "It takes 15,102 passes of the model, 1.6 times those of the recipe fast (at most 9,728). "
+        "It takes 15,102 passes of the model, 1.1 times those of the recipe fast (at most 13,568). "
         "A picture of 20 steps takes 20."
     )
     fast = cost_in_words(shown, EraseConfig.from_recipe("fast"), guided=False)
     assert fast == (
-        "It takes at most 9,728 passes of the model. Simple words need only 432 or 1,136. "
+        "It takes at most 13,568 passes of the model. Simple words need only 432 or 1,136. "
         "A picture of 20 steps takes 20."
     )
 

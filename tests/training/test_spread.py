@@ -64,9 +64,10 @@ def together(
         {"attack": 0.5, "attention_blocks": (1,)},
         {"solver": "budget", "batch": 5},
         {"importance": 0.7},
+        {"importance": 0.7, "steps": 20, "cooldown": 0.25, "settled": 0.7},
         PAPER,
     ],
-    ids=["attacked", "uneven", "by importance", "fresh"],
+    ids=["attacked", "uneven", "by importance", "ends sooner", "fresh"],
 )
 def test_all_have_the_lora_of_one(
     small_flow: Any, encoded: EncodedPrompts, count: int, changes: dict[str, Any]

@@ -28,11 +28,11 @@ RARELY = {
         "预计约需 9 GB：权重 8 GB，每一步 1 GB；另需 5 MB 内存，用于采样的状态和文本。"
         "模型运行次数：最多 90，为配方 fast（最多 300）的约 30%。"
     ),
-    "It takes at most 9,728 passes of the model. Simple words need only 432 or 1,136. "
+    "It takes at most 13,568 passes of the model. Simple words need only 432 or 1,136. "
     "A picture of 20 steps takes 40. This family draws with guidance (cfg). If your model was "
     "distilled to draw without, as Turbo models are, train the one that it was made from, and "
     "apply the LoRA to both.": (
-        "模型运行次数：最多 9,728。简单的词只需 432 或 1,136。一幅 20 步的图像需 40 次。"
+        "模型运行次数：最多 13,568。简单的词只需 432 或 1,136。一幅 20 步的图像需 40 次。"
         "这一系列绘图时使用引导（cfg）。如果您的模型经蒸馏而无需引导（如 Turbo 模型），"
         "请训练它的原模型，再把 LoRA 用于两者。"
     ),

@@ -134,7 +134,7 @@ def pixels(url: str) -> torch.Tensor:
 def test_a_phrase_is_trained_and_said_to_be(tiny: tuple[Any, ...], loras: Path) -> None:
     widgets = {"concept": "red star", "steps": 2}
     state, _, _, report = run(tiny, **widgets).args
-    assert TRAINED in report and "It ended at its limit of 2 steps." in report
+    assert TRAINED in report and "It ended at its limit of 3 steps." in report
     assert len(layers(state)) > len(ENTRANCES)
 
 
