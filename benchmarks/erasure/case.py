@@ -27,15 +27,15 @@ class Case:
 
     "named" names the concept, a third of them alone, the rest beside another thing; "anchors" are
     the same with other words, and "synonyms" every second of them; "others" name anything else;
-    "words" holds SCREENED prompts of each other word, "word star" `count` of that one; "parts" are
-    about the parts of a phrase.
+    "words" holds `screened` prompts of each other word, "word star" `count` of that one; "parts"
+    are about the parts of a phrase.
     """
 
     world: World
     concept: str
     seed: int
     count: int
-    slow: bool = True  # the attacks that take longest are made as well
+    slow: bool = True  # the attacks that take longest are made as well, more pictures drawn
     plan: ConceptPlan = field(init=False)
     prompts: dict[str, list[Any]] = field(init=False)
     _base: dict[str, tuple[Tensor, tuple[Verdict, ...]]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Case:
             "others": scenery.prompts_without(
                 self.concept, self.count, self.seed, accept=self.is_new
             ),
-            "words": [prompt for some in about.values() for prompt in some[:SCREENED]],
+            "words": [prompt for some in about.values() for prompt in some[: self.screened]],
             **{f"word {word}": some for word, some in about.items()},
             "parts": scenery.part_prompts(self.concept, PARTS, self.seed, self.is_new),
         }
@@ -85,6 +85,11 @@ class Case:
     def renamed(self, prompt: Any, word: str) -> Any:
         """The prompt about another word."""
         return renamed(self.scenery, prompt, self.concept, word)
+
+    @property
+    def screened(self) -> int:
+        """How many pictures of each other word are looked at first."""
+        return SCREENED if self.slow else SCREENED // 2
 
     def draw(self, kind: str, erasure: Erasure | None) -> Tensor:
         """Pictures of one kind of prompts; a prompt's noise depends on its place alone."""
@@ -121,7 +126,7 @@ class Case:
         def accept(prompt: Any) -> bool:
             return not self.scenery.shows(prompt.scene, self.concept) and self.is_new(prompt)
 
-        return self.scenery.word_prompts(word, max(self.count, SCREENED), self.seed, accept)
+        return self.scenery.word_prompts(word, max(self.count, self.screened), self.seed, accept)
 
 
 def renamed(scenery: Scenery, prompt: Any, concept: str, word: str) -> Any:

@@ -14,7 +14,7 @@ import torch
 from eraseanything_pack.tinyworld.judge import Verdict
 from torch import Tensor
 
-from .case import SCREENED, Case, Pictures
+from .case import Case, Pictures
 from .figures import drift, frechet_distance, percent
 
 WORST = 3  # words that are looked at again, in more pictures
@@ -82,10 +82,10 @@ class Look:
         return self.case.scenery.replaced(word, word, prompts, verdict)
 
     def words(self) -> dict[str, float]:
-        """The share of SCREENED pictures in which each other word is kept."""
+        """The share of the case's first pictures in which each other word is kept."""
         prompts, verdict, rates = self.case.prompts["words"], self.verdicts["words"], {}
         for number, word in enumerate(self.case.words):
-            rows = slice(number * SCREENED, (number + 1) * SCREENED)
+            rows = slice(number * self.case.screened, (number + 1) * self.case.screened)
             some = Verdict({name: chance[rows] for name, chance in verdict.chances.items()})
             rates[word] = percent(self.case.scenery.replaced(word, word, prompts[rows], some))
         return rates
@@ -189,6 +189,6 @@ def suspects(look: Look) -> list[str]:
     """The WORST words by a few pictures of each; of equal ones those that have moved most."""
     rates, own = look.words(), look.base.words()
     gaps = (look.pictures["words"] - look.base.pictures["words"]).square().mean(dim=(1, 2, 3))
-    moved = dict(zip(rates, gaps.view(-1, SCREENED).mean(dim=1).tolist(), strict=True))
+    moved = dict(zip(rates, gaps.view(-1, look.case.screened).mean(dim=1).tolist(), strict=True))
     share = {word: look.share(rates[word], own[word]) or 0.0 for word in rates if own[word]}
     return sorted(share, key=lambda word: (share[word], -moved[word]))[:WORST]
