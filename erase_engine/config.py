@@ -32,7 +32,7 @@ Sampling = Literal["cached", "fresh"]
 Blocks = Literal["all"] | tuple[int, ...]
 
 DRAWS_PER_PATH = 2  # at the least: a path that fewer states are drawn from is not worth sampling
-MOST_RANK, MOST_PATHS = 256, 4096
+MOST_RANK, MOST_PATHS, MOST_STEPS = 256, 4096, 100_000
 SHARED = ("keep", "ridge", "pooled_ridge")  # between several concepts of one closed form
 
 
@@ -88,13 +88,13 @@ class EraseConfig:
     recipe: str = "fast"
     solver: Solver = "alternate"
     negative_guidance: float = within(1.0, 0, 100)  # eta; 0 stops at the anchor's picture
-    steps: int = within(200, 0, 100_000)  # each erases once and preserves once
+    steps: int = within(200, 0, MOST_STEPS)  # each erases once and preserves once
     batch: int = within(4, 1, MOST_BATCH)
     learning_rate: float = within(2e-3, 1e-9, 1)
     rate_width: int = within(0, 0, 100_000)  # an A of n inputs learns at rate_width / n; 0: at 1
     beta_2: float = within(0.999, 0, 0.999999)  # AdamW's, of the mean of squared gradients
-    cooldown: float = within(0.0, 0, 1)  # last share of the steps, in which the rate falls to 0
-    settled: float = within(0.0, 0, 1)  # it falls sooner once L_esd is at this share of its first
+    cooldown: float = within(0.0, 0, 1)  # share of the steps in which the rate falls to 0
+    settled: float = within(0.0, 0, 1)  # share of L_esd's first at which it does; needs `importance`
     keep_learning_rate_ratio: float = within(0.5, 0, 10)  # preserve step's rate / erase step's
     weight_decay: float = within(0.0, 0, 1)
     gradient_clip: float = within(1.0, 0)  # norm of all LoRA gradients together; 0 is no limit
@@ -198,7 +198,7 @@ class EraseConfig:
         entrance = self.entrance
         return replace(
             self,
-            steps=math.ceil(entrance.phrase_steps * self.steps),
+            steps=min(math.ceil(entrance.phrase_steps * self.steps), MOST_STEPS),
             cooldown=entrance.phrase_cooldown,
             settled=entrance.phrase_settled,
             learning_rate=min(entrance.phrase_rate * self.learning_rate, 1.0),
@@ -252,7 +252,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "fast": {
             "solver": "solve",
             "negative_guidance": 0.0,
-            "steps": 160,  # a phrase takes them all; a word ends by itself after 20 or 52
+            "steps": 160,  # a word ends by itself after 20 or 52
             "batch": 4,
             "keep_per_step": 4,
             "learning_rate": 6e-3,

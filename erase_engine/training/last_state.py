@@ -20,7 +20,7 @@ class Snapshot:
     forwards: int
     history: dict[str, list[float]]  # a value for each step that is done
     lora: dict[str, Tensor]  # as `LoraSet.state_dict`
-    solver: dict[str, Tensor]  # optimizer, adversary, multiplier, importance
+    solver: dict[str, Tensor]  # optimizer, adversary, multiplier, importance, last
     generator: Tensor  # state of the random numbers
 
 

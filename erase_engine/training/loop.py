@@ -69,13 +69,13 @@ class Erasure:
     history: dict[str, list[float]]
     forwards: int
     warnings: tuple[str, ...] = ()  # for people: what did not go as it should
-    ended: str = ""  # what has become of a closed form, in words; "" without one
+    ended: str = ""  # what has become of a closed form, or why it ended sooner, in words
     solved: bool = False  # a closed form erases the concept
     unsolved: float = 1.0  # of the change that a closed form is to make, the share not made
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Steps (fewer than the config's where it was stopped), passes, each loss's last value."""
+        """Steps that were done, passes, each loss's last value."""
         last = {name: values[-1] for name, values in self.history.items()}
         return {"steps": steps_in(self.history), "forwards": self.forwards, "last_losses": last}
 
@@ -244,7 +244,7 @@ class Training:
         while step < self.solver.last:
             step, before = step + 1, count.forwards
             losses, norm = self.step(step)
-            if self.solver.last < tell.total:  # it ends sooner than was told before
+            if self.solver.last < self.objective.config.steps:  # it ends sooner
                 tell.total = self.solver.last
                 left = (tell.total - step) * (count.forwards - before)
                 count.expected = count.forwards + left

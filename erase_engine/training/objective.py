@@ -71,9 +71,10 @@ class Objective:
         return erase(v, v_concept, v_anchor, self.config.negative_guidance)
 
     def esd_at_first(self) -> float:
-        """L_esd without an adapter: the mean over all cached states, at no pass."""
+        """L_esd without an adapter: the mean over all states that are drawn, at no pass."""
         assert self.states.trajectories is not None
-        paths = self.states.trajectories.erase.teacher_velocity
+        erase = self.states.trajectories.erase
+        paths = erase.teacher_velocity[:, : erase.drawn(self.config.early)]
         return fmean(self._esd(path[:, 0], path).mean().item() for path in paths)
 
     def learn_attack(self) -> None:

@@ -79,9 +79,13 @@ class TrajectoryCache:
         """`count` states: paths by importance or uniformly, times in the first `early` share."""
         draws = importance.draw(count, generator) if importance else None
         n = draws.paths if draws else torch.randint(len(self.rows), (count,), generator=generator)
-        s = torch.randint(math.ceil(early * len(self.times)), (count,), generator=generator)
+        s = torch.randint(self.drawn(early), (count,), generator=generator)
         found = self.states[n, s], self.times[s], self.rows[n]
         return TrainingBatch(*found, self.teacher_velocity[n, s], self.mass[n, s], draws)
+
+    def drawn(self, early: float) -> int:
+        """How many times are in the first `early` share."""
+        return math.ceil(early * len(self.times))
 
     @staticmethod
     def join(*caches: TrajectoryCache) -> TrajectoryCache:

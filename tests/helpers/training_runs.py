@@ -60,6 +60,25 @@ def stopped(backend: Any, encoded: EncodedPrompts, folder: Path, step: int, **ch
         train(backend, encoded, Checkpoint(folder), on_step=stop_at(step), **changes)
 
 
+def poison(small_flow: Any, step: int, times: int) -> Any:
+    """The model gives NaN for the next passes after a step, as an overflow would."""
+    healthy, left = small_flow.velocity, [0]
+
+    def velocity(*args: Any, **kwargs: Any) -> Tensor:
+        v = healthy(*args, **kwargs)
+        if left[0] and v.requires_grad:
+            left[0] -= 1
+            return v * float("nan")
+        return v
+
+    def on_step(report: StepReport) -> None:
+        if report.step == step:
+            left[0] = times
+
+    small_flow.velocity = velocity
+    return on_step
+
+
 def some_pictures(count: int, seed: int = 0) -> Tensor:
     return torch.randn(count, 4, 4, 4, generator=Generator().manual_seed(seed))
 

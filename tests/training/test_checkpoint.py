@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from training_runs import CONFIG, equal, folder_in, stopped, train
+from training_runs import CONFIG, equal, folder_in, poison, stopped, train
 
 from erase_engine.closed_form.text_rows import Features, TextRows
 from erase_engine.training.checkpoint import STATE, TRAJECTORIES, Checkpoint, identity_of
@@ -170,25 +170,6 @@ def test_the_files_are_safetensors_and_nothing_half_written(small_flow, encoded,
     with safe_open(folder / STATE, "pt") as file:
         told = json.loads(file.metadata()["progress"])
     assert told["step"] == 6 and len(told["history"]["esd"]) == 6
-
-
-def poison(small_flow: Any, step: int, times: int) -> Any:
-    """The model gives NaN for the next passes after a step, as an overflow would."""
-    healthy, left = small_flow.velocity, [0]
-
-    def velocity(*args: Any, **kwargs: Any) -> torch.Tensor:
-        v = healthy(*args, **kwargs)
-        if left[0] and v.requires_grad:
-            left[0] -= 1
-            return v * float("nan")
-        return v
-
-    def on_step(report: StepReport) -> None:
-        if report.step == step:
-            left[0] = times
-
-    small_flow.velocity = velocity
-    return on_step
 
 
 def test_draws_go_by_the_losses_that_there_were(small_flow, encoded, tmp_path) -> None:

@@ -32,8 +32,8 @@ const CHINESE = {
     "已寻找使概念重现的途径，并堵住了找到的途径。",
   "Ways to bring the concept back were searched for; some that were found stay open.":
     "已寻找使概念重现的途径，找到的途径中有些仍未堵住。",
-  "It ended by itself, as the concept's prompts lead to the replacement by now.":
-    "已自行结束：含有概念的提示词现在会画出替代物。",
+  "It ended by itself, as little was left of the way from the concept to its replacement.":
+    "已自行结束：从概念到替代物的路已所剩无几。",
   "It ended at its limit of {STEPS} steps.": "达到 {STEPS} 步的上限后结束。",
   "It diverged: the loss of erasing went from {first} to {last}, so the LoRA is of no use. Lower learning_rate, rank or negative guidance.":
     "训练发散了：擦除损失从 {first} 变为 {last}，这个 LoRA 没有用处。请降低 learning_rate、秩或负向引导。",

@@ -6,13 +6,16 @@ import math
 
 import torch
 
+from ..importance import NEWEST
 from ..objective import Objective
+
+FIRST_LOSSES = math.ceil(1 / NEWEST)  # a running mean of fewer tells too little
 
 
 class Schedule:
     """The learning rate's factor: 1, then a straight fall towards 0.
 
-        min(1, (last - step + 1) / (cooldown steps))
+        min(1, (last - step + 1) / (cooldown * steps))
 
     `last` is the last of all steps, or sooner: the fall begins as soon as what is left of L_esd,
     by the running mean that draws by importance go by, is `settled` times what it is without an
@@ -33,8 +36,8 @@ class Schedule:
         return int(self._last)
 
     @property
-    def settled(self) -> bool:
-        """Whether it ends sooner than it had to."""
+    def ends_sooner(self) -> bool:
+        """Whether that is before all steps are done."""
         return self.last < self.steps
 
     def rate(self, step: int) -> float:
@@ -43,7 +46,9 @@ class Schedule:
 
     def learn(self, step: int) -> None:
         """After the losses of `step`."""
-        if self._draws and not self.settled and self._draws.mean <= self._enough:
+        if self._draws is None or self.ends_sooner or step < FIRST_LOSSES:
+            return
+        if self._draws.mean.item() <= self._enough:
             self._last.fill_(min(self.steps, step + math.ceil(self._fall)))
 
     def tensors(self) -> dict[str, torch.Tensor]:

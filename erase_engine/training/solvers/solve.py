@@ -19,7 +19,7 @@ from .shared_attack import SharedAttack
 ALONE = "It was solved only: nobody looked for ways to bring the concept back, and there are some."
 HARDENED = "Ways to bring the concept back were searched for; those found were closed."
 TEMPERED = "Ways to bring the concept back were searched for; some that were found stay open."
-SETTLED = "It ended by itself, as the concept's prompts lead to the replacement by now."
+SETTLED = "It ended by itself, as little was left of the way from the concept to its replacement."
 # Kinds that are undone by degrees, as from a style to another. A relation is in the tokens of two
 # things as well, which the entrance alone can't move.
 BY_DEGREES = ("style", "relation")
@@ -69,10 +69,10 @@ class Solve:
     @property
     def ended(self) -> str:
         """What was made of the closed form, or why the training in its place ended sooner; "" where
-        that took all steps.
+        this took all steps.
         """
         if not self.solved:
-            return SETTLED if self.training.schedule.settled else ""
+            return SETTLED if self.training.schedule.ends_sooner else ""
         return TEMPERED if self.steps else HARDENED if self.searches else ALONE
 
     def step(self, step: int) -> tuple[dict[str, float], float]:

@@ -19,7 +19,7 @@ class Solver(Protocol):
 
     @property
     def ended(self) -> str:
-        """What has become of a closed form, in words; "" without one."""
+        """What has become of a closed form, or why it ended sooner, in words; "" for neither."""
         ...
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_runs import equal, stopped, train
+from training_runs import equal, poison, stopped, train
 
 from erase_engine.config import EraseConfig
 from erase_engine.training.checkpoint import Checkpoint
@@ -32,7 +32,7 @@ def schedule_of(left: list[float] | None = None, **numbers: Any) -> list[float]:
         rates.append(schedule.rate(len(rates) + 1))
         draws.mean.fill_((left or [2.0])[min(len(rates), len(left or [2.0])) - 1])
         schedule.learn(len(rates))
-    assert schedule.settled == (len(rates) < numbers["steps"])
+    assert schedule.ends_sooner == (len(rates) < numbers["steps"])
     return rates
 
 
@@ -43,26 +43,46 @@ def test_the_rate_holds_and_then_falls_in_a_straight_line() -> None:
 
 
 def test_it_falls_sooner_where_the_loss_has_come_down() -> None:
-    numbers = {"steps": 8, "cooldown": 0.5, "settled": 0.5}
-    assert schedule_of([1.5, 0.9, 1.5], **numbers) == [1, 1, 1, 0.75, 0.5, 0.25]
-    assert schedule_of([0.5], **numbers) == [1, 1, 0.75, 0.5, 0.25]
-    late = schedule_of([1.5] * 5 + [0.5], **numbers)  # as it falls already
-    assert late == schedule_of([1.5], **numbers) == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
-    assert schedule_of([0.5], **(numbers | {"settled": 0.0})) == late
-    assert schedule_of([1.5, 0.5], **(numbers | {"cooldown": 0.0})) == [1, 1]
+    numbers = {"steps": 12, "cooldown": 0.25, "settled": 0.5}
+    falling = pytest.approx([2 / 3, 1 / 3])
+    assert schedule_of([1.5] * 5 + [1.0, 1.5], **numbers)[7:] == falling  # after the sixth step
+    assert schedule_of([0.5], **numbers)[6:] == falling  # not by a batch or two
+    for left in ([1.5], [1.5] * 8 + [0.5], [1.5] * 10 + [0.5]):  # never, or as it falls already
+        assert schedule_of(left, **numbers)[10:] == falling
+    assert schedule_of([0.5], **(numbers | {"settled": 0.0}))[10:] == falling
+    assert schedule_of([0.5], **(numbers | {"cooldown": 0.0})) == [1] * 5
+    broken = schedule_of([0.5], **(numbers | {"cooldown": 0.3}))
+    assert broken[5:] == pytest.approx([1, 3 / 3.6, 2 / 3.6, 1 / 3.6])
 
 
-def test_it_ends_by_itself_and_tells_how_many_passes_are_left(small_flow, encoded) -> None:
+@pytest.mark.parametrize("solver", ["alternate", "budget"])
+def test_it_ends_by_itself_and_tells_how_many_passes_are_left(small_flow, encoded, solver) -> None:
     reports: list[StepReport] = []
-    done = train(small_flow, encoded, on_step=reports.append, **ENDS)
+    done = train(small_flow, encoded, on_step=reports.append, solver=solver, **ENDS)
     steps = [report for report in reports if report.losses]
     assert 10 < len(steps) == len(done.history["esd"]) < 40
     assert steps[0].total == 40 and steps[-1].last
     assert [report for report in steps if report.last] == steps[-1:]
     assert steps[-1].total_forwards == steps[-1].forwards == done.forwards
-    fall = [report.total_forwards for report in steps if report.total < 40]
-    assert len(fall) == 11 and set(fall) == {done.forwards}  # from the step that settles it
+    assert len([report for report in steps if report.total < 40]) == 11  # with what settles it
     assert steps[0].total_forwards > done.forwards
+
+
+def test_passes_of_a_step_that_is_tried_again_are_none_of_those_that_are_left(
+    small_flow, encoded
+) -> None:
+    whole = train(small_flow, encoded, **ENDS)
+    settles = len(whole.history["esd"]) - 10
+    for step in (settles - 1, settles):
+        reports: list[StepReport] = []
+        poisoned = poison(small_flow, step - 1, times=1)
+
+        def on_step(report: StepReport, poisoned=poisoned, reports=reports) -> None:
+            poisoned(report)
+            reports.append(report)
+
+        train(small_flow, encoded, on_step=on_step, **ENDS)
+        assert reports[-1].last and reports[-1].forwards == reports[-1].total_forwards
 
 
 @pytest.mark.parametrize("before_the_end", [1, 5, 11])
@@ -76,24 +96,23 @@ def test_gone_on_while_the_rate_falls_is_never_stopped(
     gone_on = train(small_flow, encoded, Checkpoint(tmp_path), on_step=reports.append, **ENDS)
     assert equal(gone_on, whole)
     assert len(reports) == before_the_end
-    assert {(report.total, report.total_forwards) for report in reports[1:]} <= {
-        (count, whole.forwards)
-    }
+    assert {(each.total, each.total_forwards) for each in reports} == {(count, whole.forwards)}
 
 
-def test_what_is_left_is_a_share_of_what_the_teacher_has(small_flow, encoded, monkeypatch) -> None:
+@pytest.mark.parametrize(("early", "times"), [(1.0, 4), (0.5, 2)])
+def test_what_is_left_is_a_share_of_what_the_teacher_has(
+    small_flow, encoded, monkeypatch, early, times
+) -> None:
     """L_esd without an adapter, of all states: between concept and anchor, eta as far again."""
     found: list[tuple[float, float]] = []
     real = Schedule.__init__
 
     def kept(self: Schedule, objective: Any) -> None:
         real(self, objective)
-        teacher = objective.states.trajectories.erase.teacher_velocity
+        teacher = objective.states.trajectories.erase.teacher_velocity[:, :times]
         between = (teacher[:, :, 0] - teacher[:, :, 1]).square().mean().item()
-        found.append(
-            (objective.esd_at_first(), (1 + objective.config.negative_guidance) ** 2 * between)
-        )
+        found.append((objective.esd_at_first(), 1.5**2 * between))
 
     monkeypatch.setattr(Schedule, "__init__", kept)
-    train(small_flow, encoded, steps=1, importance=0.7, negative_guidance=0.5)
-    assert found and found[0][0] == pytest.approx(found[0][1])
+    train(small_flow, encoded, steps=1, negative_guidance=0.5, early=early)
+    assert len(found) == 1 and found[0][0] == pytest.approx(found[0][1])
