@@ -94,7 +94,7 @@ class EraseConfig:
     rate_width: int = within(0, 0, 100_000)  # an A of n inputs learns at rate_width / n; 0: at 1
     beta_2: float = within(0.999, 0, 0.999999)  # AdamW's, of the mean of squared gradients
     cooldown: float = within(0.0, 0, 1)  # share of the steps in which the rate falls to 0
-    settled: float = within(0.0, 0, 1)  # share of L_esd's first at which it does; needs `importance`
+    settled: float = within(0.0, 0, 1)  # share of L_esd's first that starts it; needs `importance`
     keep_learning_rate_ratio: float = within(0.5, 0, 10)  # preserve step's rate / erase step's
     weight_decay: float = within(0.0, 0, 1)
     gradient_clip: float = within(1.0, 0)  # norm of all LoRA gradients together; 0 is no limit
