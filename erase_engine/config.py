@@ -190,6 +190,7 @@ class EraseConfig:
         return replace(
             self,
             steps=self.searches + soft * min(self.steps - self.searches, entrance.tempering),
+            settled=0.0,  # all of them under attack
             learning_rate=entrance.tempering_rate * self.learning_rate,
             keep_per_step=min(entrance.tempering_keep, self.keep_per_step),
         )
@@ -201,6 +202,7 @@ class EraseConfig:
             steps=min(math.ceil(entrance.phrase_steps * self.steps), MOST_STEPS),
             cooldown=entrance.phrase_cooldown,
             settled=entrance.phrase_settled,
+            attack=entrance.phrase_attack,
             learning_rate=min(entrance.phrase_rate * self.learning_rate, 1.0),
             beta_2=entrance.phrase_beta_2,
             importance=entrance.phrase_importance,

@@ -31,6 +31,7 @@ class EntranceConfig:
     phrase_steps: float = within(1.5, 1, 100)  # times the steps, at most
     phrase_cooldown: float = within(0.4, 0, 1)  # instead of `cooldown`
     phrase_settled: float = within(0.1, 0, 1)  # instead of `settled`
+    phrase_attack: float = within(0.25, 0, 10)  # instead of `attack`
     phrase_rank: int = within(2, 1, 32)  # times the rank
     phrase_rate: float = within(1.5, 1e-6, 100)  # times the learning rate
     phrase_beta_2: float = within(0.95, 0, 0.999999)  # instead of `beta_2`

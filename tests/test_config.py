@@ -90,6 +90,7 @@ def test_a_limit_of_steps_and_own_paths_are_kept_after_the_closed_form() -> None
     assert (large.batch, large.keep_per_step) == (1024, 1024)
     assert (trained.beta_2, trained.importance) == (0.95, 0.7)
     assert (trained.steps, trained.cooldown, trained.settled) == (240, 0.4, 0.1)
+    assert trained.attack == 0.25
     assert dataclasses.replace(fast, steps=5).after_solving().steps == 8
     assert trained.lora == LoraConfig(rank=16, alpha=16.0, targets=fast.lora.targets)
     assert trained.learning_rate == pytest.approx(1.5 * fast.learning_rate)
@@ -97,7 +98,9 @@ def test_a_limit_of_steps_and_own_paths_are_kept_after_the_closed_form() -> None
     for how in ({"solved": True, "soft": True}, {"phrase": False}):
         word = fast.after_solving(**how)
         assert (word.beta_2, word.importance, word.lora) == (fast.beta_2, 0, fast.lora)
-        assert (word.cooldown, word.settled) == (0.7, 0)
+        assert (word.cooldown, word.settled, word.attack) == (0.7, 0, 0)
+    settled = dataclasses.replace(fast, settled=0.5)
+    assert settled.after_solving(solved=True, soft=True).settled == 0
     short = dataclasses.replace(fast, steps=12).after_solving(solved=True, soft=True)
     assert (short.steps, short.searches) == (12, 10)
     assert dataclasses.replace(fast, steps=3).after_solving(solved=True).steps == 3

@@ -61,3 +61,10 @@ def test_half_of_the_prompts_stay_as_people_write_them(encoded) -> None:
     attack.begin(torch.zeros(8), generator)
     hit = [attack.attack(torch.arange(3), generator)[1].float().mean() for _ in range(200)]
     assert abs(sum(hit) / len(hit) - 0.5) < 0.08
+
+
+def test_a_gradient_that_overflows_leaves_numbers(encoded) -> None:
+    attack, generator = shared(encoded), Generator().manual_seed(0)
+    attack.begin(torch.zeros(8), generator)
+    pulled(attack, torch.full((3, 6, 8), torch.inf), generator)
+    assert attack.change.isfinite().all()

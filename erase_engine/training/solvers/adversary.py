@@ -65,5 +65,6 @@ class Adversary:
         gradient, limit = self._leaf.grad, self.limit[self._rows]
         if gradient is None:  # no prompt was attacked
             return
+        gradient = gradient.nan_to_num(0, 0, 0)  # where it overflowed
         moved = self._leaf + self.rate * limit * gradient / length_of(gradient)
         self.change[self._rows] = within(moved, limit)

@@ -36,7 +36,7 @@ class Alternate:
 
         Raises FloatingPointError where one is not finite; the LoRA is not then, either.
         """
-        objective, config = self.objective, self.objective.config
+        objective, config = self._objective_at(step), self.objective.config
         rate = self.schedule.rate(step)
         losses = objective.erase_losses()
         self.schedule.learn(step)
@@ -64,6 +64,11 @@ class Alternate:
         apart = own.keys() | {"attack"}  # which a closed form has where this has none
         self.optimizer.load({key: value for key, value in tensors.items() if key not in apart})
 
+    def _objective_at(self, step: int) -> Objective:
+        """With its adversary, where that takes part in the step."""
+        attacked = self.schedule.under_attack(step)
+        return self.objective if attacked else replace(self.objective, adversary=None)
+
     def _weighted(self, losses: Mapping[str, Tensor], multiplier: float = 1.0) -> Tensor:
         """The losses' weighted sum; those that preserve also count `multiplier`."""
         weights = self.objective.config.weights
@@ -86,7 +91,7 @@ class Together(Alternate):
 
         Each half goes back before the other goes forward: one at a time is in memory.
         """
-        objective, found = self.objective, {}
+        objective, found = self._objective_at(step), {}
         for half in (objective.erase_losses, objective.preserve_losses):
             if losses := half():
                 self.optimizer.backward(self._weighted(losses, self.multiplier.item()))

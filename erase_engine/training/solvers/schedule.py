@@ -44,6 +44,12 @@ class Schedule:
         """The factor in `step`, from 1."""
         return min(1.0, (self.last - step + 1) / self._fall) if self._fall else 1.0
 
+    def under_attack(self, step: int) -> bool:
+        """Whether an adversary takes part in `step`: where a loss is to come down first, once the
+        rate falls (if it does), since under attack it would not come down so far.
+        """
+        return self._draws is None or not self._fall or self.rate(step) < 1
+
     def learn(self, step: int) -> None:
         """After the losses of `step`."""
         if self._draws is None or self.ends_sooner or step < FIRST_LOSSES:

@@ -73,6 +73,7 @@ class SharedAttack:
 
     @torch.no_grad()
     def _move(self, direction: Tensor) -> None:
+        direction = direction.nan_to_num(0, 0, 0)  # where it overflowed
         step = self._config.rate * self._config.radius * direction / length_of(direction)
         used = self._chosen[self._hit].unique().to(self._device)
         self.change[used] = within(self._leaf + step, self._config.radius)[used]

@@ -44,6 +44,7 @@ class Solve:
 
     Where the entrance can't tell the concept from what is to stay, as with a phrase of two words
     that each stay in other company, it is left alone, and the steps train all adapters.
+    An adversary then takes part in the last ones.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -53,13 +54,16 @@ class Solve:
         self.entrances, self.solved = objective.entrances, objective.entrances.solved
         if self.solved or not config.steps:
             self.entrances.put(objective.lora)
-        held, device = self.entrances.text.others, model.backend.device
-        self.attack = SharedAttack(model.encoded, self.config, device, held=held)
         self.steps = config.steps - self.searches  # of training
         training = replace(model, config=replace(config, steps=self.steps))
-        adversary = self.attack if self.solved else None
-        self.training = Together(replace(objective, model=training, adversary=adversary))
-        self._start_own_state()
+        objective = replace(objective, model=training)
+        self._own: dict[str, Tensor] = {}
+        if self.solved:
+            held, device = self.entrances.text.others, model.backend.device
+            self.attack = SharedAttack(model.encoded, self.config, device, held=held)
+            objective = replace(objective, adversary=self.attack)
+            self._start_own_state()
+        self.training = Together(objective)
 
     @property
     def last(self) -> int:

@@ -53,6 +53,13 @@ def test_it_goes_up_the_loss(encoded) -> None:
     assert (away[:2] > 0).all() and away[2, 0] > 0 and away[2, 1] == 0
 
 
+def test_a_gradient_that_overflows_leaves_numbers(encoded) -> None:
+    """As one may in float16, where the LoRA's own does not."""
+    adversary = Adversary(encoded, radius=RADIUS, rate=0.4, device=CPU)
+    attack(adversary, torch.full((3, 6, 8), torch.inf), steps=4)
+    assert adversary.change.isfinite().all()
+
+
 def test_some_prompts_stay_as_they_are(encoded) -> None:
     adversary = Adversary(encoded, radius=RADIUS, rate=0.4, device=CPU)
     adversary.change += 1.0

@@ -30,6 +30,8 @@ def schedule_of(left: list[float] | None = None, **numbers: Any) -> list[float]:
     rates = []
     while len(rates) < schedule.last:
         rates.append(schedule.rate(len(rates) + 1))
+        falls = rates[-1] < 1 or not numbers.get("cooldown")
+        assert schedule.under_attack(len(rates)) == (falls or not (left and numbers.get("settled")))
         draws.mean.fill_((left or [2.0])[min(len(rates), len(left or [2.0])) - 1])
         schedule.learn(len(rates))
     assert schedule.ends_sooner == (len(rates) < numbers["steps"])
