@@ -5,7 +5,7 @@ a table as Markdown and writes it, with its command and versions, as JSON. Rows 
 already are not made again, so that a stopped run goes on where it was.
 
 --quick takes one concept of each kind, one seed, the base model, `ablate+` and the recipes but
-`paper`, and leaves out the slowest attacks (eleven minutes of two cores); --full all of them;
+`paper`, and leaves out the slowest attacks (twelve minutes of two cores); --full all of them;
 --ablation the concepts of --quick with each part of `fast` taken away in turn.
 """
 
