@@ -97,13 +97,13 @@ class World:
         request = ConceptRequest(concept=concept, kind=kind, seed=seed, **fields)  # type: ignore
         return plan_concept(request, self.encoder, vocabulary=self.vocabulary)
 
-    def erase(self, plan: ConceptPlan, config: EraseConfig) -> Erasure:
-        """Trains at the tiny world's resolution."""
+    def erase(self, plan: ConceptPlan, config: EraseConfig, **options: Any) -> Erasure:
+        """Trains at the tiny world's resolution; `options` are `train_erasure`'s."""
         config = replace(config, width=128, height=128)
         encoded = encode_prompts(plan, self.encoder, **needed_by(config))
         generator = torch.Generator().manual_seed(config.seed)
         with self.session():
-            return train_erasure(self.backend, encoded, config, generator=generator)
+            return train_erasure(self.backend, encoded, config, generator=generator, **options)
 
     @property
     def judge(self) -> Judge:

@@ -43,8 +43,8 @@ class Solve:
     Where it is soft, some steps then train all adapters under attack, from the solution on.
 
     Where the entrance can't tell the concept from what is to stay, as with a phrase of two words
-    that each stay in other company, it is left alone, and the steps train all adapters.
-    An adversary then takes part in the last ones.
+    that each stay in other company, it is left alone, and the steps train all adapters; of a
+    phrase the last ones under attack.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -57,12 +57,11 @@ class Solve:
         self.steps = config.steps - self.searches  # of training
         training = replace(model, config=replace(config, steps=self.steps))
         objective = replace(objective, model=training)
-        self._own: dict[str, Tensor] = {}
         if self.solved:
             held, device = self.entrances.text.others, model.backend.device
             self.attack = SharedAttack(model.encoded, self.config, device, held=held)
             objective = replace(objective, adversary=self.attack)
-            self._start_own_state()
+        self._own = self._state_of_rounds() if self.solved else {}
         self.training = Together(objective)
 
     @property
@@ -108,9 +107,9 @@ class Solve:
         with self.objective.lora.disabled():  # it has the solution apart from the weights
             return self.entrances.text.undoing().to(self.attack.change)
 
-    def _start_own_state(self) -> None:
+    def _state_of_rounds(self) -> dict[str, Tensor]:
         change, text = self.attack.change, self.entrances.text
-        self._own = {
+        return {
             "attack": change,
             "found": change.new_zeros(self.config.rounds, *change.shape),
             "undoing": self._undoing(0),  # where the next round's attacks begin

@@ -11,8 +11,7 @@ import torch
 from eraseanything_pack.benchmarks.erasure.methods import FAST
 from eraseanything_pack.benchmarks.world import World
 from eraseanything_pack.erase_engine.training.checkpoint import Checkpoint
-from eraseanything_pack.erase_engine.training.encoded_prompts import encode_prompts, needed_by
-from eraseanything_pack.erase_engine.training.loop import Erasure, StepReport, train_erasure
+from eraseanything_pack.erase_engine.training.loop import Erasure, StepReport
 from safetensors.torch import load_file
 
 
@@ -29,11 +28,8 @@ def red_star(world: World, *, attack: float = 0.3, **options: Any) -> Erasure:
     """A short training, whose rate falls after five steps of ten."""
     entrance = replace(FAST.entrance, phrase_settled=1.0, phrase_attack=attack)
     small = {"trajectories": 2, "keep_trajectories": 2, "batch": 2, "keep_per_step": 2}
-    config = replace(FAST, steps=8, width=128, height=128, entrance=entrance, **small)
-    encoded = encode_prompts(world.plan("red star"), world.encoder, **needed_by(config))
-    generator = torch.Generator().manual_seed(0)
-    with world.session():
-        return train_erasure(world.backend, encoded, config, generator=generator, **options)
+    config = replace(FAST, steps=8, entrance=entrance, **small)
+    return world.erase(world.plan("red star"), config, **options)
 
 
 def test_a_phrase_is_attacked_once_its_loss_has_come_down(tmp_path: Path) -> None:
