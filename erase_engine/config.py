@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from .entrance_config import MOST_BATCH, EntranceConfig
+from .entrance_config import MOST_BATCH, SOFTEST, EntranceConfig
 from .interfaces import PIXELS_PER_TOKEN
 from .validation import (
     check_blocks,
@@ -240,9 +240,30 @@ class EraseConfig:
 
 _PARTS = {"weights": LossWeights, "lora": LoraConfig, "entrance": EntranceConfig}
 
-# A recipe lists what differs from the defaults above. `paper` is the paper with its release's
-# schedule, 100 erase steps and 100 preserve steps of one sample, and its release's weights; its
-# learning rate suits the hotter gaussian adapters only.
+# A recipe lists what differs from the defaults above.
+FAST: Mapping[str, Any] = MappingProxyType(
+    {
+        "solver": "solve",
+        "negative_guidance": 0.0,
+        "steps": 160,  # a word ends by itself after 20 or 52
+        "batch": 4,
+        "keep_per_step": 4,
+        "learning_rate": 6e-3,
+        "rate_width": 192,  # of the model that the rate was found on
+        "cooldown": 0.7,
+        "trajectories": 12,
+        "keep_trajectories": 40,
+        "trajectory_steps": 4,
+        "weights": LossWeights(esd=1.0, keep=6.0),
+        "lora": LoraConfig(targets="text_in_pooled"),
+    }
+)
+# More of what is under attack: all words, and more of a phrase's steps, by longer attacks.
+HARDENED = EntranceConfig(
+    soft=SOFTEST, tempering=64, phrase_steps=2.0, phrase_cooldown=0.6, phrase_attack=0.4
+)
+# `paper` is the paper with its release's schedule, 100 erase steps and 100 preserve steps of one
+# sample, and its release's weights; its learning rate suits the hotter gaussian adapters only.
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "instant": {
@@ -251,21 +272,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "negative_guidance": 0.0,
             "lora": LoraConfig(targets="text_in"),
         },
-        "fast": {
-            "solver": "solve",
-            "negative_guidance": 0.0,
-            "steps": 160,  # a word ends by itself after 20 or 52
-            "batch": 4,
-            "keep_per_step": 4,
-            "learning_rate": 6e-3,
-            "rate_width": 192,  # of the model that the rate was found on
-            "cooldown": 0.7,
-            "trajectories": 12,
-            "keep_trajectories": 40,
-            "trajectory_steps": 4,
-            "weights": LossWeights(esd=1.0, keep=6.0),
-            "lora": LoraConfig(targets="text_in_pooled"),
-        },
+        "fast": FAST,
+        "hardened": {**FAST, "entrance": HARDENED},
         "paper": {
             "steps": 100,
             "learning_rate": 1e-3,

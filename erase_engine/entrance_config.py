@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .validation import check_ranges, within
 
 MOST_BATCH = 1024
+SOFTEST = 100.0  # takes every solution for soft
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class EntranceConfig:
     holds: float = within(0.6, 0, 100)  # share of the change, left by attacks that join nothing
     rate: float = within(0.35, 1e-3, 10)  # share of the radius that a search moves
     tempering: int = within(32, 0, 100_000)  # steps of training under attack, of soft solutions
-    soft: float = within(0.28, 0, 100)  # a change of a token, in its norm, as short undoes these
+    soft: float = within(0.28, 0, SOFTEST)  # a change as short, in a token's norm, undoes these
     tempering_rate: float = within(0.8, 1e-6, 100)  # share of the learning rate in them
     tempering_keep: int = within(2, 1, MOST_BATCH)  # keep prompts in one of them
     attack_share: float = within(0.1, 0, 1e3)  # what all attacks of a round count

@@ -9,6 +9,7 @@ import re
 import pytest
 
 from erase_engine.config import RECIPES, EraseConfig, LoraConfig, LossWeights
+from erase_engine.entrance_config import SOFTEST
 
 RANGED = [one for one in dataclasses.fields(EraseConfig) if one.metadata]
 
@@ -54,6 +55,16 @@ def test_what_the_recipes_promise() -> None:
         "fresh",
         28,
     )
+
+
+def test_hardened_is_fast_with_more_under_attack() -> None:
+    fast, hardened = (EraseConfig.from_recipe(name) for name in ("fast", "hardened"))
+    assert dataclasses.replace(hardened, recipe="fast", entrance=fast.entrance) == fast
+    assert hardened.entrance.soft == SOFTEST  # every word is trained under attack
+    for how in ({"solved": True, "soft": True}, {"solved": False}):
+        usual, harder = (one.after_solving(**how) for one in (fast, hardened))
+        assert harder.steps > usual.steps and harder.attack >= usual.attack
+        assert harder.cooldown * harder.steps >= usual.cooldown * usual.steps
 
 
 def test_a_short_training_samples_fewer_paths() -> None:
@@ -130,7 +141,10 @@ def test_a_value_outside_its_range_is_an_error_that_names_it(one: dataclasses.Fi
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"recipe": "quick"}, "Got recipe 'quick', expected one of instant, fast, paper."),
+        (
+            {"recipe": "quick"},
+            "Got recipe 'quick', expected one of instant, fast, hardened, paper.",
+        ),
         ({"solver": "adam"}, "Got solver 'adam', expected one of alternate, budget"),
         ({"attention_form": "mean"}, "expected one of ratio, sum"),
         ({"width": 520}, "Got width 520 pixels, expected a multiple of 16. Use 512."),

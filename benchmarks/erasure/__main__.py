@@ -4,9 +4,9 @@ Every row is one concept, method and seed, on prompts and picture seeds that no 
 a table as Markdown and writes it, with its command and versions, as JSON. Rows that the JSON has
 already are not made again, so that a stopped run goes on where it was.
 
---quick takes one concept of each kind, one seed, the base model, `ablate+` and the recipes but
-`paper`, and leaves out the slowest attacks (twelve minutes of two cores); --full all of them;
---ablation the concepts of --quick with each part of `fast` taken away in turn.
+--quick takes one concept of each kind, one seed, the base model, `ablate+`, `instant` and `fast`,
+and leaves out the slowest attacks (twelve minutes of two cores); --full all of them; --ablation the
+concepts of --quick with each part of `fast` taken away in turn.
 """
 
 from __future__ import annotations

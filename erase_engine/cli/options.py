@@ -106,10 +106,10 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--recipe",
         choices=tuple(RECIPES),
-        help="instant: a closed form, in seconds, soft; fast, if not given: hardened as well; "
-        "paper: as published",
+        help="instant: a closed form, in seconds, soft; fast, if not given: then made to hold "
+        "against attacks; hardened: more of that, a little less clean; paper: as published",
     )
-    add("--steps", type=int, help="at most so many; fast ends by itself")
+    add("--steps", type=int, help="at most so many; fast and hardened end by themselves")
     add("--resolution", type=int, metavar="PIXELS", help="width and height trained on")
     add("--seed", type=int, help="the same seed gives the same file")
     add(

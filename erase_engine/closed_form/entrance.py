@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..config import EntranceConfig
+from ..entrance_config import SOFTEST
 from ..interfaces import Adapters, FlowModel, LinearSlice
 from .least_squares import Edit, low_rank_solution
 from .own_side import length_of, on_own_side
@@ -62,7 +63,8 @@ class Entrances:
     @property
     def soft(self) -> bool:
         """Whether a short way leads back from the solution."""
-        return self.text.undoing().norm().item() < self.text.config.soft
+        limit = self.text.config.soft
+        return limit == SOFTEST or self.text.undoing().norm().item() < limit
 
     def solve(self, attacks: Tensor | None = None) -> None:
         """Solves the tokens' entrance anew, so that it also holds against `attacks` (K, n)."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..config import EraseConfig
+from ..entrance_config import SOFTEST
 from ..memory import gigabytes
 from .encoded_prompts import EncodedPrompts
 from .teacher import FORWARD_AND_BACKWARD, keeps
@@ -111,11 +112,13 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
     picture = f"A picture of {PICTURE} steps takes {PICTURE * (2 if guided else 1)}."
     picture += f" {GUIDED}" * guided
     fast = expected_forwards(encoded, recipe, guided=guided)
+    softs = (True,) if config.entrance.soft == SOFTEST else (False, True)
+    solved = (config.after_solving(solved=True, soft=soft) for soft in softs)
+    few = sorted({expected_forwards(encoded, one, guided=guided) for one in solved})
+    if few[-1] < cost:
+        picture = f"Simple words need only {' or '.join(f'{one:,}' for one in few)}. {picture}"
     if cost == fast:
-        solved = (config.after_solving(solved=True, soft=soft) for soft in (False, True))
-        few, more = (expected_forwards(encoded, one, guided=guided) for one in solved)
-        where = f" Simple words need only {few:,} or {more:,}." * (0 < few < more)
-        return f"It takes {passes} passes of the model.{where} {picture}"
+        return f"It takes {passes} passes of the model. {picture}"
     more, fewer = f"{cost / fast:.1f} times", f"{cost / fast:.0%} of"
     return (
         f"It takes {passes} passes of the model, {more if cost > fast else fewer} those of the "

@@ -81,8 +81,8 @@ def training_inputs() -> list[Any]:
                 default=FAST.steps,
                 min=1,
                 max=10_000,
-                tooltip="At most so many steps, half as many again for a phrase: fast ends by "
-                "itself, instant takes none.",
+                tooltip="At most so many steps, more for a phrase (fast: half as many again, "
+                "hardened: twice as many). Both end by themselves; instant takes none.",
             )
         ),
         advanced(seed("The same inputs and seed give the same file.")),
@@ -96,12 +96,14 @@ def training_inputs() -> list[Any]:
             options=list(RECIPES),
             default="fast",
             tooltip="fast: solves the erasure where text enters the model, hardens it against "
-            "attacks, and trains where that does not do, as for phrases. instant: solves it and "
-            "stops there; seconds, and soft: attacks bring the concept back. paper: as published, "
-            "about 15,000 passes of the model, with its release mended: contrast has the sign that "
-            "the paper describes, tokens are found in each prompt, all heads count, the teacher "
-            "has no LoRA, and pictures of what is to be kept take the place of pictures of the "
-            "concept. What you leave at its default is the recipe's own.",
+            "attacks, and trains where that does not do, as for phrases. hardened: fast, and "
+            "trains every concept under attack, phrases longer; harder to bring back, a little "
+            "less clean. instant: solves it and stops there; seconds, and soft: attacks bring it "
+            "back. paper: as published, about 15,000 passes of the model, with its release "
+            "mended: contrast has the sign that the paper describes, tokens are found in each "
+            "prompt, all heads count, the teacher has no LoRA, and pictures of what is to be kept "
+            "take the place of pictures of the concept. What you leave at its default is the "
+            "recipe's own.",
         ),
         *map(advanced, _expert_inputs()),
     ]
@@ -123,15 +125,15 @@ def _expert_inputs() -> list[Any]:
             default=FAST.lora.rank,
             min=1,
             max=256,
-            tooltip="Rank of the LoRA. With the recipe fast, a phrase gets twice as much.",
+            tooltip="Rank of the LoRA. With fast and hardened, a phrase gets twice as much.",
         ),
         io.Combo.Input(
             "targets",
             options=list(get_args(Targets)),
             default=FAST.lora.targets,
-            tooltip="Which layers are trained; instant and fast add those by which text enters. "
-            "text_pooled: all by which text reaches the picture. text_qk: query and key of the "
-            "text, as published.",
+            tooltip="Which layers are trained; instant, fast and hardened add those by which text "
+            "enters. text_pooled: all by which text reaches the picture. text_qk: query and key of "
+            "the text, as published.",
         ),
         io.Int.Input(
             "batch",

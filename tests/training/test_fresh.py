@@ -244,6 +244,11 @@ def test_the_release_takes_some_15_100_passes(encoded) -> None:
         "It takes at most 13,568 passes of the model. Simple words need only 432 or 1,136. "
         "A picture of 20 steps takes 20."
     )
+    hardened = cost_in_words(shown, EraseConfig.from_recipe("hardened"), guided=False)
+    assert hardened == (
+        "It takes at most 17,408 passes of the model, 1.3 times those of the recipe fast (at most "
+        "13,568). Simple words need only 1,744. A picture of 20 steps takes 20."
+    )
 
 
 def test_a_family_that_samplers_guide_says_so_of_distilled_models(encoded) -> None:

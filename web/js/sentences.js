@@ -30,8 +30,8 @@ const CHINESE = {
     "只作了求解：没有寻找使概念重现的途径，而这样的途径是有的。",
   "Ways to bring the concept back were searched for; those found were closed.":
     "已寻找使概念重现的途径，并堵住了找到的途径。",
-  "Ways to bring the concept back were searched for; some that were found stay open.":
-    "已寻找使概念重现的途径，找到的途径中有些仍未堵住。",
+  "Ways to bring the concept back were searched for, and training closed those that it could; some stay open.":
+    "已寻找使概念重现的途径，并通过训练堵住了能堵住的；有些仍未堵住。",
   "It ended by itself, as little was left of the way from the concept to its replacement.":
     "已自行结束：从概念到替代物的路已所剩无几。",
   "It ended at its limit of {STEPS} steps.": "达到 {STEPS} 步的上限后结束。",
@@ -51,6 +51,7 @@ const CHINESE = {
   "It takes no pass of the model.": "不需要运行模型。",
   "It takes {passes} passes of the model.": "模型运行次数：{passes}。",
   "Simple words need only {FEW} or {MORE}.": "简单的词只需 {FEW} 或 {MORE}。",
+  "Simple words need only {FEW}.": "简单的词只需 {FEW}。",
   "A picture of {STEPS} steps takes {PASSES}.": "一幅 {STEPS} 步的图像需 {PASSES} 次。",
   "This family draws with guidance (cfg). If your model was distilled to draw without, as Turbo models are, train the one that it was made from, and apply the LoRA to both.":
     "这一系列绘图时使用引导（cfg）。如果您的模型经蒸馏而无需引导（如 Turbo 模型），请训练它的原模型，再把 LoRA 用于两者。",

@@ -196,7 +196,8 @@ def test_a_recipe_that_has_gone_is_refused_with_what_to_choose(server, object_in
     train = next(x for x in prompt.values() if x["class_type"] == "EraseAnythingTrain")
     train["inputs"]["recipe"] = "gem"
     with pytest.raises(
-        ComfyError, match=r"Got recipe 'gem', expected one of instant, fast, paper\. Choose"
+        ComfyError,
+        match=r"Got recipe 'gem', expected one of instant, fast, hardened, paper\. Choose",
     ):
         server.run(prompt)
 
