@@ -26,7 +26,7 @@ from ..world import World
 from .attacks import target_of
 from .case import Case
 from .figures import percent
-from .methods import FAST
+from .methods import FAST, config_of
 from .quality import Look, ideal_distance, replacement
 from .robustness import white_box
 
@@ -43,6 +43,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "not tempered": {**HARD, "tempering": 0},
         "all attacks join": {**HARD, "holds": 100.0},
         "fast": {},
+        "hardened": vars(config_of("hardened", 0).entrance),
     }
 )
 RESULT, PLOT = RESULTS / "front.json", ROOT / "docs" / "front.png"
