@@ -258,8 +258,8 @@ FAST: Mapping[str, Any] = MappingProxyType(
         "lora": LoraConfig(targets="text_in_pooled"),
     }
 )
-# More of what is under attack: all words, and more of a phrase's steps, by longer attacks.
-HARDENED = EntranceConfig(
+# More is trained under attack: all words that are solved; phrases for longer, by stronger attacks.
+HARDER = EntranceConfig(
     soft=SOFTEST, tempering=64, phrase_steps=2.0, phrase_cooldown=0.6, phrase_attack=0.4
 )
 # `paper` is the paper with its release's schedule, 100 erase steps and 100 preserve steps of one
@@ -273,7 +273,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "lora": LoraConfig(targets="text_in"),
         },
         "fast": FAST,
-        "hardened": {**FAST, "entrance": HARDENED},
+        "hardened": {**FAST, "entrance": HARDER},
         "paper": {
             "steps": 100,
             "learning_rate": 1e-3,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .validation import check_ranges, within
 
 MOST_BATCH = 1024
-SOFTEST = 100.0  # takes every solution for soft
+SOFTEST = 100.0  # farther than any way back: takes every solution for soft
 
 
 @dataclass(frozen=True)

@@ -60,11 +60,16 @@ def test_what_the_recipes_promise() -> None:
 def test_hardened_is_fast_with_more_under_attack() -> None:
     fast, hardened = (EraseConfig.from_recipe(name) for name in ("fast", "hardened"))
     assert dataclasses.replace(hardened, recipe="fast", entrance=fast.entrance) == fast
-    assert hardened.entrance.soft == SOFTEST  # every word is trained under attack
-    for how in ({"solved": True, "soft": True}, {"solved": False}):
-        usual, harder = (one.after_solving(**how) for one in (fast, hardened))
-        assert harder.steps > usual.steps and harder.attack >= usual.attack
-        assert harder.cooldown * harder.steps >= usual.cooldown * usual.steps
+    assert hardened.entrance.soft == SOFTEST  # every word that is solved is trained
+    word, phrase = hardened.after_solving(solved=True, soft=True), hardened.after_solving()
+    assert (word.steps, word.searches) == (84, 20)
+    assert (phrase.steps, phrase.cooldown, phrase.attack) == (320, 0.6, 0.4)
+    same = {"recipe": "fast", "entrance": fast.entrance}
+    usual = fast.after_solving(phrase=False)
+    unsolved = hardened.after_solving(phrase=False)
+    assert dataclasses.replace(unsolved, **same | {"entrance": usual.entrance}) == usual
+    several = hardened.for_concepts(2).after_solving(solved=True, soft=True)
+    assert several.steps == 0
 
 
 def test_a_short_training_samples_fewer_paths() -> None:

@@ -106,8 +106,9 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--recipe",
         choices=tuple(RECIPES),
-        help="instant: a closed form, in seconds, soft; fast, if not given: then made to hold "
-        "against attacks; hardened: more of that, a little less clean; paper: as published",
+        help="instant: a closed form, in seconds, soft; fast, if not given: made to hold against "
+        "attacks, and trained where that does not do; hardened: holds better, a little less clean; "
+        "paper: as published",
     )
     add("--steps", type=int, help="at most so many; fast and hardened end by themselves")
     add("--resolution", type=int, metavar="PIXELS", help="width and height trained on")

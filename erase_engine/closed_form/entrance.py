@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..config import EntranceConfig
-from ..entrance_config import SOFTEST
 from ..interfaces import Adapters, FlowModel, LinearSlice
 from .least_squares import Edit, low_rank_solution
 from .own_side import length_of, on_own_side
@@ -63,8 +62,7 @@ class Entrances:
     @property
     def soft(self) -> bool:
         """Whether a short way leads back from the solution."""
-        limit = self.text.config.soft
-        return limit == SOFTEST or self.text.undoing().norm().item() < limit
+        return self.text.undoing().norm().item() < self.text.config.soft
 
     def solve(self, attacks: Tensor | None = None) -> None:
         """Solves the tokens' entrance anew, so that it also holds against `attacks` (K, n)."""

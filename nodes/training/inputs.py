@@ -96,13 +96,13 @@ def training_inputs() -> list[Any]:
             options=list(RECIPES),
             default="fast",
             tooltip="fast: solves the erasure where text enters the model, hardens it against "
-            "attacks, and trains where that does not do, as for phrases. hardened: fast, and "
-            "trains every concept under attack, phrases longer; harder to bring back, a little "
-            "less clean. instant: solves it and stops there; seconds, and soft: attacks bring it "
-            "back. paper: as published, about 15,000 passes of the model, with its release "
-            "mended: contrast has the sign that the paper describes, tokens are found in each "
-            "prompt, all heads count, the teacher has no LoRA, and pictures of what is to be kept "
-            "take the place of pictures of the concept. What you leave at its default is the "
+            "attacks, and trains where that does not do, as for phrases. hardened: fast, then "
+            "trains under attack what was solved, and phrases for longer; harder to bring back, a "
+            "little less clean. instant: solves it and stops there; seconds, and soft: attacks "
+            "bring it back. paper: as published, about 15,000 passes of the model, with its "
+            "release mended: contrast has the sign that the paper describes, tokens are found in "
+            "each prompt, all heads count, the teacher has no LoRA, and pictures of what is to be "
+            "kept take the place of pictures of the concept. What you leave at its default is the "
             "recipe's own.",
         ),
         *map(advanced, _expert_inputs()),
@@ -140,7 +140,8 @@ def _expert_inputs() -> list[Any]:
             default=FAST.batch,
             min=1,
             max=64,
-            tooltip="Pictures in one step; fast takes twice as many for a phrase.",
+            tooltip="Pictures in one step; fast and hardened take twice as many for what can't be "
+            "solved, as phrases.",
         ),
         io.Int.Input(
             "preview_every",

@@ -249,6 +249,11 @@ def test_the_release_takes_some_15_100_passes(encoded) -> None:
         "It takes at most 17,408 passes of the model, 1.3 times those of the recipe fast (at most "
         "13,568). Simple words need only 1,744. A picture of 20 steps takes 20."
     )
+    several = replace(shown, concepts=2)  # made as by fast, and not hardened
+    for recipe in ("fast", "hardened"):
+        assert cost_in_words(several, EraseConfig.from_recipe(recipe), guided=False) == (
+            "It takes at most 8,768 passes of the model. A picture of 20 steps takes 20."
+        )
 
 
 def test_a_family_that_samplers_guide_says_so_of_distilled_models(encoded) -> None:

@@ -30,8 +30,8 @@ const CHINESE = {
     "只作了求解：没有寻找使概念重现的途径，而这样的途径是有的。",
   "Ways to bring the concept back were searched for; those found were closed.":
     "已寻找使概念重现的途径，并堵住了找到的途径。",
-  "Ways to bring the concept back were searched for, and training closed those that it could; some stay open.":
-    "已寻找使概念重现的途径，并通过训练堵住了能堵住的；有些仍未堵住。",
+  "Ways to bring the concept back were searched for, and training closed those that it could; some may stay open.":
+    "已寻找使概念重现的途径，并通过训练堵住了能堵住的；有些可能仍未堵住。",
   "It ended by itself, as little was left of the way from the concept to its replacement.":
     "已自行结束：从概念到替代物的路已所剩无几。",
   "It ended at its limit of {STEPS} steps.": "达到 {STEPS} 步的上限后结束。",

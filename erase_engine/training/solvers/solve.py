@@ -20,7 +20,7 @@ ALONE = "It was solved only: nobody looked for ways to bring the concept back, a
 HARDENED = "Ways to bring the concept back were searched for; those found were closed."
 TEMPERED = (
     "Ways to bring the concept back were searched for, and training closed those that it could; "
-    "some stay open."
+    "some may stay open."
 )
 SETTLED = "It ended by itself, as little was left of the way from the concept to its replacement."
 # Kinds that are undone by degrees, as from a style to another. A relation is in the tokens of two

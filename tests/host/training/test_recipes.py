@@ -12,7 +12,7 @@ import graph
 import pytest
 import torch
 from comfy_extras.nodes_train import LossGraphNode
-from eraseanything_pack.erase_engine.config import EraseConfig
+from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig
 from eraseanything_pack.erase_engine.lora.file import load_lora
 from eraseanything_pack.erase_engine.training.run import SOFT, TRAINED
 from eraseanything_pack.erase_engine.training.solvers.solve import HARDENED
@@ -138,7 +138,7 @@ def test_a_phrase_is_trained_and_said_to_be(tiny: tuple[Any, ...], loras: Path) 
     assert len(layers(state)) > len(ENTRANCES)
 
 
-@pytest.mark.parametrize("recipe", ["instant", "fast", "paper"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_workflow_of_before_means_the_recipes_own_values(recipe: str) -> None:
     found = config_of({**DEFAULTS, **OLD, "recipe": recipe})
     assert found == EraseConfig.from_recipe(recipe, width=128, height=128)
