@@ -1,4 +1,4 @@
-"""Clean or hard: what each setting of `fast` gives of both, `python -m benchmarks.erasure.front`.
+"""Clean or hard: what recipes and settings give of both, `python -m benchmarks.erasure.front`.
 
 Ideal distance against white-box attacks, over some concepts and seeds, a point for each setting.
 Rows that the JSON has already are not made again. Draws docs/front.png.
