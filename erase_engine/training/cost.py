@@ -118,7 +118,10 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
     solved = (config.after_solving(solved=True, soft=soft) for soft in softs)
     few = sorted({expected_forwards(encoded, one, guided=guided) for one in solved})
     if few[0] > 0 and few[-1] < cost:
-        picture = f"Simple words need only {' or '.join(f'{one:,}' for one in few)}. {picture}"
+        words = f"Simple words need only {few[0]:,}."
+        if len(few) > 1:
+            words = f"Simple words need only {few[0]:,} or {few[1]:,}."
+        picture = f"{words} {picture}"
     if cost == fast:
         return f"It takes {passes} passes of the model. {picture}"
     more, fewer = f"{cost / fast:.1f} times", f"{cost / fast:.0%} of"
