@@ -10,7 +10,6 @@ import pytest
 import torch
 from eraseanything_pack.benchmarks.erasure.methods import FAST
 from eraseanything_pack.benchmarks.world import World
-from eraseanything_pack.erase_engine.config import EraseConfig
 from eraseanything_pack.erase_engine.training.checkpoint import Checkpoint
 from eraseanything_pack.erase_engine.training.loop import Erasure, StepReport
 from safetensors.torch import load_file
@@ -53,11 +52,3 @@ def test_a_phrase_is_attacked_once_its_loss_has_come_down(tmp_path: Path) -> Non
     resumed = red_star(world, checkpoint=Checkpoint(tmp_path))
     assert resumed.history == attacked.history
     assert all(torch.equal(resumed.state[name], each) for name, each in attacked.state.items())
-
-
-@pytest.mark.parametrize(("recipe", "tempered"), [("fast", 0), ("hardened", 2)])
-def test_hardened_trains_a_word_that_holds_as_well(recipe: str, tempered: int) -> None:
-    world, config = World(), EraseConfig.from_recipe(recipe, trajectory_steps=1)
-    entrance = replace(config.entrance, rounds=1, searches=1, tempering=2)
-    erasure = world.erase(world.plan("star"), replace(config, entrance=entrance))
-    assert len(erasure.history["esd"]) == 1 + tempered

@@ -15,7 +15,7 @@ from comfy_extras.nodes_train import LossGraphNode
 from eraseanything_pack.erase_engine.config import RECIPES, EraseConfig
 from eraseanything_pack.erase_engine.lora.file import load_lora
 from eraseanything_pack.erase_engine.training.run import SOFT, TRAINED
-from eraseanything_pack.erase_engine.training.solvers.solve import HARDENED
+from eraseanything_pack.erase_engine.training.solvers.solve import HARDENED, TEMPERED
 from eraseanything_pack.nodes.training import erase as node
 from eraseanything_pack.nodes.training.inputs import FAST, config_of, training_inputs
 from eraseanything_pack.tinyworld.load import load_tiny
@@ -110,6 +110,25 @@ def test_fast_solves_hardens_shows_it_and_ends_by_itself(
     assert bar == sorted(set(bar)) and bar[-1] == (figures["forwards"], figures["forwards"])
     assert "at most" in report
     solved_is_the_replacement(drawn[0]["prompts"][0])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps", "says"),
+    [("fast", 20, HARDENED), ("hardened", 22, TEMPERED)],
+    ids=["fast", "hardened"],
+)
+def test_hardened_trains_a_word_that_fast_only_solves(
+    tiny: tuple[Any, ...],
+    loras: Path,
+    told: list[dict[str, Any]],
+    recipe: str,
+    steps: int,
+    says: str,
+) -> None:
+    *_, report = run(tiny, recipe=recipe, steps=22).args
+    assert told[-1]["step"] == told[-1]["total"] == steps
+    assert says in report and says in told[-1]["message"]
+    assert ("training" in states(told)) == (recipe == "hardened")
 
 
 def solved_is_the_replacement(concept: dict[str, Any]) -> None:
