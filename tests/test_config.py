@@ -64,10 +64,8 @@ def test_hardened_is_fast_with_more_under_attack() -> None:
     word, phrase = hardened.after_solving(solved=True, soft=True), hardened.after_solving()
     assert (word.steps, word.searches) == (84, 20)
     assert (phrase.steps, phrase.cooldown, phrase.attack) == (320, 0.6, 0.4)
-    same = {"recipe": "fast", "entrance": fast.entrance}
-    usual = fast.after_solving(phrase=False)
-    unsolved = hardened.after_solving(phrase=False)
-    assert dataclasses.replace(unsolved, **same | {"entrance": usual.entrance}) == usual
+    usual, unsolved = (one.after_solving(phrase=False) for one in (fast, hardened))
+    assert dataclasses.replace(unsolved, recipe="fast", entrance=usual.entrance) == usual
     several = hardened.for_concepts(2).after_solving(solved=True, soft=True)
     assert several.steps == 0
 

@@ -104,19 +104,20 @@ def cost_in_words(encoded: EncodedPrompts, config: EraseConfig, *, guided: bool)
 
     Previews come on top.
     """
+
+    def most(of: EraseConfig, **known: bool) -> int:
+        left = of.for_concepts(encoded.concepts).after_solving(**known)
+        return expected_forwards(encoded, left, guided=guided)
+
     alone = encoded.concepts == 1
-    config = config.for_concepts(encoded.concepts)
-    recipe = EraseConfig.from_recipe("fast").for_concepts(encoded.concepts)
-    cost = expected_forwards(encoded, config.after_solving(phrase=alone), guided=guided)
+    cost, fast = (most(one, phrase=alone) for one in (config, EraseConfig.from_recipe("fast")))
     if not cost:
         return "It takes no pass of the model."
     passes = f"at most {cost:,}" if config.solver == "solve" else f"{cost:,}"
     picture = f"A picture of {PICTURE} steps takes {PICTURE * (2 if guided else 1)}."
     picture += f" {GUIDED}" * guided
-    fast = expected_forwards(encoded, recipe.after_solving(phrase=alone), guided=guided)
     softs = (True,) if config.entrance.soft == SOFTEST else (False, True)
-    solved = (config.after_solving(solved=True, soft=soft) for soft in softs)
-    few = sorted({expected_forwards(encoded, one, guided=guided) for one in solved})
+    few = sorted({most(config, solved=True, soft=soft) for soft in softs})
     if few[0] > 0 and few[-1] < cost:
         words = f"Simple words need only {few[0]:,}."
         if len(few) > 1:
