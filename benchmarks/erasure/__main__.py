@@ -5,8 +5,9 @@ a table as Markdown and writes it, with its command and versions, as JSON. Rows 
 already are not made again, so that a stopped run goes on where it was.
 
 --quick takes one concept of each kind, one seed, the base model, `ablate+`, `instant` and `fast`,
-and leaves out the slowest attacks (twelve minutes of two cores); --full all of them; --ablation the
-concepts of --quick with each part of `fast` taken away in turn.
+and leaves out the slowest attacks and all on `instant`, which says that it is soft (ten minutes of
+two cores); --full all of them; --ablation the concepts of --quick by `paper` and `fast`, with each
+loss taken away or added in turn.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from eraseanything_pack.tinyworld.load import MINIATURES
 from ..result_file import RESULTS, read_result, versions, write_result
 from ..world import FAMILY, WORLDS, option_of, scenery_of, stem_of
 from .figures import means, spread, worst, worst_at
-from .methods import ABLATION, METHODS, QUICK_METHODS
+from .methods import ABLATED, ABLATION, METHODS, QUICK_METHODS
 from .table import table
 from .workers import Job, rows_of
 
 SIZES = {  # methods, seeds, pictures of each kind of prompt, and what that is
     "quick": (QUICK_METHODS, [0], 24, "one concept of each kind (default)"),
     "full": (METHODS, [0, 1, 2, 3, 4], 48, "every concept and method, five seeds"),
-    "ablation": (("base", *ABLATION), [0], 24, "what each part of fast buys"),
+    "ablation": (ABLATED, [0], 24, "what each loss buys, by paper and by fast"),
 }
 
 

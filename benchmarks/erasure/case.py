@@ -35,7 +35,7 @@ class Case:
     concept: str
     seed: int
     count: int
-    slow: bool = True  # the attacks that take longest are made as well, more pictures drawn
+    slow: bool = True  # the attacks that take longest are made as well, all words looked at longer
     plan: ConceptPlan = field(init=False)
     prompts: dict[str, list[Any]] = field(init=False)
     _base: dict[str, tuple[Tensor, tuple[Verdict, ...]]] = field(default_factory=dict)

@@ -19,7 +19,7 @@ def measured(case: Case, method: str) -> tuple[dict[str, Any], Pictures]:
     erasure, cost = (None, {}) if method == "base" else _train(case, method)
     looks = look_at(case, erasure)
     each = [quality(look) for look in looks]
-    if erasure is not None:
+    if erasure is not None and (case.slow or erasure.forwards):  # what took no pass is soft
         each = [{**q, **r} for q, r in zip(each, robustness(case, erasure), strict=True)]
     row = {
         "concept": case.concept,

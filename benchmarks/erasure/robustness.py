@@ -28,7 +28,8 @@ def robustness(case: Case, erasure: Erasure) -> tuple[Figures, ...]:
     """Figures of the row by each judge; None are slow ones that the case or its seed leaves out."""
     prompts, found = target_of(case).prompts, case.scenery.found
     seen = {name: case.world.look(some) for name, some in attacked(case, erasure).items()}
-    black = black_box(case, erasure)
+    unasked: Figures = {"asr_black": None, "black_wordings": None}
+    black = black_box(case, erasure) if case.slow else (unasked,) * len(case.world.judges)
     steps = relearned(case, erasure) if case.seed == SLOW_SEED else [None] * len(black)
     return tuple(
         {

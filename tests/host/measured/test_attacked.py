@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from eraseanything_pack.benchmarks.erasure.__main__ import miniature
-from eraseanything_pack.benchmarks.erasure.attacks import target_of
+from eraseanything_pack.benchmarks.erasure.attacks import WHITE_BOX, target_of
 from eraseanything_pack.benchmarks.erasure.case import Case
 from eraseanything_pack.benchmarks.erasure.comeback import (
     CHECKED_EVERY,
@@ -19,11 +19,12 @@ from eraseanything_pack.benchmarks.erasure.comeback import (
     lesson_of,
     relearned,
 )
+from eraseanything_pack.benchmarks.erasure.measure import measured
 from eraseanything_pack.benchmarks.erasure.robustness import (
     QUICK,
     SLOW_SEED,
-    attacked,
     black_box,
+    robustness,
     wordings_of,
 )
 from eraseanything_pack.benchmarks.erasure.workers import Job, shared_out
@@ -34,6 +35,7 @@ from PIL import Image
 from torch import Generator
 
 ROOT = Path(__file__).parents[3]
+OTHERS = ("asr_token", "asr_black", "black_wordings", "relearned")
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +67,18 @@ def test_wordings_that_the_base_model_does_not_answer_are_left_out(
 
 
 def test_the_slowest_attacks_can_be_left_out(case: Case, nothing: Erasure) -> None:
-    found = attacked(Case(case.world, "star", SLOW_SEED, 3, slow=False), nothing)
-    assert set(found) == set(QUICK)
+    quick = Case(case.world, "star", SLOW_SEED, 3, slow=False)
+    for figures in robustness(quick, nothing):
+        known = {name for name, figure in figures.items() if figure is not None}
+        assert known == {*QUICK, "relearned"}
+
+
+@pytest.mark.thorough
+def test_a_quick_look_does_not_attack_what_says_that_it_is_soft(case: Case) -> None:
+    quick = Case(case.world, "star", SLOW_SEED, 3, slow=False)
+    soft, hard = (measured(quick, method)[0] for method in ("instant", "fast"))
+    assert "asr_white" not in soft and hard["asr_white"] is not None
+    assert soft.keys() - {"judge2"} == hard.keys() - {*WHITE_BOX, *OTHERS, "judge2"}
 
 
 def test_a_miniature_is_known_by_any_letters() -> None:

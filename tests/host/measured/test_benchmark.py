@@ -27,7 +27,13 @@ from eraseanything_pack.benchmarks.erasure.figures import (
     worst,
     worst_at,
 )
-from eraseanything_pack.benchmarks.erasure.methods import RATES, RIVALS, config_of
+from eraseanything_pack.benchmarks.erasure.methods import (
+    ABLATION,
+    LOSSES,
+    RATES,
+    RIVALS,
+    config_of,
+)
 from eraseanything_pack.benchmarks.erasure.page import (
     PAGE,
     by_second_judge,
@@ -92,6 +98,27 @@ def test_every_rival_sees_as_many_samples_as_fast(method: str) -> None:
 
 def test_paper_is_the_nodes_recipe() -> None:
     assert config_of("paper", 3) == EraseConfig.from_recipe("paper", seed=3)
+
+
+def test_the_ablation_takes_one_loss_of_the_paper_away_at_a_time() -> None:
+    paper = config_of("paper", 3)
+    assert {f"paper, no {loss}" for loss in LOSSES} == {m for m in ABLATION if "paper" in m}
+    for loss, name in LOSSES.items():
+        assert getattr(paper.weights, name) > 0
+        weights = replace(paper.weights, **{name: 0.0})
+        assert config_of(f"paper, no {loss}", 3) == replace(paper, weights=weights)
+
+
+def test_the_ablation_of_fast_trains_whatever_is_solved() -> None:
+    fast, trained = config_of("fast", 3), config_of("fast, trained", 3)
+    assert trained == replace(fast, entrance=replace(fast.entrance, most_unsolved=0.0))
+    kept = config_of("trained, no L_keep", 3)
+    assert kept == replace(trained, weights=replace(fast.weights, keep=0.0))
+    for loss in ("L_attn", "L_lora", "L_rsc"):
+        weights = config_of(f"trained, with {loss}", 3).weights
+        name = LOSSES[loss]
+        assert getattr(weights, name) > getattr(fast.weights, name) == 0
+        assert replace(weights, **{name: 0.0}) == fast.weights
 
 
 def test_rivals_are_an_erase_loss_by_itself() -> None:
