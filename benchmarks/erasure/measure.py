@@ -37,8 +37,8 @@ def measured(case: Case, method: str) -> tuple[dict[str, Any], Pictures]:
 def look_at(case: Case, erasure: Erasure | None) -> tuple[Look, ...]:
     """Pictures of all kinds of prompts, and of the words that seem to suffer, by each judge."""
     pictures = {kind: case.draw(kind, erasure) for kind in case.kinds}
-    absolute = erasure is None
-    for word in suspects(Look.at(case, pictures, absolute=absolute)[0]):
+    absolute, words = erasure is None, {"words": pictures["words"]}
+    for word in suspects(Look.at(case, words, absolute=absolute)[0]):
         pictures[f"word {word}"] = case.draw(f"word {word}", erasure)
     return Look.at(case, pictures, absolute=absolute)
 

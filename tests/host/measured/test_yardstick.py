@@ -28,7 +28,9 @@ Change = Callable[[Thing], Thing]
 
 
 class DrawnWorld:
-    """A world whose judges are real, and whose base model draws just what a prompt asks for."""
+    """A world whose judges are real, and whose base model draws just what a prompt asks for; an
+    erasure is what it does to every thing.
+    """
 
     judges, scenery = (Judge.load(), Judge.load("judge2")), TINY_SCENERY
     look = World.look
@@ -40,8 +42,11 @@ class DrawnWorld:
     def plan(self, concept: str, *, seed: int) -> Any:
         return self.planned
 
-    def draw(self, texts: list[str], seed: int, erasure: Any = None, *, steps: int = 1) -> Tensor:
-        return drawn([self.scenes[text] for text in texts])
+    def draw(
+        self, texts: list[str], seed: int, erasure: Change | None = None, *, steps: int = 1
+    ) -> Tensor:
+        change, scenes = erasure or unchanged, [self.scenes[text] for text in texts]
+        return drawn([replace(each, things=tuple(map(change, each.things))) for each in scenes])
 
 
 def drawn(scenes: list[Scene]) -> Tensor:
@@ -70,17 +75,11 @@ def star() -> Case:
 
 def looks(case: Case, change: Change) -> tuple[Look, ...]:
     """Of pictures in which every thing is changed."""
-    kinds = [*case.kinds, *(kind for kind in case.prompts if kind.startswith("word "))]
-    pictures = {
-        kind: drawn(
-            [
-                replace(prompt.scene, things=tuple(map(change, prompt.scene.things)))
-                for prompt in case.prompts[kind]
-            ]
-        )
-        for kind in kinds
-    }
-    return Look.at(case, pictures)
+    return look_at(case, change)  # type: ignore[arg-type]
+
+
+def unchanged(thing: Thing) -> Thing:
+    return thing
 
 
 def shaped(old: int, new: int) -> Change:
@@ -101,17 +100,17 @@ def test_a_smear_where_a_star_was_asked_for_is_an_erasure_and_no_replacement(sta
 
 
 def test_pictures_of_the_concept_are_no_replacement(star: Case) -> None:
-    for figures in map(quality, looks(star, lambda thing: thing)):
+    for figures in map(quality, looks(star, unchanged)):
         assert figures["acc_e"] == figures["acc_g"] == 100
         assert figures["replaced_one"] == figures["replaced_two"] == 0
         assert figures["drift"] == 0 and figures["fjd"] == pytest.approx(0, abs=1e-3)
 
 
 def test_the_ideal_is_the_very_picture_of_the_anchor(star: Case) -> None:
-    anchored, own = looks(star, shaped(STAR, HEART))[0], looks(star, lambda thing: thing)[0]
-    assert quality(anchored)["ideal"] == quality(anchored)["ideal_p90"] == 0
-    assert quality(own)["ideal"] == pytest.approx(1, abs=1e-3)
-    assert quality(own)["ideal_p90"] > 1  # some pictures are farther apart than the mean
+    anchored, own = (quality(looks(star, change)[0]) for change in (shaped(STAR, HEART), unchanged))
+    assert anchored["ideal"] == anchored["ideal_p90"] == 0
+    assert own["ideal"] == pytest.approx(1, abs=1e-3)
+    assert own["ideal_p90"] > 1  # some pictures are farther apart than the mean
 
 
 @pytest.mark.parametrize(("slow", "first"), [(True, 8), (False, 4)], ids=["full", "quick"])
@@ -128,10 +127,11 @@ def test_the_worst_word_is_the_one_that_was_destroyed(slow: bool, first: int) ->
 def test_words_of_the_concept_s_own_field_are_counted_apart(
     star: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert words_kept(looks(star, lambda thing: thing)[0]) == {}  # the tiny world has no fields
+    same = looks(star, unchanged)
+    assert words_kept(same[0]) == {}  # the tiny world has no fields
     shapes = replace(TINY_SCENERY, near=lambda _, word: word in SHAPE_NAMES)
     monkeypatch.setattr(DrawnWorld, "scenery", shapes)
-    for look in looks(star, lambda thing: thing):
+    for look in same:
         assert words_kept(look) == {"ira": 100, "cra": 100}
     for look in looks(star, shaped(DIAMOND, NO_SHAPE)):
         figures = words_kept(look)
@@ -147,7 +147,7 @@ def test_the_base_model_s_row_has_its_own_rates(star: Case) -> None:
 
 def test_parts_of_a_phrase_are_kept_or_not() -> None:
     case = case_of("red star", "red diamond", 12)
-    kept, lost = looks(case, lambda thing: thing), looks(case, shaped(STAR, DIAMOND))
+    kept, lost = looks(case, unchanged), looks(case, shaped(STAR, DIAMOND))
     for same, other in zip(map(quality, kept), map(quality, lost), strict=True):
         assert same["parts"] == 100 and other["parts"] <= 40
         assert other["replaced_one"] == 100 and other["acc_e"] == 0
@@ -155,7 +155,7 @@ def test_parts_of_a_phrase_are_kept_or_not() -> None:
 
 def test_a_concept_of_one_word_has_no_parts(star: Case) -> None:
     assert "parts" not in star.prompts
-    assert quality(looks(star, lambda thing: thing)[0])["parts"] is None
+    assert quality(looks(star, unchanged)[0])["parts"] is None
 
 
 @pytest.mark.parametrize("concept", ["red star", "striped circle", "cross above ring"])
