@@ -171,7 +171,7 @@ def _notes(erasure: Erasure, config: EraseConfig) -> tuple[str, ...]:
     """Why it ended, whether it is soft, whether it diverged, and warnings, in words."""
     warnings = (*_divergence(erasure.history.get("esd", [])), *erasure.warnings)
     if config.solver != "solve":
-        return warnings
+        return (*filter(None, [erasure.ended]), *warnings)
     if not config.steps:
         return (SOFT, *warnings)
     ended = erasure.ended or f"It ended at its limit of {steps_in(erasure.history)} steps."

@@ -19,7 +19,7 @@ from .schedule import Schedule
 class Alternate:
     """One erase step, then one preserve step at a lower rate, on one LoRA (the paper's solver)."""
 
-    ended, solved, unsolved = "", False, 1.0
+    solved, unsolved = False, 1.0
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
@@ -30,6 +30,11 @@ class Alternate:
     def last(self) -> int:
         """The step after which it ends, as far as is known."""
         return self.schedule.last
+
+    @property
+    def ended(self) -> str:
+        """Why it ended before all steps were done, in words; "" where they were."""
+        return self.schedule.ended
 
     def step(self, step: int) -> tuple[dict[str, float], float]:
         """The losses and the larger gradient's norm.

@@ -10,6 +10,7 @@ from ..importance import NEWEST
 from ..objective import Objective
 
 FIRST_LOSSES = math.ceil(1 / NEWEST)  # a running mean of fewer tells too little
+SETTLED = "It ended by itself, as little was left of the way from the concept to its replacement."
 
 
 class Schedule:
@@ -39,6 +40,11 @@ class Schedule:
     def ends_sooner(self) -> bool:
         """Whether that is before all steps are done."""
         return self.last < self.steps
+
+    @property
+    def ended(self) -> str:
+        """Why it ends sooner, in words; "" where it does not."""
+        return SETTLED if self.ends_sooner else ""
 
     def rate(self, step: int) -> float:
         """The factor in `step`, from 1."""

@@ -22,7 +22,6 @@ TEMPERED = (
     "Ways to bring the concept back were searched for, and training closed those that it could; "
     "some may stay open."
 )
-SETTLED = "It ended by itself, as little was left of the way from the concept to its replacement."
 # Kinds that are undone by degrees, as from a style to another. A relation is in the tokens of two
 # things as well, which the entrance alone can't move.
 BY_DEGREES = ("style", "relation")
@@ -78,7 +77,7 @@ class Solve:
         this took all steps.
         """
         if not self.solved:
-            return SETTLED if self.training.schedule.ends_sooner else ""
+            return self.training.ended
         return TEMPERED if self.steps else HARDENED if self.searches else ALONE
 
     def step(self, step: int) -> tuple[dict[str, float], float]:

@@ -19,7 +19,8 @@ from eraseanything_pack.erase_engine.training.checkpoint import Checkpoint
 from eraseanything_pack.erase_engine.training.cost import expected_forwards
 from eraseanything_pack.erase_engine.training.encoded_prompts import EncodedPrompts, encode_prompts
 from eraseanything_pack.erase_engine.training.loop import Erasure, StepReport, train_erasure
-from eraseanything_pack.erase_engine.training.solvers.solve import HARDENED, SETTLED, TEMPERED
+from eraseanything_pack.erase_engine.training.solvers.schedule import SETTLED
+from eraseanything_pack.erase_engine.training.solvers.solve import HARDENED, TEMPERED
 from eraseanything_pack.nodes.host.encode import encoder_for, ordinary_tensors
 from eraseanything_pack.nodes.host.session import training_session
 from eraseanything_pack.tinyworld.load import load_tiny
@@ -180,19 +181,18 @@ def test_a_phrase_is_trained_behind_the_entrance(tiny: Tiny) -> None:
     """Its words each stay in other company, so that no closed form of tokens can serve."""
     phrase = encoded(tiny, "red star")
     with torch.inference_mode(), training_session(tiny[0]) as backend:
-        numbers = config("fast")
-        solution = Entrances(backend, phrase.entrance, numbers.entrance, rank=numbers.lora.rank)  # type: ignore[arg-type]
+        own, rank = config("fast").entrance, config("fast").lora.rank
+        solution = Entrances(backend, phrase.entrance, own, rank=rank)  # type: ignore[arg-type]
         solution.solve()
-        assert solution.unsolved > numbers.entrance.most_unsolved
+        assert solution.unsolved > own.most_unsolved
         closed = solution.text.up @ solution.text.down
-    wanted = config("fast", steps=40, entrance=replace(numbers.entrance, phrase_settled=0.8))
+    wanted = config("fast", steps=40, entrance=replace(own, phrase_settled=0.8))
     done, limit = train(tiny[0], phrase, wanted), wanted.after_solving()
+    steps = len(done.history["esd"])
     assert {"esd", "keep"} == done.history.keys() and done.ended == SETTLED
-    assert 0.4 * limit.steps < (steps := len(done.history["esd"])) < limit.steps
-    expected = expected_forwards(phrase, limit, guided=False)
-    assert done.forwards == expected - (limit.steps - steps) * 3 * (
-        limit.batch + limit.keep_per_step
-    )
+    assert 0.4 * limit.steps < steps < limit.steps
+    saved = (limit.steps - steps) * 3 * (limit.batch + limit.keep_per_step)
+    assert done.forwards == expected_forwards(phrase, limit, guided=False) - saved
     assert any("attn" in key for key in done.state)
     if f"{TEXT}.alpha" in done.state:
         assert (change(done.state) - closed).norm() > 0.5 * closed.norm()

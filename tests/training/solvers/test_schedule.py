@@ -12,7 +12,7 @@ from training_runs import equal, poison, stopped, train
 from erase_engine.config import EraseConfig
 from erase_engine.training.checkpoint import Checkpoint
 from erase_engine.training.loop import StepReport
-from erase_engine.training.solvers.schedule import Schedule
+from erase_engine.training.solvers.schedule import SETTLED, Schedule
 
 ENDS = {"importance": 0.7, "steps": 40, "cooldown": 0.25, "settled": 0.5}
 
@@ -62,7 +62,7 @@ def test_it_ends_by_itself_and_tells_how_many_passes_are_left(small_flow, encode
     reports: list[StepReport] = []
     done = train(small_flow, encoded, on_step=reports.append, solver=solver, **ENDS)
     steps = [report for report in reports if report.losses]
-    assert 10 < len(steps) == len(done.history["esd"]) < 40
+    assert 10 < len(steps) == len(done.history["esd"]) < 40 and done.ended == SETTLED
     assert steps[0].total == 40 and steps[-1].last
     assert [report for report in steps if report.last] == steps[-1:]
     assert steps[-1].total_forwards == steps[-1].forwards == done.forwards
