@@ -39,8 +39,9 @@ def view_inputs() -> list[Any]:
             options=list(VIEWS),
             default=VIEWS[0],
             optional=True,
-            tooltip="training signal: the attention that an erasure pushes down. saliency: which "
-            "of the words a place belongs to, from what attention puts out; sharper.",
+            tooltip="training signal: the attention on the word, which the recipe paper pushes "
+            "down. saliency: which of the words a place belongs to, from what attention puts out; "
+            "sharper.",
         ),
         advanced(
             lines(
