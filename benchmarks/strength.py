@@ -1,7 +1,7 @@
 """One LoRA at several strengths: `python -m benchmarks.strength`.
 
-For one concept of each kind: how often the judge still finds it, and how far pictures of other
-prompts have moved. Writes a plot and JSON.
+For one concept of each kind and a phrase: how often the judge still finds it, and how far pictures
+of other prompts have moved. Writes a plot and JSON.
 """
 
 from __future__ import annotations

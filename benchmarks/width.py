@@ -38,7 +38,10 @@ def main() -> None:
     plan = encoded_plan(TEXT_LENGTH)
     rows = [losses_with(rate_width, build(1, 1, "float32"), plan) for rate_width in widths]
     head = {"command": "python -m benchmarks.width", "versions": versions(), "seeds": [0]}
-    write_result(RESULT, {**head, "hidden": CONFIG["hidden_size"], "settings": SMALL, "rows": rows})
+    write_result(
+        RESULT,
+        {**head, "hidden": CONFIG["hidden_size"], "before after_solving": SMALL, "rows": rows},
+    )
     print(table(rows))
 
 

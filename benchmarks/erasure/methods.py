@@ -53,8 +53,8 @@ METHODS = ("base", *RIVALS, *RATES, "fast 0.1", *RECIPES)
 QUICK_METHODS = ("base", "ablate+", "instant", "fast")
 
 
-# What each loss buys, by `paper` and by `fast`: one is taken away, or added. A word that is solved
-# knows no loss, so that here *fast* trains every word, as it does phrases.
+# What each loss buys, by `paper` and by `fast`: one is taken away, or added. A closed form knows no
+# loss, so that here `fast` trains every word, as it does one that it can't solve.
 LOSSES = {"L_esd": "esd", "L_attn": "attention", "L_lora": "reconstruction", "L_rsc": "rsc"}
 
 
@@ -64,7 +64,7 @@ def _paper(**weights: float) -> EraseConfig:
 
 
 def _trained(**weights: float) -> EraseConfig:
-    """L_attn, where it counts, as in `fast 0.1`."""
+    """`fast` that trains every word; in L_attn, where it counts, other words count as in 0.1."""
     entrance = replace(FAST.entrance, most_unsolved=0.0)
     weighed = replace(FAST.weights, **weights)
     others = FAST_0_1["attention_others"] if weighed.attention else FAST.attention_others

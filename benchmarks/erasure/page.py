@@ -95,9 +95,9 @@ As it was measured then, by the first judge and fewer figures, in 48 pictures of
 ## What each loss buys
 
 Rows of `python -m benchmarks.erasure --ablation`
-([erasure_ablation.json](../benchmarks/results/erasure_ablation.json)), seed 0. *fast, trained*
-is *fast* that trains a word whatever its closed form leaves; after it, one loss is added, taken
-away or exchanged. Words: {ablated}.
+([erasure_ablation.json](../benchmarks/results/erasure_ablation.json)), seed 0. *trained* is *fast*
+that trains every word, whatever its closed form leaves; one loss is added, taken away or exchanged.
+Words: {ablated}.
 
 {ablation_words}
 

@@ -10,6 +10,7 @@ from eraseanything_pack.erase_engine.cli.train import main
 from eraseanything_pack.erase_engine.families.flux import FLUX
 from eraseanything_pack.erase_engine.lora.file import load_lora
 from eraseanything_pack.erase_engine.training.run import SOFT
+from eraseanything_pack.erase_engine.training.solvers.schedule import SETTLED
 from eraseanything_pack.erase_engine.training.solvers.solve import HARDENED, TEMPERED
 from tiny_diffusers import save_pipeline
 from tiny_flux import build
@@ -46,6 +47,16 @@ def test_instant_takes_no_pass_and_says_that_it_is_soft(
     assert layers == set(FLUX.entrances) and figures["forwards"] == 0
     said = capsys.readouterr().err
     assert "It takes no pass of the model." in said and SOFT in said
+
+
+SETTLES = "solver: budget\nsteps: 30\ncooldown: 0.1\nsettled: 1.0\nimportance: 0.7"
+
+
+def test_a_training_without_a_closed_form_says_that_it_ended_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, figures = erased(tmp_path, config=SETTLES)
+    assert figures["steps"] < 30 and SETTLED in capsys.readouterr().err
 
 
 def test_what_the_entrance_can_not_solve_is_refused(

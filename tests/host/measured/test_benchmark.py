@@ -119,6 +119,10 @@ def test_the_ablation_of_fast_trains_whatever_is_solved() -> None:
         name = LOSSES[loss]
         assert getattr(weights, name) > getattr(fast.weights, name) == 0
         assert replace(weights, **{name: 0.0}) == fast.weights
+    attention = config_of("trained, L_attn for L_esd", 3)
+    assert (attention.weights.esd, attention.weights.attention) == (0, 1)
+    with_it = config_of("trained, with L_attn", 3)
+    assert attention.attention_others == with_it.attention_others == 2 > trained.attention_others
 
 
 def test_rivals_are_an_erase_loss_by_itself() -> None:
