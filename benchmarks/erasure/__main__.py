@@ -5,7 +5,7 @@ a table as Markdown and writes it, with its command and versions, as JSON. Rows 
 already are not made again, so that a stopped run goes on where it was.
 
 --quick takes one concept of each kind, one seed, the base model, `ablate+`, `instant` and `fast`,
-and leaves out the slowest attacks, and on `instant`, which says that it is soft, all of them (ten
+and leaves out the slowest attacks, and on `instant`, which says that it is soft, all of them (nine
 minutes of two cores); --full all of them; --ablation the concepts of --quick by `paper` and `fast`,
 with each loss taken away or added in turn.
 """
