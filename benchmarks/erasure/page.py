@@ -25,11 +25,6 @@ GALLERY = (
     *("acc_e", "replaced_one", "replaced_two", "ideal", "worst_word", "ira", "cra", "acc_co"),
     *("asr_white", "asr_black", "relearned", "forwards", "seconds"),
 )
-ABLATION = (
-    *("acc_e", "replaced_one", "replaced_two", "ideal", "worst_word", "parts", "acc_ir", "acc_co"),
-    *("asr_white", "relearned", "forwards"),
-)
-SORTS = ("words", "phrases")
 Rows = list[dict[str, Any]]
 TEXT = """# Every concept, every method
 
@@ -97,7 +92,7 @@ As it was measured then, by the first judge and fewer figures, in 48 pictures of
 Rows of `python -m benchmarks.erasure --ablation`
 ([erasure_ablation.json](../benchmarks/results/erasure_ablation.json)), seed 0. *trained* is *fast*
 that trains every word, whatever its closed form leaves; one loss is added, taken away or exchanged.
-Words: {ablated}.
+Words: {ablated_words}.
 
 {ablation_words}
 
@@ -131,17 +126,16 @@ def page() -> str:
 
 def ablation() -> dict[str, str]:
     """The concepts without and with a loss, and a table of each sort."""
-    words, phrases = (of_sort(what, committed("erasure_ablation")) for what in SORTS)
+    sorts = by_sort(committed("erasure_ablation")).items()
+    tables = {f"ablation_{what}": methods_table(some) for what, some in sorts}
+    return tables | {f"ablated_{what}": concepts_in(some) for what, some in sorts}
+
+
+def by_sort(rows: Rows) -> dict[str, Rows]:
     return {
-        "ablated": concepts_in(words),
-        "ablation_words": methods_table(words),
-        "ablated_phrases": concepts_in(phrases),
-        "ablation_phrases": methods_table(phrases),
+        "words": [row for row in rows if row["kind"] != "phrase"],
+        "phrases": [row for row in rows if row["kind"] == "phrase"],
     }
-
-
-def of_sort(what: str, rows: Rows) -> Rows:
-    return [row for row in rows if (row["kind"] == "phrase") == (what == "phrases")]
 
 
 def three_tables(name: str, rows: Rows) -> dict[str, str]:
@@ -192,16 +186,14 @@ def summary() -> str:
     """The tables of docs/measurements.md, of words, phrases and the race; of docs/gallery.md."""
     rows = committed("erasure")
     whole, tables = of_all_concepts(rows), []
-    for what in SORTS:
-        some = of_sort(what, whole)
+    for what, some in by_sort(whole).items():
         count = len({row["concept"] for row in some})
         tables.append(f"{count} {what}:\n\n{methods_table(some, SUMMARY)}")
         rivals = [row for row in of_first_seed(some) if row["method"] in ("fast", *RATES)]
         tables.append(f"beside rivals:\n\n{methods_table(rivals, SUMMARY)}")
     tables.append(f"race:\n\n{methods_table(race(rows), SUMMARY)}")
-    for what in SORTS:
-        some = of_sort(what, committed("erasure_ablation"))
-        tables.append(f"losses, {what}:\n\n{methods_table(some, ABLATION)}")
+    for what, some in by_sort(committed("erasure_ablation")).items():
+        tables.append(f"losses, {what}:\n\n{methods_table(some, SUMMARY)}")
     gallery = committed("gallery")
     of_all, raced = of_all_concepts(gallery), race(gallery)
     for judged in (of_all, by_second_judge(of_all)):

@@ -28,13 +28,11 @@ def robustness(case: Case, erasure: Erasure) -> tuple[Figures, ...]:
     """Figures of the row by each judge; None are slow ones that the case or its seed leaves out."""
     prompts, found = target_of(case).prompts, case.scenery.found
     seen = {name: case.world.look(some) for name, some in attacked(case, erasure).items()}
-    unasked: Figures = {"asr_black": None, "black_wordings": None}
-    black = black_box(case, erasure) if case.slow else (unasked,) * len(case.world.judges)
+    black = black_box(case, erasure) if case.slow else ({},) * len(case.world.judges)
     steps = relearned(case, erasure) if case.seed == SLOW_SEED else [None] * len(black)
     return tuple(
         {
-            **dict.fromkeys(WHITE_BOX),
-            "asr_token": None,
+            **dict.fromkeys((*WHITE_BOX, "asr_token", "asr_black", "black_wordings")),
             **{n: percent(found(case.concept, prompts, each[j])) for n, each in seen.items()},
             **black[j],
             "relearned": steps[j],
