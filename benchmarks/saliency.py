@@ -175,7 +175,7 @@ def _by_shape(
 
 # --- what an erasure does to attention ---------------------------------------------------------
 
-ERASED = ("star", "striped", "red", "above")
+ERASED = ("star", "striped", "dotted", "outlined", "red", "above")  # each kind, and hard styles
 METHODS = ("fast", "trained, with L_attn")  # of the erasure benchmark
 KINDS = {  # of the other words; those that no name here has are "more words": "on", "a picture of"
     **dict.fromkeys(("a", "an"), "articles"),

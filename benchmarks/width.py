@@ -37,18 +37,23 @@ def main() -> None:
     widths = (EraseConfig.from_recipe("fast").rate_width, 0)
     plan = encoded_plan(TEXT_LENGTH)
     rows = [losses_with(rate_width, build(1, 1, "float32"), plan) for rate_width in widths]
+    settings = {name: getattr(config_with(0), name) for name in SMALL}
     head = {"command": "python -m benchmarks.width", "versions": versions(), "seeds": [0]}
     write_result(
-        RESULT,
-        {**head, "hidden": CONFIG["hidden_size"], "before after_solving": SMALL, "rows": rows},
+        RESULT, {**head, "hidden": CONFIG["hidden_size"], "settings": settings, "rows": rows}
     )
     print(table(rows))
 
 
+def config_with(rate_width: int) -> EraseConfig:
+    """The steps that `fast` takes of a phrase, without its closed form."""
+    phrase = EraseConfig.from_recipe("fast", rate_width=rate_width, **SMALL).after_solving()
+    return replace(phrase, solver="budget", budget_rate=0.0)
+
+
 def losses_with(rate_width: int, model: Any, plan: EncodedPrompts) -> dict[str, Any]:
     """Each loss of a MODEL, step by step."""
-    phrase = EraseConfig.from_recipe("fast", rate_width=rate_width, **SMALL).after_solving()
-    config = replace(phrase, solver="budget", budget_rate=0.0)  # its steps, behind no closed form
+    config = config_with(rate_width)
     generator = torch.Generator().manual_seed(config.seed)
     with (
         torch.inference_mode(),
